@@ -1,0 +1,203 @@
+package remora
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// Kind names a component of a source. It is also the name of the component's folder in a backup.
+type Kind string
+
+// The components that a source can have.
+const (
+	Database Kind = "database"
+	Files    Kind = "files"
+)
+
+// PartFile is the file, at the root of every part, that holds the part's census and digests.
+const PartFile = "part.json"
+
+// Job is one call of a component's verb on behalf of a run. Every name that a component gives to something outside
+// (a schema, a directory, a lock) carries Run, so that a repeated call finds what the first one left.
+type Job struct {
+	// Run is the run id of the top workflow: stable over retries and resets.
+	Run string
+	// Report takes the state of the work, as often as the component likes; it never blocks. It may be nil.
+	Report func(Progress)
+}
+
+// Tell reports p where somebody listens.
+func (j Job) Tell(p Progress) {
+	if j.Report != nil {
+		j.Report(p)
+	}
+}
+
+// Intent says what a Preflight prepares.
+type Intent struct {
+	// From is the part that is about to be restored. It is nil when a capture is meant.
+	From fs.FS
+}
+
+// Restore tells whether a restore is meant.
+func (i Intent) Restore() bool { return i.From != nil }
+
+// Estimate is what a Preflight found: what is live now, and what the work will meet. It changes nothing.
+type Estimate struct {
+	// Summary counts what is live now (entries and bytes may be the server's estimates).
+	Summary Summary `json:"summary"`
+	// Empty is true when nothing is live: no schema, no directory. Nothing can be captured then, and a restore has
+	// nothing to save before it starts.
+	Empty bool `json:"empty,omitempty"`
+	// Identity names the server or the root directory that the verbs act on (S12).
+	Identity string `json:"identity"`
+	// Fingerprint changes when what a restore would replace changes in shape: other tables, other definitions, other
+	// directories. Changed rows and files do not change it.
+	Fingerprint string `json:"fingerprint"`
+	// Replaces names, for people, what a restore would put away: "table shop.orders (about 1,200 rows)".
+	Replaces []string `json:"replaces,omitempty"`
+	// Warnings are what a person should know before saying yes.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Subject says which data a verb reads.
+type Subject struct {
+	// PutAway is the run of the restore whose put-away side is meant. Empty means the live data.
+	PutAway string `json:"put_away,omitempty"`
+}
+
+// Summary counts what a verb handled.
+type Summary struct {
+	// Objects counts tables or directories.
+	Objects int64 `json:"objects"`
+	// Entries counts rows or files.
+	Entries int64 `json:"entries"`
+	// Bytes is the logical size.
+	Bytes int64 `json:"bytes"`
+	// Facts are short facts for people and for later checks, such as "server" or "position". Never secrets or rows.
+	Facts map[string]string `json:"facts,omitempty"`
+	// Warnings are what was noticed and is worth a person's look.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Diff is the answer of a Compare. No differences means: equal in every row, file, count and definition.
+type Diff struct {
+	// Compared counts what was read back.
+	Compared Summary `json:"compared"`
+	// Differences names what differs, at most MaxDifferences of them. Never with row data.
+	Differences []string `json:"differences,omitempty"`
+}
+
+// Equal tells whether nothing differs.
+func (d Diff) Equal() bool { return len(d.Differences) == 0 }
+
+// MaxDifferences bounds Diff.Differences: a person needs the first few, a history must stay small.
+const MaxDifferences = 20
+
+// Side is one of the two sides of a restore.
+type Side string
+
+// The sides of a restore: what the backup brought, and what was live before.
+const (
+	Restored Side = "restored"
+	Replaced Side = "replaced"
+)
+
+// Other is the opposite side.
+func (s Side) Other() Side {
+	if s == Restored {
+		return Replaced
+	}
+	return Restored
+}
+
+// Turn asks for one side of a restore to be live. It is a level, not an edge: repeating it changes nothing, and an
+// older Seq than the journal's is refused with ErrStaleTurn, so a late retry can never switch twice.
+type Turn struct {
+	Run string `json:"run"`
+	// Seq is 1 for the switch of a restore, 2 for its compensation or first rollback, and so on.
+	Seq  int  `json:"seq"`
+	Live Side `json:"live"`
+	// KeepUntil is the end of the undo window, written into the journal.
+	KeepUntil time.Time `json:"keep_until"`
+}
+
+// ErrStaleTurn says that the journal has already seen a later turn of the same run.
+var ErrStaleTurn = errors.New("stale turn")
+
+// Leftover is a run that the journal beside the data knows.
+type Leftover struct {
+	Kind         Kind   `json:"kind"`
+	Run          string `json:"run"`
+	Source       string `json:"source"`
+	Installation string `json:"installation"`
+	Seq          int    `json:"seq"`
+	// Live is the side that is live now, as the data says; Replaced before the first switch.
+	Live Side `json:"live"`
+	// Switched tells whether a switch ever happened: then the put-away side holds data that was once live.
+	Switched  bool      `json:"switched"`
+	KeepUntil time.Time `json:"keep_until,omitzero"`
+	Since     time.Time `json:"since"`
+	// What names, for people, what is kept: schemas or directories.
+	What []string `json:"what,omitempty"`
+}
+
+// Component is one half of a source: its database or its files. Every call may be repeated after a crash, by another
+// process, under the same Run, and ends in the same state. Calls for one source are never concurrent except Leftovers
+// and Preflight; the sagas' lane sees to that, and the component's own lock holds where the lane cannot. What people
+// must see is returned as a *Problem.
+type Component interface {
+	// Preflight tells whether the work can succeed: reachable, rights, space, census. It changes nothing.
+	Preflight(ctx context.Context, job Job, intent Intent) (Estimate, error)
+
+	// Capture writes one consistent image of the subject; last its PartFile with census and digests.
+	Capture(ctx context.Context, job Job, of Subject, to PartWriter) (Summary, error)
+
+	// Stage builds the part beside the live data, which stays untouched. A repeated call starts afresh.
+	Stage(ctx context.Context, job Job, from fs.FS) (Summary, error)
+
+	// Compare reads the stage of this run back and compares it with the part.
+	Compare(ctx context.Context, job Job, from fs.FS) (Diff, error)
+
+	// Switch makes turn.Live live: journalled, atomic, bounded in time. On error nothing has changed.
+	Switch(ctx context.Context, turn Turn) error
+
+	// Discard removes whatever of this run is not live, and settles its journal. It refuses names that are not ours.
+	// A side that was once live is only removed when heldBy names the verified backup that holds it (S1). A run
+	// that the journal does not know has nothing to discard.
+	Discard(ctx context.Context, job Job, heldBy string) error
+
+	// Leftovers lists every run in the journal beside the data, of any installation.
+	Leftovers(ctx context.Context) ([]Leftover, error)
+}
+
+// PartWriter takes the content of a part. It is implemented by the repository and safe for concurrent use.
+type PartWriter interface {
+	// Put stores what write writes under path (slash-separated, relative to the part); it keeps it only if write
+	// returns nil. A path put twice is an error.
+	Put(ctx context.Context, path string, write func(io.Writer) error) error
+
+	// PutTree stores the directory dir under path, without the entries for which skip is true (rel is
+	// slash-separated, relative to dir; a skipped directory is not entered).
+	PutTree(ctx context.Context, path, dir string, skip func(rel string) bool) (TreeSummary, error)
+}
+
+// TreeSummary counts what PutTree stored.
+type TreeSummary struct {
+	Files       int64 `json:"files"`
+	Directories int64 `json:"directories"`
+	Symlinks    int64 `json:"symlinks"`
+	Bytes       int64 `json:"bytes"`
+	// Changed lists files whose size or time changed while they were read, relative to dir.
+	Changed []string `json:"changed,omitempty"`
+	// Skipped lists entries that cannot be stored (sockets, devices, pipes), with the reason.
+	Skipped []string `json:"skipped,omitempty"`
+}
+
+// FileOwner is what Sys returns for an entry of an opened part: the owner that was captured.
+type FileOwner struct {
+	UID, GID uint32
+}

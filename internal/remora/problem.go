@@ -1,0 +1,126 @@
+package remora
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ProblemKind says what sort of trouble a Problem is. It decides whether the step is tried again and which exit code
+// the command ends with. The strings are a contract: they are error types in Temporal.
+type ProblemKind string
+
+// The kinds of problems.
+const (
+	// Unavailable: a server or a disk does not answer now.
+	Unavailable ProblemKind = "Unavailable"
+	// Busy: somebody else holds what is needed.
+	Busy ProblemKind = "Busy"
+	// Stalled: nothing moved for too long.
+	Stalled ProblemKind = "Stalled"
+	// Stopping: the worker was asked to stop; another one goes on.
+	Stopping ProblemKind = "Stopping"
+	// Full: no space.
+	Full ProblemKind = "Full"
+
+	// Invalid: the configuration or the request makes no sense.
+	Invalid ProblemKind = "Invalid"
+	// Denied: a password or a right is missing.
+	Denied ProblemKind = "Denied"
+	// NotFound: there is no such source, backup or restore.
+	NotFound ProblemKind = "NotFound"
+	// Unsupported: what is there is not handled yet, and is refused by name instead of being skipped.
+	Unsupported ProblemKind = "Unsupported"
+	// Changed: what was planned for, or what is being read, is no longer as it was.
+	Changed ProblemKind = "Changed"
+	// Corrupt: what was stored, or what was staged, is not what it should be.
+	Corrupt ProblemKind = "Corrupt"
+	// Fenced: a later attempt has taken over, or the journal disagrees; a person or the later attempt decides.
+	Fenced ProblemKind = "Fenced"
+	// Unreachable: the control plane (Temporal) does not answer.
+	Unreachable ProblemKind = "Unreachable"
+	// RolledBack: a restore ended with the source as it was before.
+	RolledBack ProblemKind = "RolledBack"
+	// Cancelled: somebody asked for it to end.
+	Cancelled ProblemKind = "Cancelled"
+	// Internal: a bug of ours.
+	Internal ProblemKind = "Internal"
+)
+
+// Retryable tells whether the same step may succeed when it is tried again.
+func (k ProblemKind) Retryable() bool {
+	switch k {
+	case Unavailable, Busy, Stalled, Stopping, Full, Internal:
+		return true
+	default:
+		return false
+	}
+}
+
+// Problem is the one error that people see: what was being done, what is wrong, with what, and what to do next. It is
+// translated once at the border of the activities and once at the terminal. Its texts never hold secrets or row data.
+type Problem struct {
+	// Op is what was being done, as a short verb phrase: "connect to the database".
+	Op string `json:"op"`
+	// Kind decides about retries and exit codes.
+	Kind ProblemKind `json:"kind"`
+	// Subject is the thing it happened to: "127.0.0.1:3306", "table shop.orders". May be empty.
+	Subject string `json:"subject,omitempty"`
+	// Hint is what to do about it, as a sentence or a command. May be empty.
+	Hint string `json:"hint,omitempty"`
+	// Err is why. May be nil.
+	Err error `json:"-"`
+}
+
+// Error is one line: what, with what, and why; without the hint.
+func (p *Problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.Op)
+	if p.Subject != "" {
+		fmt.Fprintf(&b, " (%s)", p.Subject)
+	}
+	if p.Err != nil {
+		fmt.Fprintf(&b, ": %v", p.Err)
+	}
+	return OneLine(b.String())
+}
+
+// Unwrap gives the cause.
+func (p *Problem) Unwrap() error { return p.Err }
+
+// KindOf finds the kind of the outermost Problem in err: "" for nil, Internal when there is none.
+func KindOf(err error) ProblemKind {
+	if err == nil {
+		return ""
+	}
+	var p *Problem
+	if errors.As(err, &p) {
+		return p.Kind
+	}
+	return Internal
+}
+
+// MaxErrorText bounds, in bytes, what an error may carry into a history or a mail.
+const MaxErrorText = 4 << 10
+
+// OneLine makes s safe for a line of a terminal, a log or a mail header: control characters become visible escapes
+// and the length is bounded by MaxErrorText.
+func OneLine(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteByte(' ')
+		case r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == 0x2028 || r == 0x2029 || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+		if b.Len() > MaxErrorText {
+			return b.String()[:MaxErrorText-3] + "..."
+		}
+	}
+	return b.String()
+}

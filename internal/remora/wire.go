@@ -1,0 +1,198 @@
+package remora
+
+import "time"
+
+// The names on the wire are a contract between control, workflows and activities, and with histories that are still
+// running: they are never changed, only added to.
+const (
+	// Queue takes workflows and short activities; DataQueue takes the long copies, a few at a time.
+	Queue     = "remora"
+	DataQueue = "remora-data"
+
+	BackupWorkflow  = "remora.Backup"
+	PlanWorkflow    = "remora.Plan"
+	RestoreWorkflow = "remora.Restore"
+	ApplyWorkflow   = "remora.Apply"
+	TurnWorkflow    = "remora.Turn"
+	DiscardWorkflow = "remora.Discard"
+
+	// RollbackUpdate and AcceptUpdate are for the Restore workflow while its undo window is open; ResolveUpdate is for
+	// any workflow whose way back waits for a person.
+	RollbackUpdate = "rollback"
+	AcceptUpdate   = "accept"
+	ResolveUpdate  = "resolve"
+
+	// RecordQuery answers with the Restore record of a running restore.
+	RecordQuery = "record"
+
+	CommitActivity        = "repository.Commit"
+	VerifyActivity        = "repository.Verify"
+	DescribeActivity      = "repository.Describe"
+	RecordFailureActivity = "repository.RecordFailure"
+	RecordRestoreActivity = "repository.RecordRestore"
+	EnterActivity         = "maintenance.Enter"
+	LeaveActivity         = "maintenance.Leave"
+)
+
+// The verbs of a component, as activities: "database.Capture".
+const (
+	PreflightVerb = "Preflight"
+	CaptureVerb   = "Capture"
+	StageVerb     = "Stage"
+	CompareVerb   = "Compare"
+	SwitchVerb    = "Switch"
+	DiscardVerb   = "Discard"
+	LeftoversVerb = "Leftovers"
+)
+
+// Activity is the wire name of a component's verb.
+func (k Kind) Activity(verb string) string { return string(k) + "." + verb }
+
+// The search attributes of every run, all of type Keyword.
+const (
+	SourceAttribute  = "RemoraSource"
+	KindAttribute    = "RemoraKind"
+	ActorAttribute   = "RemoraActor"
+	OutcomeAttribute = "RemoraOutcome"
+)
+
+// Lane is the workflow id under which everything runs that touches a source's data exclusively.
+func Lane(source string) string { return "op/" + source }
+
+// RestoreLane is the workflow id of the one restore that a source can have, from its plan to the end of its window.
+func RestoreLane(source string) string { return "restore/" + source }
+
+// BackupRequest starts a Backup.
+type BackupRequest struct {
+	Source      string `json:"source"`
+	Kinds       []Kind `json:"kinds"`
+	Name        string `json:"name,omitempty"`
+	RequestedBy string `json:"requested_by"`
+}
+
+// BackupResult is the outcome of a Backup.
+type BackupResult struct {
+	ID       string     `json:"id"`
+	Kind     BackupKind `json:"kind"`
+	Bytes    int64      `json:"bytes"`
+	Added    int64      `json:"added"`
+	Warnings []string   `json:"warnings,omitempty"`
+}
+
+// PlanRequest asks for the plan of a restore.
+type PlanRequest struct {
+	Source string `json:"source"`
+	Backup string `json:"backup"`
+	// Kinds are the components to restore; empty means all that the backup holds.
+	Kinds []Kind        `json:"kinds,omitempty"`
+	Undo  time.Duration `json:"undo"`
+}
+
+// RestoreRequest starts a Restore.
+type RestoreRequest struct {
+	PlanRequest
+	// PlanHash binds the start to the plan that was confirmed; empty when nobody was asked (--force).
+	PlanHash    string `json:"plan_hash,omitempty"`
+	RequestedBy string `json:"requested_by"`
+	// WithoutSafety is the typed reason to go on without a safety backup (S14); empty means with one.
+	WithoutSafety string `json:"without_safety,omitempty"`
+}
+
+// ApplyRequest starts an Apply, the child of a Restore that stages, proves and switches.
+type ApplyRequest struct {
+	RestoreRequest
+	Run     string    `json:"run"`
+	ID      string    `json:"id"`
+	Started time.Time `json:"started"`
+}
+
+// Applied is the result of an Apply.
+type Applied struct {
+	Kinds        []Kind    `json:"kinds"`
+	SafetyBackup string    `json:"safety_backup,omitempty"`
+	KeepUntil    time.Time `json:"keep_until"`
+	Phases       []Phase   `json:"phases,omitempty"`
+}
+
+// TurnRequest starts a Turn, the child of a Restore that makes a side live.
+type TurnRequest struct {
+	Source    string    `json:"source"`
+	Run       string    `json:"run"`
+	Kinds     []Kind    `json:"kinds"`
+	Seq       int       `json:"seq"`
+	Live      Side      `json:"live"`
+	KeepUntil time.Time `json:"keep_until"`
+}
+
+// DiscardRequest starts a Discard, the child of a Restore that captures the put-away side, verifies that, and only
+// then removes it (S1).
+type DiscardRequest struct {
+	Source      string    `json:"source"`
+	Run         string    `json:"run"`
+	Restore     string    `json:"restore"`
+	Kinds       []Kind    `json:"kinds"`
+	RequestedBy string    `json:"requested_by"`
+	Started     time.Time `json:"started"`
+}
+
+// Discarded is the result of a Discard.
+type Discarded struct {
+	// HeldBy is the backup that holds what was discarded; empty when nothing was put away (the disaster case).
+	HeldBy string `json:"held_by,omitempty"`
+}
+
+// The inputs of activities. One struct in, one small struct out; names and ids only.
+type (
+	// PreflightInput asks whether a capture can succeed, or a restore of Backup when that is set.
+	PreflightInput struct {
+		Source string `json:"source"`
+		Run    string `json:"run"`
+		Backup string `json:"backup,omitempty"`
+	}
+	// CaptureInput captures one component; Backup is the id of the backup that the part is for.
+	CaptureInput struct {
+		Source string  `json:"source"`
+		Run    string  `json:"run"`
+		Backup string  `json:"backup"`
+		Of     Subject `json:"of,omitzero"`
+	}
+	// StageInput stages, or compares the stage with, the part of Backup.
+	StageInput struct {
+		Source string `json:"source"`
+		Run    string `json:"run"`
+		Backup string `json:"backup"`
+	}
+	// SwitchInput makes a side live.
+	SwitchInput struct {
+		Source string `json:"source"`
+		Turn   Turn   `json:"turn"`
+	}
+	// DiscardInput removes what of Run is not live.
+	DiscardInput struct {
+		Source string `json:"source"`
+		Run    string `json:"run"`
+		HeldBy string `json:"held_by,omitempty"`
+	}
+	// LeftoversInput lists the runs in a component's journal.
+	LeftoversInput struct {
+		Source string `json:"source"`
+	}
+	// CommitInput turns captured parts into a backup.
+	CommitInput struct {
+		Manifest Manifest `json:"manifest"`
+	}
+	// VerifyInput reads a backup back.
+	VerifyInput struct {
+		Source string `json:"source"`
+		Backup string `json:"backup"`
+	}
+	// DescribeInput asks for a backup.
+	DescribeInput struct {
+		Backup string `json:"backup"`
+	}
+	// MaintenanceInput takes a source's application offline or back, on behalf of a run.
+	MaintenanceInput struct {
+		Source string `json:"source"`
+		Run    string `json:"run"`
+	}
+)
