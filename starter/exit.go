@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// exits is the one table of exit codes. Scripts rely on it: codes are added, never changed.
+var exits = []struct {
+	code    int
+	kinds   []remora.ProblemKind
+	meaning string
+}{
+	{0, nil, "done"},
+	{1, nil, "failed"},
+	{2, []remora.ProblemKind{remora.Invalid}, "the command line or the configuration makes no sense"},
+	{3, []remora.ProblemKind{remora.Busy}, "something else is running on this source"},
+	{4, []remora.ProblemKind{remora.NotFound}, "no such source, backup or restore"},
+	{5, []remora.ProblemKind{remora.RolledBack}, "the restore failed and everything is as it was before"},
+	{6, []remora.ProblemKind{remora.Corrupt}, "verification failed: what is stored is not what it should be"},
+	{7, []remora.ProblemKind{remora.Unreachable}, "Temporal cannot be reached"},
+	{exitInterrupted, nil, "interrupted; a run that was being followed goes on"},
+}
+
+const (
+	exitFailed      = 1
+	exitInterrupted = 130
+)
+
+// errDetached says that the person stopped following a run, which goes on. Everything has been said by then.
+var errDetached = errors.New("interrupted")
+
+// exitCode is the exit code that says err to a script.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, errDetached) {
+		return exitInterrupted
+	}
+	kind := remora.KindOf(err)
+	for _, e := range exits {
+		for _, k := range e.kinds {
+			if k == kind {
+				return e.code
+			}
+		}
+	}
+	return exitFailed
+}
+
+// exitStatusHelp is the table at the end of every help text.
+func exitStatusHelp() string {
+	var b strings.Builder
+	b.WriteString("\nEXIT STATUS\n")
+	for _, e := range exits {
+		fmt.Fprintf(&b, "  %3d  %s\n", e.code, e.meaning)
+	}
+	return b.String()
+}
+
+// errorJSON is how -o json says an error, on standard error.
+type errorJSON struct {
+	Op      string             `json:"op,omitempty"`
+	Kind    remora.ProblemKind `json:"kind"`
+	Subject string             `json:"subject,omitempty"`
+	Hint    string             `json:"hint,omitempty"`
+	Message string             `json:"message"`
+}
+
+// printError says what is wrong and what to do: two lines for a person, one object for a program.
+func (a *app) printError(err error) {
+	if err == nil || errors.Is(err, errDetached) {
+		return
+	}
+	said := errorJSON{Kind: remora.KindOf(err), Message: remora.OneLine(err.Error())}
+	var p *remora.Problem
+	if errors.As(err, &p) {
+		said.Op, said.Subject, said.Hint = p.Op, p.Subject, p.Hint
+	}
+	if a.json() {
+		enc := json.NewEncoder(a.Err)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(map[string]errorJSON{"error": said}) // a broken pipe has nobody left to tell
+		return
+	}
+	fmt.Fprintf(a.Err, "remora: %s\n", said.Message)
+	for _, line := range strings.Split(said.Hint, "\n") {
+		if line != "" {
+			fmt.Fprintf(a.Err, "  what to do: %s\n", remora.OneLine(line))
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when a release is linked; otherwise the build's own records answer.
+var version string
+
+type versionJSON struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	System  string `json:"system"`
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Say which version this is",
+		Args:  exactly(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			v := buildVersion()
+			if a.json() {
+				return a.printJSON(v)
+			}
+			commit := ""
+			if v.Commit != "" {
+				commit = ", commit " + v.Commit
+			}
+			_, err := fmt.Fprintf(a.Out, "remora %s (%s, %s%s)\n", v.Version, v.Go, v.System, commit)
+			return err
+		},
+	}
+}
+
+func buildVersion() versionJSON {
+	v := versionJSON{Version: version, Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if v.Version == "" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			v.Commit = s.Value[:12]
+		}
+	}
+	return v
+}
