@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// kills is how many random moments a kill test tries.
+const kills = 10
+
+// seed is random, printed, and can be given again in REMORA_SEED.
+func seed(t *testing.T) *rand.Rand {
+	n := uint64(time.Now().UnixNano())
+	if text := os.Getenv("REMORA_SEED"); text != "" {
+		var err error
+		n, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("REMORA_SEED=%d", n)
+	return rand.New(rand.NewPCG(n, n))
+}
+
+var big = shape{users: 20_000, orders: 150_000, files: 200, undo: time.Hour}
+
+// TestKillWorkerDuringBackup kills the worker with SIGKILL at random moments of a backup: each backup completes, and
+// the last one restores to what was there.
+func TestKillWorkerDuringBackup(t *testing.T) {
+	s := newSite(t, big)
+	undisturbed := s.took("backup", s.source())
+	random := seed(t)
+	for i := range kills {
+		s.exec("UPDATE orders SET note = CONCAT(COALESCE(note, ''), 'x') WHERE id % 2 = 0") // something new to store
+		s.killDuring(random, undisturbed, "backup", s.source())
+		t.Logf("kill %d: the backup completed", i+1)
+	}
+	now := s.read()
+	backups := list[remora.Backup](s, "history", s.source())
+	require.Len(t, backups, kills+1)
+	for _, b := range backups {
+		require.Equal(t, remora.Completed, b.Status, b.ID)
+	}
+	s.damage()
+	s.must("restore", "latest", "--force")
+	s.requireEqual(now, s.read(), "the backup that was killed last, restored")
+	s.must("accept", s.source())
+	s.requireNothingLeft()
+}
+
+// TestKillWorkerDuringRestore kills the worker with SIGKILL at random moments of a restore: each restore completes, or is
+// rolled back with the source as before.
+func TestKillWorkerDuringRestore(t *testing.T) {
+	s := newSite(t, big)
+	good := s.read()
+	s.must("backup", s.source(), "--name", "good")
+	s.damage()
+	damaged := s.read()
+	undisturbed := s.took("restore", "good", "--force")
+	s.requireEqual(good, s.read(), "undisturbed restore")
+	s.must("rollback", s.source())
+	s.must("accept", s.source())
+	random := seed(t)
+	for i := range kills {
+		code := s.killDuring(random, undisturbed, "restore", "good", "--force")
+		if code == 0 {
+			s.requireEqual(good, s.read(), "after a restore that completed")
+			s.must("rollback", s.source())
+			s.must("accept", s.source())
+		}
+		s.requireEqual(damaged, s.read(), "before again")
+		s.requireNothingLeft()
+		t.Logf("kill %d: exit code %d", i+1, code)
+	}
+}
+
+// took runs the command undisturbed and says how long it took.
+func (s *site) took(args ...string) time.Duration {
+	start := time.Now()
+	s.must(args...)
+	return time.Since(start)
+}
+
+// killDuring runs the command, kills the worker at a random moment of it and starts another. It expects the command to
+// succeed, or a restore to say that it was rolled back (exit code 5).
+func (s *site) killDuring(random *rand.Rand, usual time.Duration, args ...string) int {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	type ended struct {
+		out  string
+		code int
+	}
+	done := make(chan ended, 1)
+	go func() {
+		out, code := s.remoraContext(ctx, args...)
+		done <- ended{out, code}
+	}()
+	moment := time.Duration(random.Int64N(int64(usual)))
+	select {
+	case e := <-done: // faster than usual: nothing was killed, and the moment does not count
+		s.t.Fatalf("ended before the kill at %v: %s", moment, e.out)
+	case <-time.After(moment):
+	}
+	s.killWorker()
+	s.startWorker()
+	e := <-done
+	if args[0] == "restore" && e.code == 5 {
+		return e.code
+	}
+	require.Zero(s.t, e.code, "killed after %v of about %v\n%s", moment, usual, e.out)
+	return 0
+}
