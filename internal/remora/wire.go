@@ -186,8 +186,9 @@ type (
 		Source string `json:"source"`
 		Backup string `json:"backup"`
 	}
-	// DescribeInput asks for a backup.
+	// DescribeInput asks for a backup by its id, a unique prefix, its name, or "latest" of Source.
 	DescribeInput struct {
+		Source string `json:"source"`
 		Backup string `json:"backup"`
 	}
 	// MaintenanceInput takes a source's application offline or back, on behalf of a run.
