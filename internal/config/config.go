@@ -1,0 +1,215 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// The defaults of what may be left out.
+const (
+	DefaultTemporalAddress = "127.0.0.1:7233"
+	DefaultNamespace       = "remora"
+	DefaultSessions        = 4
+	DefaultUndoWindow      = 24 * time.Hour
+	DefaultStall           = 300 * time.Second
+)
+
+// FileVariable is the environment variable that names the configuration file.
+const FileVariable = "REMORA_CONFIG"
+
+// Config is a configuration that has passed every check that needs no server. All paths are absolute.
+type Config struct {
+	// File is where it was read from.
+	File string
+	// State is the directory for what the programs keep on this machine: the single-machine Temporal server's file,
+	// logs, connection files. Nothing in it is irreplaceable.
+	State      string
+	Repository Repository
+	Temporal   Temporal
+	// Sources by name. Names lists them in order.
+	Sources map[string]*Source
+	// Stall is how long a copy may go without moving a byte before it is given up and tried again.
+	Stall time.Duration
+	// Warnings are what a person should know although nothing is wrong, one line each.
+	Warnings []string
+
+	secrets []secret
+}
+
+// Repository says where backups live.
+type Repository struct {
+	// Path is the repository's directory. It is empty where none is configured (a machine that only asks).
+	Path     string
+	Password remora.SecretFunc
+}
+
+// Temporal says where the control plane answers.
+type Temporal struct {
+	Address   string
+	Namespace string
+}
+
+// Source is one application to protect. It has a database, files, or both.
+type Source struct {
+	Name string
+	// Database is nil when the source has none.
+	Database *Database
+	// Files is nil when the source has none.
+	Files       *Files
+	Maintenance Maintenance
+	// UndoWindow is how long a restore can be undone.
+	UndoWindow time.Duration
+}
+
+// Kinds lists the components that the source has, database first.
+func (s *Source) Kinds() []remora.Kind {
+	var kinds []remora.Kind
+	if s.Database != nil {
+		kinds = append(kinds, remora.Database)
+	}
+	if s.Files != nil {
+		kinds = append(kinds, remora.Files)
+	}
+	return kinds
+}
+
+// Database says how to reach a source's database.
+type Database struct {
+	// Address is host:port.
+	Address  string
+	User     string
+	Password remora.SecretFunc
+	// RestoreUser and RestorePassword are the user with writing rights, where it is apart from the reading one;
+	// otherwise they equal User and Password.
+	RestoreUser     string
+	RestorePassword remora.SecretFunc
+	// Schemas has exactly one name for now.
+	Schemas []string
+	// Sessions is how many connections read or write at the same time.
+	Sessions int
+}
+
+// Files says which directories belong to a source.
+type Files struct {
+	// Root is the directory that holds the directories.
+	Root string
+	// Directories are slash-separated and relative to Root; none lies inside another.
+	Directories []string
+	// Exclude are patterns, as doublestar understands them, of what is left out.
+	Exclude []string
+}
+
+// Maintenance says how the application is taken offline while a restore switches.
+type Maintenance struct {
+	// File is created to take the application offline and removed to bring it back. Empty means that nothing is done.
+	File string
+}
+
+// Names lists the sources in alphabetical order.
+func (c *Config) Names() []string { return slices.Sorted(maps.Keys(c.Sources)) }
+
+// Source finds a source by name; an unknown name is a Problem with a suggestion.
+func (c *Config) Source(name string) (*Source, error) {
+	if s, ok := c.Sources[name]; ok {
+		return s, nil
+	}
+	hint := "The configuration has no sources yet."
+	if near := nearest(name, c.Names()); near != "" {
+		hint = fmt.Sprintf("Did you mean %s?", near)
+	} else if len(c.Sources) > 0 {
+		hint = fmt.Sprintf("Configured in %s: %s.", c.File, joined(c.Names(), "and"))
+	}
+	return nil, &remora.Problem{
+		Op: "find the source", Kind: remora.NotFound, Subject: name, Hint: hint,
+		Err: errors.New("no source has this name"),
+	}
+}
+
+// Places lists where a configuration is looked for when neither --config nor REMORA_CONFIG names one.
+func Places() []string { return []string{"remora.yaml", "/etc/remora/remora.yaml"} }
+
+// Load reads the configuration from path; where path is empty from the file that REMORA_CONFIG names; otherwise from
+// the first of Places that exists. Every error is a Problem of kind Invalid; when the content is wrong it wraps
+// Mistakes, all of them. Load opens no password file: see Check.
+func Load(path string, getenv func(string) string) (*Config, error) {
+	file, err := find(path, getenv)
+	if err != nil {
+		return nil, err
+	}
+	text, err := read(file)
+	if err != nil {
+		return nil, err
+	}
+	c, mistakes := parse(file, text, getenv)
+	if len(mistakes) > 0 {
+		return nil, &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Err: mistakes}
+	}
+	return c, nil
+}
+
+func find(path string, getenv func(string) string) (string, error) {
+	named := path
+	if named == "" {
+		named = getenv(FileVariable)
+	}
+	if named == "" {
+		for _, place := range Places() {
+			if _, err := os.Stat(place); err == nil {
+				return filepath.Abs(place)
+			}
+		}
+		return "", &remora.Problem{
+			Op: "find the configuration", Kind: remora.Invalid,
+			Hint: "Write one with: remora init --mysql DSN --files DIR   or name it with --config FILE or " + FileVariable + ".",
+			Err:  fmt.Errorf("there is neither ./%s nor %s", Places()[0], Places()[1]),
+		}
+	}
+	abs, err := filepath.Abs(named)
+	if err != nil {
+		return "", unreadable(named, err)
+	}
+	return abs, nil
+}
+
+// maxFile bounds the file, in bytes: a configuration is a page or two, and a parser is not made for more.
+const maxFile = 256 << 10
+
+func read(file string) ([]byte, error) {
+	f, err := os.Open(file) //nolint:gosec // the user names the file to read
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	if len(text) > maxFile {
+		return nil, unreadable(file, fmt.Errorf("it is larger than %d KiB and cannot be a configuration", maxFile>>10))
+	}
+	return text, nil
+}
+
+func unreadable(file string, err error) error {
+	hint := ""
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err // the path is the problem's subject already
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "Check the path, or write a configuration with: remora init"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "Run the command as the user that owns the file, or let this user read it."
+	}
+	return &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Subject: file, Hint: hint, Err: err}
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// env is an environment for tests: the given variables and a home.
+func env(pairs ...string) func(string) string {
+	vars := map[string]string{"HOME": "/home/ops"}
+	for i := 0; i < len(pairs); i += 2 {
+		vars[pairs[i]] = pairs[i+1]
+	}
+	return func(name string) string { return vars[name] }
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "remora.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+const whole = `# everything that is known
+state: /var/lib/remora-test
+repository:
+  path: /var/backups/remora
+  password_file: repository.password
+temporal: {address: localhost, namespace: backups}
+sources:
+  shop:
+    database:
+      {address: 127.0.0.1, user: remora, password_file: /etc/remora/shop.password, schemas: [shop], sessions: 8}
+    restore: {user: remora_restore, password_env: SHOP_RESTORE}
+    files: {root: /srv/shop/storage/app/public, directories: [pre-alerts, receipts/], exclude: ["*.tmp"]}
+    maintenance: {file: /srv/shop/storage/framework/down}
+    undo_window: 36h
+  blog:
+    files:
+      root: uploads
+      directories:
+        - images
+`
+
+func TestLoadReadsEveryKey(t *testing.T) {
+	file := write(t, whole)
+	c, err := Load(file, env("SHOP_RESTORE", "s3cret", "DB_BACKUP_TIMEOUT", "60"))
+	require.NoError(t, err)
+
+	restore, err := c.Sources["shop"].Database.RestorePassword()
+	require.NoError(t, err)
+	require.Equal(t, "s3cret", restore.Reveal())
+	require.Equal(t, []string{"blog", "shop"}, c.Names())
+	require.Equal(t, []remora.Kind{remora.Database, remora.Files}, c.Sources["shop"].Kinds())
+
+	folder := filepath.Dir(file)
+	want := map[string]*Source{
+		"shop": {
+			Name:        "shop",
+			Database:    &Database{Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, Sessions: 8},
+			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}},
+			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
+			UndoWindow:  36 * time.Hour,
+		},
+		"blog": {Name: "blog", Files: &Files{Root: filepath.Join(folder, "uploads"), Directories: []string{"images"}}, UndoWindow: DefaultUndoWindow},
+	}
+	functions := cmp.FilterValues(func(_, _ remora.SecretFunc) bool { return true }, cmp.Ignore())
+	require.Empty(t, cmp.Diff(want, c.Sources, functions))
+	require.Equal(t, "/var/lib/remora-test", c.State)
+	require.Equal(t, "/var/backups/remora", c.Repository.Path)
+	require.Equal(t, Temporal{Address: "localhost:7233", Namespace: "backups"}, c.Temporal)
+	require.Equal(t, time.Minute, c.Stall)
+	require.Equal(t, []string{"sources.blog: only files are backed up; add database: where the application has one"}, c.Warnings)
+}
+
+func lines(err error) string {
+	var m Mistakes
+	if !errors.As(err, &m) {
+		return err.Error()
+	}
+	out := make([]string, len(m))
+	for i := range m {
+		m[i].File = filepath.Base(m[i].File)
+		if m[i].File == "." {
+			m[i].File = ""
+		}
+		out[i] = m[i].String()
+	}
+	return strings.Join(out, "\n")
+}

@@ -1,0 +1,359 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// parse reads the whole of a configuration: keys first, then what only makes sense together.
+func parse(file string, text []byte, getenv func(string) string) (*Config, Mistakes) {
+	r := &reader{file: file, getenv: getenv, where: map[string]*token.Position{}}
+	c := &Config{
+		File:     file,
+		Temporal: Temporal{Address: DefaultTemporalAddress, Namespace: DefaultNamespace},
+		Sources:  map[string]*Source{},
+		Stall:    DefaultStall,
+	}
+	if root := r.parseYAML(text); root != nil {
+		r.document(c, root)
+		r.environment(c)
+		r.together(c)
+	}
+	slices.SortStableFunc(r.found, func(a, b Mistake) int { return a.Line - b.Line })
+	return c, r.found
+}
+
+func (r *reader) document(c *Config, root ast.Node) {
+	r.mapping("", root, fields{
+		"state":      r.path(&c.State),
+		"repository": r.repository(c),
+		"temporal":   r.temporal(c),
+		"sources":    r.sources(c),
+	}, "notify", "retention", "schedules", "objectives", "checks", "console", "metrics")
+}
+
+func (r *reader) repository(c *Config) setter {
+	return func(key string, n ast.Node) {
+		password := secret{key: key}
+		r.mapping(key, n, fields{
+			"path":          r.path(&c.Repository.Path),
+			"password_file": r.path(&password.file),
+			"password_env":  r.variable(&password.env),
+		}, "s3", "password_command", "storage")
+		if c.Repository.Path == "/" {
+			r.wrongKey(below(key, "path"), "the root directory cannot be a repository; write a directory of its own")
+		}
+		if password.file == "" && password.env == "" && !r.has(key, "password_file", "password_env") {
+			r.wrongKey(key, "backups are always encrypted; write password_file: FILE or password_env: VARIABLE")
+		}
+		c.Repository.Password = r.password(c, password)
+	}
+}
+
+func (r *reader) temporal(c *Config) setter {
+	return func(key string, n ast.Node) {
+		r.mapping(key, n, fields{
+			"address":   r.address(&c.Temporal.Address, "7233"),
+			"namespace": r.matching(&c.Temporal.Namespace, namespace, "a namespace has 2 to 255 letters, digits, - and _"),
+		}, "tls", "api_key_file", "api_key_env")
+	}
+}
+
+func (r *reader) sources(c *Config) setter {
+	return func(key string, n ast.Node) {
+		r.each(key, n, func(name string, at, value ast.Node) {
+			path := below(key, shown(name))
+			r.where[path] = positionOf(at)
+			if err := remora.CheckSourceName(name); err != nil {
+				r.wrong(path, at, "a source's name has 1 to 40 of a-z, 0-9, - and _, and begins with a letter or digit")
+				return
+			}
+			c.Sources[name] = r.source(c, path, name, value)
+		})
+	}
+}
+
+func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
+	s := &Source{Name: name, UndoWindow: DefaultUndoWindow}
+	restore := login{secret: secret{key: below(key, "restore")}}
+	r.mapping(key, n, fields{
+		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },
+		"restore": func(key string, n ast.Node) {
+			r.mapping(key, n, r.login(&restore), "empty", "after", "exchange")
+			if restore.user == "" && !r.has(key, "user") {
+				r.wrongKey(key, "it needs user: NAME, the database user with writing rights")
+			}
+		},
+		"files":       func(key string, n ast.Node) { s.Files = r.files(key, n) },
+		"maintenance": r.maintenance(&s.Maintenance),
+		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
+	}, "checks", "schedules", "retention", "objectives", "notify", "redis", "postgres")
+
+	hasDatabase, hasFiles := r.has(key, "database"), r.has(key, "files")
+	switch {
+	case r.has(key, "restore") && !hasDatabase:
+		r.wrongKey(below(key, "restore"), "this source has no database to restore into; remove it, or add database:")
+	case s.Database != nil:
+		s.Database.RestoreUser, s.Database.RestorePassword = s.Database.User, s.Database.Password
+		if restore.user != "" {
+			s.Database.RestoreUser, s.Database.RestorePassword = restore.user, r.password(c, restore.secret)
+		}
+	}
+	isMapping := slices.Contains([]ast.NodeType{ast.MappingType, ast.MappingValueType}, typeOf(n))
+	switch {
+	case isMapping && !hasDatabase && !hasFiles:
+		r.wrongKey(key, "there is nothing to back up; add database: or files:")
+	case isMapping && !hasFiles:
+		c.Warnings = append(c.Warnings, key+": only the database is backed up; add files: where the application keeps uploads")
+	case isMapping && !hasDatabase:
+		c.Warnings = append(c.Warnings, key+": only files are backed up; add database: where the application has one")
+	}
+	return s
+}
+
+// login is a database user with the place of its password.
+type login struct {
+	secret
+	user string
+}
+
+func (r *reader) login(to *login) fields {
+	return fields{
+		"user":          r.text(&to.user),
+		"password_file": r.path(&to.file),
+		"password_env":  r.variable(&to.env),
+	}
+}
+
+func (r *reader) database(c *Config, key string, n ast.Node) *Database {
+	d := &Database{Sessions: DefaultSessions}
+	user := login{secret: secret{key: key}}
+	known := r.login(&user)
+	known["address"] = r.address(&d.Address, "3306")
+	known["schemas"] = r.texts(&d.Schemas)
+	known["sessions"] = r.number(&d.Sessions, 1, 64)
+	r.mapping(key, n, known, "tls", "socket", "exclude", "tables", "routines", "triggers", "single_transaction")
+	d.User, d.Password = user.user, r.password(c, user.secret)
+
+	for _, need := range [][2]string{
+		{"address", "it needs address: HOST:PORT"},
+		{"user", "it needs user: NAME"},
+		{"schemas", "it needs schemas: [NAME], the schema to back up"},
+	} {
+		if !r.has(key, need[0]) {
+			r.wrongKey(key, "%s", need[1])
+		}
+	}
+	r.schemas(below(key, "schemas"), d.Schemas)
+	if user.file == "" && user.env == "" && !r.has(key, "password_file", "password_env") {
+		c.Warnings = append(c.Warnings, key+": neither password_file nor password_env is set; connecting without a password")
+	}
+	return d
+}
+
+func (r *reader) schemas(key string, names []string) {
+	switch {
+	case r.where[key] == nil:
+		return
+	case len(names) > 1:
+		r.wrongKey(key, "several schemas in one source are not supported yet; make one source for each")
+	case len(names) == 0 && !r.mistaken(key):
+		r.wrongKey(key, "the list is empty; write the name of the schema to back up")
+	}
+	for i, name := range names {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		lower := strings.ToLower(name)
+		switch {
+		case len([]rune(name)) > 64 || strings.HasSuffix(name, " "):
+			r.wrongKey(at, "a schema's name has at most 64 characters and does not end with a space")
+		case slices.Contains([]string{"mysql", "sys", "information_schema", "performance_schema"}, lower):
+			r.wrongKey(at, "%s belongs to the server; write the application's schema", lower)
+		case strings.HasPrefix(lower, "_remora"):
+			r.wrongKey(at, "names beginning with _remora are Remora's own; write the application's schema")
+		}
+	}
+}
+
+func (r *reader) files(key string, n ast.Node) *Files {
+	f := &Files{}
+	r.mapping(key, n, fields{
+		"root":        r.path(&f.Root),
+		"directories": r.texts(&f.Directories),
+		"exclude":     r.texts(&f.Exclude),
+	}, "host", "exchange", "owner", "include")
+	if !r.has(key, "root") {
+		r.wrongKey(key, "it needs root: DIR, the directory that holds the directories to back up")
+	}
+	if f.Root == "/" {
+		r.wrongKey(below(key, "root"), "the root directory cannot be files.root, since a restore is prepared beside it; write a directory below it")
+	}
+	directories := below(key, "directories")
+	switch {
+	case !r.has(key, "directories"):
+		r.wrongKey(key, "it needs directories: [NAME], the directories inside root to back up")
+	case len(f.Directories) == 0 && !r.mistaken(directories):
+		r.wrongKey(directories, "the list is empty; write the names of directories inside root")
+	}
+	for i, name := range f.Directories {
+		f.Directories[i] = r.directory(fmt.Sprintf("%s[%d]", directories, i), name)
+	}
+	for i, pattern := range f.Exclude {
+		if !doublestar.ValidatePattern(pattern) {
+			r.wrongKey(fmt.Sprintf("%s.exclude[%d]", key, i), "this is not a pattern; write one such as *.tmp or cache/**")
+		}
+	}
+	return f
+}
+
+// directory cleans the name of a directory inside root, and refuses what leaves it or is ours.
+func (r *reader) directory(key, name string) string {
+	clean := filepath.ToSlash(filepath.Clean(name))
+	switch {
+	case filepath.IsAbs(name):
+		r.wrongKey(key, "it is an absolute path; write a name relative to root")
+	case clean == "." || clean == ".." || strings.HasPrefix(clean, "../"):
+		r.wrongKey(key, "it is not a directory inside root; write the name of one, or a root further up")
+	}
+	for part := range strings.SplitSeq(clean, "/") {
+		if strings.HasPrefix(part, "_remora") || strings.HasPrefix(part, ".remora") {
+			r.wrongKey(key, "names beginning with _remora or .remora are Remora's own and are never backed up")
+		}
+	}
+	return clean
+}
+
+func (r *reader) maintenance(to *Maintenance) setter {
+	return func(key string, n ast.Node) {
+		r.mapping(key, n, fields{"file": r.path(&to.File)}, "laravel", "command", "http", "bypass")
+	}
+}
+
+// has tells whether one of the keys is given below key, well or badly.
+func (r *reader) has(key string, names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { _, ok := r.where[below(key, name)]; return ok })
+}
+
+// mistaken tells whether a mistake was noted at or below key.
+func (r *reader) mistaken(key string) bool {
+	return slices.ContainsFunc(r.found, func(m Mistake) bool { return strings.HasPrefix(m.Key, key) })
+}
+
+// password keeps the place of a password for Check and gives its reader.
+func (r *reader) password(c *Config, s secret) remora.SecretFunc {
+	if s.file != "" && s.env != "" {
+		r.wrongKey(s.key, "password_file and password_env are both given; remove one")
+	}
+	s.read = s.reader(r.getenv)
+	if s.file != "" || s.env != "" {
+		c.secrets = append(c.secrets, s)
+	}
+	return s.read
+}
+
+var (
+	namespace    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{1,254}$`)
+	variableName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
+	hostName     = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})$`)
+)
+
+// variable reads the name of an environment variable. A message never repeats it: it may be a password in the wrong place.
+func (r *reader) variable(to *string) setter {
+	return r.matching(to, variableName, "write the name of an environment variable in capitals, such as REMORA_PASSWORD; the password itself does not stand here")
+}
+
+func (r *reader) matching(to *string, pattern *regexp.Regexp, otherwise string) setter {
+	return func(key string, n ast.Node) {
+		value, ok := r.line(key, n)
+		switch {
+		case !ok:
+		case !pattern.MatchString(value):
+			r.wrong(key, n, "%s", otherwise)
+		default:
+			*to = value
+		}
+	}
+}
+
+// address reads HOST:PORT, or HOST with the usual port. A message never repeats it: it may hold a password.
+func (r *reader) address(to *string, port string) setter {
+	return func(key string, n ast.Node) {
+		value, ok := r.line(key, n)
+		if !ok {
+			return
+		}
+		host, p, err := net.SplitHostPort(value)
+		if err != nil {
+			host, p = strings.Trim(value, "[]"), port
+		}
+		number, err := strconv.Atoi(p)
+		switch {
+		case strings.HasPrefix(value, "/"):
+			r.wrong(key, n, "sockets are not supported yet; write HOST:%s", port)
+		case strings.ContainsAny(value, "@/"):
+			r.wrong(key, n, "write HOST:%s alone, without user, password or schema", port)
+		case net.ParseIP(host) == nil && !hostName.MatchString(host):
+			r.wrong(key, n, "this is not an address; write HOST:%s", port)
+		case err != nil || number < 1 || number > 65535:
+			r.wrong(key, n, "the port must be a number from 1 to 65535; write HOST:%s", port)
+		default:
+			*to = net.JoinHostPort(host, p)
+		}
+	}
+}
+
+// environment applies the variables that have a place in the configuration.
+func (r *reader) environment(c *Config) {
+	if path := r.getenv("BACKUP_STORAGE_PATH"); path != "" && c.Repository.Path == "" && !r.has("repository", "path") {
+		if !filepath.IsAbs(path) {
+			r.add(Mistake{Key: "BACKUP_STORAGE_PATH", Text: "the environment variable must be an absolute path"})
+		}
+		c.Repository.Path = filepath.Clean(path)
+	}
+	if text := r.getenv("DB_BACKUP_TIMEOUT"); text != "" {
+		seconds, err := strconv.Atoi(text)
+		if err != nil || seconds < 1 || seconds > 86400 {
+			r.add(Mistake{Key: "DB_BACKUP_TIMEOUT", Text: "the environment variable must be a whole number of seconds from 1 to 86400"})
+			return
+		}
+		c.Stall = time.Duration(seconds) * time.Second
+	}
+	if c.State == "" && !r.has("", "state") {
+		c.State = defaultState(r.getenv)
+		if c.State == "" {
+			r.add(Mistake{File: r.file, Line: 1, Column: 1, Key: "state", Text: "there is no home directory to keep state in; write state: DIR"})
+		}
+	}
+}
+
+func defaultState(getenv func(string) string) string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/remora"
+	}
+	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "remora")
+	}
+	if dir := getenv("HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, ".local", "state", "remora")
+	}
+	return ""
+}
+
+func typeOf(n ast.Node) ast.NodeType {
+	if n == nil {
+		return ast.NullType
+	}
+	return n.Type()
+}

@@ -1,0 +1,116 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// secret is where a password lies: in a file, or in an environment variable.
+type secret struct {
+	key       string // the key path of its owner, for messages
+	file, env string
+	read      remora.SecretFunc
+}
+
+// reader gives the function that reads the password when it is needed (S21). No place means no password.
+func (s secret) reader(getenv func(string) string) remora.SecretFunc {
+	switch {
+	case s.file != "":
+		return func() (remora.Secret, error) { return ReadSecretFile(s.file) }
+	case s.env != "":
+		return func() (remora.Secret, error) { return readSecretVariable(s.env, getenv) }
+	default:
+		return func() (remora.Secret, error) { return "", nil }
+	}
+}
+
+func readSecretVariable(name string, getenv func(string) string) (remora.Secret, error) {
+	value := getenv(name)
+	if value == "" {
+		return "", &remora.Problem{
+			Op: "read a password", Kind: remora.Denied, Subject: "environment variable " + name,
+			Hint: "Set the variable where the command and the worker run, or use password_file.",
+			Err:  errors.New("it is not set"),
+		}
+	}
+	return remora.Secret(value), nil
+}
+
+// maxSecret bounds a password file, in bytes.
+const maxSecret = 64 << 10
+
+// ReadSecretFile reads a password from a file. One line end after it is not part of it. A file that everybody can read,
+// or that others can change, is refused: what it holds is no longer a secret.
+func ReadSecretFile(file string) (remora.Secret, error) {
+	f, err := os.Open(file) //nolint:gosec // the configuration names the file to read
+	if err != nil {
+		return "", secretProblem(file, err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return "", secretProblem(file, err)
+	}
+	if err := private(file, info); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return "", secretProblem(file, err)
+	}
+	value := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	switch {
+	case value == "":
+		return "", secretProblem(file, errors.New("it is empty"))
+	case len(text) > maxSecret:
+		return "", secretProblem(file, fmt.Errorf("it is larger than %d KiB and cannot hold a password", maxSecret>>10))
+	case strings.ContainsAny(value, "\r\n\x00"):
+		return "", secretProblem(file, errors.New("it has more than one line; a password file holds the password alone"))
+	}
+	return remora.Secret(value), nil
+}
+
+// private refuses a password file that is not the owner's (and its group's) alone.
+func private(file string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return secretProblem(file, errors.New("it is not a regular file"))
+	}
+	if perm := info.Mode().Perm(); perm&0o027 != 0 {
+		return &remora.Problem{
+			Op: "read a password", Kind: remora.Denied, Subject: file,
+			Hint: fmt.Sprintf("Run: chmod 600 %s", shellQuote(file)),
+			Err:  fmt.Errorf("its mode is %04o: others than its owner can read or change it", perm),
+		}
+	}
+	return nil
+}
+
+func secretProblem(file string, err error) error {
+	p := &remora.Problem{Op: "read a password", Kind: remora.Denied, Subject: file, Err: err}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		p.Err = pathErr.Err // the path is the problem's subject already
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.Err = errors.New("the file is missing")
+		p.Hint = "Put the password into that file with mode 0600, or correct password_file in the configuration."
+	case errors.Is(err, fs.ErrPermission):
+		p.Hint = "Run the command and the worker as the user that owns the file."
+	}
+	return p
+}
+
+// shellQuote makes a path safe to paste into a shell.
+func shellQuote(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,156 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// together checks what makes sense only when all keys are known.
+func (r *reader) together(c *Config) {
+	if len(c.Sources) > 0 && c.Repository.Path == "" && !r.has("repository", "path") {
+		r.wrongKey("repository", "sources need a repository; write repository: {path: DIR, password_file: FILE}")
+	}
+	if len(c.Sources) == 0 && !r.mistaken("sources") {
+		c.Warnings = append(c.Warnings, "sources: there are none yet; nothing is backed up")
+	}
+	if host, _, err := net.SplitHostPort(c.Temporal.Address); err == nil && !loopback(host) {
+		c.Warnings = append(c.Warnings, "temporal.address: "+c.Temporal.Address+" is reached without encryption; keep it inside a private network")
+	}
+	r.overlappingSchemas(c)
+	r.overlappingDirectories(c)
+}
+
+// overlappingSchemas refuses two sources that would restore the same schema (S11).
+func (r *reader) overlappingSchemas(c *Config) {
+	owner := map[string]string{}
+	for _, name := range c.Names() {
+		d := c.Sources[name].Database
+		if d == nil || d.Address == "" {
+			continue
+		}
+		for _, schema := range d.Schemas {
+			place := server(d.Address) + "/" + schema
+			if other, taken := owner[place]; taken {
+				r.wrongKey("sources."+name+".database.schemas", "schema %s on this server already belongs to source %s; a schema has one source", schema, other)
+				continue
+			}
+			owner[place] = name
+		}
+	}
+}
+
+// server makes the addresses of one server equal, as far as that can be told offline.
+func server(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if loopback(host) {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// place is a directory that belongs to somebody.
+type place struct {
+	key, what string // the key that names it, and its owner in words
+	path      string // with symbolic links resolved
+	source    bool
+}
+
+// overlappingDirectories refuses directories that lie within one another: a restore of one would exchange the other
+// under its feet (S11), and a repository inside a source would back itself up.
+func (r *reader) overlappingDirectories(c *Config) {
+	var places []place
+	for _, own := range []place{
+		{key: "state", what: "the state directory", path: c.State},
+		{key: "repository.path", what: "the repository", path: c.Repository.Path},
+	} {
+		if own.path != "" {
+			own.path = resolved(own.path)
+			places = append(places, own)
+		}
+	}
+	for _, name := range c.Names() {
+		files := c.Sources[name].Files
+		if files == nil || files.Root == "" {
+			continue
+		}
+		for i, dir := range files.Directories {
+			places = append(places, place{
+				key:    fmt.Sprintf("sources.%s.files.directories[%d]", name, i),
+				what:   fmt.Sprintf("directory %s of source %s", dir, name),
+				path:   resolved(filepath.Join(files.Root, filepath.FromSlash(dir))),
+				source: true,
+			})
+		}
+	}
+	for i, a := range places {
+		for _, b := range places[:i] {
+			if a.source && (inside(a.path, b.path) || inside(b.path, a.path)) {
+				r.wrongKey(a.key, "it overlaps with %s: %s and %s; keep them apart", b.what, a.path, b.path)
+			}
+		}
+	}
+}
+
+// inside tells whether a is b or lies within it.
+func inside(a, b string) bool {
+	rel, err := filepath.Rel(b, a)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// resolved follows the symbolic links of as much of the path as exists.
+func resolved(path string) string {
+	rest := ""
+	for at := path; ; at = filepath.Dir(at) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if at == filepath.Dir(at) {
+			return path
+		}
+		rest = filepath.Join(filepath.Base(at), rest)
+	}
+}
+
+// Check looks at what the configuration names on this machine, without asking any server: password files and
+// variables, and the directories of the sources. It gives further warnings and every error that it finds.
+func (c *Config) Check() (warnings []string, errs []error) {
+	for _, s := range c.secrets {
+		if _, err := s.read(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if info, err := os.Stat(s.file); s.file != "" && err == nil && info.Mode().Perm()&0o040 != 0 {
+			warnings = append(warnings, fmt.Sprintf("%s: the group can read %s; chmod 600 keeps it to its owner", s.key, s.file))
+		}
+	}
+	for _, name := range c.Names() {
+		warnings = append(warnings, c.Sources[name].missing()...)
+	}
+	return warnings, errs
+}
+
+// missing warns of directories that are not there (or not visible from this machine).
+func (s *Source) missing() (warnings []string) {
+	if s.Files == nil {
+		return nil
+	}
+	for _, dir := range s.Files.Directories {
+		path := filepath.Join(s.Files.Root, filepath.FromSlash(dir))
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			warnings = append(warnings, fmt.Sprintf("sources.%s.files: there is no directory %s on this machine", s.Name, path))
+		}
+	}
+	return warnings
+}
