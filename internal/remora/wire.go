@@ -108,7 +108,9 @@ type ApplyRequest struct {
 
 // Applied is the result of an Apply.
 type Applied struct {
-	Kinds        []Kind    `json:"kinds"`
+	Kinds []Kind `json:"kinds"`
+	// Empty names the components that had nothing live before, so that nothing of them was put away (S14).
+	Empty        []Kind    `json:"empty,omitempty"`
 	SafetyBackup string    `json:"safety_backup,omitempty"`
 	KeepUntil    time.Time `json:"keep_until"`
 	Phases       []Phase   `json:"phases,omitempty"`
@@ -133,6 +135,10 @@ type DiscardRequest struct {
 	Kinds       []Kind    `json:"kinds"`
 	RequestedBy string    `json:"requested_by"`
 	Started     time.Time `json:"started"`
+	// Nothing names the components whose put-away side holds nothing: nothing was live there before the restore.
+	Nothing []Kind `json:"nothing,omitempty"`
+	// BackFirst makes the replaced side live before: for an Apply that was terminated, and so could not.
+	BackFirst bool `json:"back_first,omitempty"`
 }
 
 // Discarded is the result of a Discard.

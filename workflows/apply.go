@@ -1,0 +1,170 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Apply stages, proves and switches, in the lane of its source. An error means: the source is again as it was found.
+// Its type is RolledBack when something had been touched; otherwise it is that of the problem.
+func Apply(ctx workflow.Context, req remora.ApplyRequest) (remora.Applied, error) {
+	op, err := begin(ctx, "apply", req.Source, req.Run, req.RequestedBy)
+	if err != nil {
+		return remora.Applied{}, err
+	}
+	op.restore = req.ID
+	if err := op.person.listen(ctx); err != nil {
+		return remora.Applied{}, err
+	}
+	var undo compensations
+	applied, err := op.apply(ctx, req, &undo)
+	if err != nil {
+		return applied, op.rollBack(ctx, &undo, err)
+	}
+	outcome(ctx, string(remora.OutcomeApplied))
+	workflow.SetCurrentDetails(ctx, "applied")
+	return applied, nil
+}
+
+// apply is the story of a restore, up to the opening of its undo window.
+func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *compensations) (done remora.Applied, err error) {
+	plan, err := op.plan(ctx, req.PlanRequest) // refuses here whatever could not be put back later
+	if err != nil {
+		return done, err
+	}
+	if err := confirm(plan, req.PlanHash); err != nil {
+		return done, err
+	}
+	done.Kinds, done.Empty = plan.Kinds, emptyKinds(plan)
+	if done.SafetyBackup, err = op.safetyBackup(ctx, req, plan); err != nil {
+		return done, err
+	}
+
+	undo.push("discard what was staged", func(ctx workflow.Context) error { // before the step: it may happen by half
+		_, err := op.backwards().putAway(ctx, plan.Kinds, req.Started, nil)
+		return err
+	})
+	for _, kind := range plan.Kinds {
+		if err := op.stageAndCompare(ctx, kind, plan.Backup.ID); err != nil {
+			return done, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return done, err
+	}
+
+	ctx, _ = workflow.NewDisconnectedContext(ctx) // from here a cancel waits, and is pointed at rollback
+	if done.KeepUntil = workflow.Now(ctx).Add(req.Undo); req.WithoutSafety != "" {
+		done.KeepUntil = time.Time{} // such a window never ends by itself (S14)
+	}
+	if err := op.switchOver(ctx, plan.Kinds, remora.Turn{Run: op.run, Seq: 1, Live: remora.Restored, KeepUntil: done.KeepUntil}, undo); err != nil {
+		return done, err
+	}
+	done.Phases = op.told.done
+	return done, nil
+}
+
+// safetyBackup saves what is live before it is replaced: no safety backup, no restore. The two exceptions are that
+// nothing is live, and that a person has typed a reason (S14).
+func (op *operation) safetyBackup(ctx workflow.Context, req remora.ApplyRequest, plan remora.Plan) (string, error) {
+	empty := emptyKinds(plan)
+	live := without(plan.Kinds, empty)
+	switch {
+	case req.WithoutSafety != "":
+		return "", op.phase(ctx, "no safety backup: "+remora.OneLine(req.WithoutSafety), nothingToDo)
+	case len(live) == 0:
+		return "", op.phase(ctx, "no safety backup: nothing is live", nothingToDo)
+	}
+	m, err := op.takeBackup(ctx, remora.Manifest{
+		ID:      remora.BackupID(op.source, op.run, "safety", req.Started),
+		Purpose: remora.Safety, Started: workflow.Now(ctx), OfRestore: op.restore, Empty: empty,
+	}, live, remora.Subject{})
+	if err == nil || ctx.Err() != nil {
+		return m.ID, err
+	}
+	p := problemOf("take it", err)
+	text := p.Text()
+	return "", &remora.Problem{
+		Op: "safety backup of " + op.source, Kind: p.Kind, Err: p,
+		Hint: strings.TrimSpace(text.Hint + " Nothing was touched. Where the live data cannot be saved at all: restore with --without-safety-backup REASON."),
+	}
+}
+
+func nothingToDo() (*remora.Summary, error) { return nil, nil }
+
+// stageAndCompare builds the component beside the live one and proves that it equals the backup.
+func (op *operation) stageAndCompare(ctx workflow.Context, kind remora.Kind, backup string) error {
+	err := op.phase(ctx, words(kind, remora.StageVerb, op.source), func() (*remora.Summary, error) {
+		staged, err := op.stage(ctx, kind, backup)
+		return &staged, err
+	})
+	if err != nil {
+		return err
+	}
+	return op.phase(ctx, words(kind, remora.CompareVerb, op.source), func() (*remora.Summary, error) {
+		diff, err := op.compare(ctx, kind, backup)
+		if err == nil && !diff.Equal() {
+			err = &remora.Problem{
+				Op: words(kind, remora.CompareVerb, op.source), Kind: remora.Corrupt, Subject: "backup " + backup,
+				Hint: "Try again, or restore another backup: remora history " + op.source,
+				Err:  fmt.Errorf("the stage differs from the backup: %s", strings.Join(diff.Differences, "; ")),
+			}
+		}
+		return &diff.Compared, err
+	})
+}
+
+// switchOver makes one side live in every component, in maintenance mode. Each switch gives up after a bounded time
+// with nothing changed; what was switched by then is switched back under the next sequence number. Once all are
+// switched there is no way back here, and maintenance is left whatever it takes. ctx must not be cancellable.
+func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn remora.Turn, undo *compensations) error {
+	undo.push("leave maintenance", op.backwards().leaveMaintenance)
+	err := op.phase(ctx, "maintenance on", func() (*remora.Summary, error) { return nil, op.enterMaintenance(ctx) })
+	if err != nil {
+		return err
+	}
+	back := turn
+	back.Seq, back.Live = turn.Seq+1, turn.Live.Other()
+	for _, kind := range kinds {
+		undo.push("switch "+string(kind)+" back", func(ctx workflow.Context) error { return op.backwards().turn(ctx, kind, back) })
+		err := op.phase(ctx, words(kind, remora.SwitchVerb, op.source), func() (*remora.Summary, error) {
+			return nil, op.turn(ctx, kind, turn)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	op.insist(ctx, "leave maintenance", op.backwards().leaveMaintenance)
+	return op.phase(ctx, "maintenance off", nothingToDo)
+}
+
+// rollBack undoes what was begun and gives the error to end with.
+func (op *operation) rollBack(ctx workflow.Context, undo *compensations, err error) error {
+	p := problemOf("restore "+op.source, err)
+	if !undo.any() {
+		return op.refused(ctx, err)
+	}
+	workflow.GetLogger(ctx).Warn("rolling back", "problem", p.Error())
+	undo.run(ctx, op)
+	outcome(ctx, string(remora.OutcomeRolledBack))
+	workflow.SetCurrentDetails(ctx, "rolled back: "+p.Error())
+	if ctx.Err() != nil && p.Kind == remora.Cancelled {
+		return err
+	}
+	return failure(rolledBack(op.source, p))
+}
+
+// rolledBack says that the source is what it was, and why.
+func rolledBack(source string, cause *remora.Problem) *remora.Problem {
+	text := cause.Text()
+	return &remora.Problem{
+		Op: "restore " + source, Kind: remora.RolledBack, Hint: text.Hint,
+		Err: errors.New(cause.Error() + "; the source is as it was before"),
+	}
+}

@@ -1,0 +1,131 @@
+package workflows
+
+import (
+	"errors"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Backup captures the components of a source as one backup, and reads it back. An error means: there is no such
+// backup, or it was not proven; the failed run is recorded.
+func Backup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult, error) {
+	info := workflow.GetInfo(ctx)
+	op, err := begin(ctx, "backup", req.Source, info.FirstRunID, req.RequestedBy)
+	if err != nil {
+		return remora.BackupResult{}, err
+	}
+	m := remora.Manifest{
+		ID:   remora.BackupID(req.Source, op.run, "", info.WorkflowStartTime),
+		Name: req.Name, Purpose: remora.Regular, Started: info.WorkflowStartTime,
+	}
+	m, err = op.backup(ctx, m, req.Kinds)
+	if err != nil {
+		return remora.BackupResult{}, op.failed(ctx, m, req.Kinds, err)
+	}
+	outcome(ctx, string(remora.Completed))
+	workflow.SetCurrentDetails(ctx, "completed: "+m.ID)
+	return remora.BackupResult{ID: m.ID, Kind: m.Kind, Bytes: m.Bytes(), Added: m.Added(), Warnings: warnings(m)}, nil
+}
+
+// backup is the story of a regular backup.
+func (op *operation) backup(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind) (remora.Manifest, error) {
+	kinds, err := checkKinds("back up "+op.source, kinds)
+	if err != nil {
+		return m, err
+	}
+	if m.Name != "" {
+		if err := remora.CheckBackupName(m.Name); err != nil {
+			return m, &remora.Problem{Op: "back up " + op.source, Kind: remora.Invalid, Err: err}
+		}
+	}
+	for _, kind := range kinds {
+		err := op.phase(ctx, words(kind, remora.PreflightVerb, op.source), func() (*remora.Summary, error) {
+			found, err := op.preflight(ctx, kind, "")
+			if err == nil && found.Empty {
+				err = &remora.Problem{
+					Op: "back up " + op.source, Kind: remora.NotFound, Subject: string(kind) + " on " + found.Identity,
+					Hint: "See that the configuration names the right server and directories.",
+					Err:  errors.New("there is nothing to back up"),
+				}
+			}
+			return &found.Summary, err
+		})
+		if err != nil {
+			return m, err
+		}
+	}
+	return op.takeBackup(ctx, m, kinds, remora.Subject{})
+}
+
+// takeBackup captures the components, commits them as m and reads everything back. All backups are taken here: those
+// that people ask for, safety backups, and those of what a restore put away. A cancel before the commit leaves no
+// backup; once the commit has begun, the backup is finished and proven whatever is cancelled.
+func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind, of remora.Subject) (remora.Manifest, error) {
+	m.Format, m.Run, m.Source, m.RequestedBy = remora.ManifestFormat, op.run, op.source, op.actor
+	m.Kind = remora.BackupKindOf(kinds)
+	for _, kind := range kinds {
+		err := op.phase(ctx, words(kind, remora.CaptureVerb, op.source), func() (*remora.Summary, error) {
+			part, err := op.capture(ctx, kind, m.ID, of)
+			m.Parts = append(m.Parts, part)
+			return &part.Summary, err
+		})
+		if err != nil {
+			return m, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return m, err
+	}
+
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	m.Ended = workflow.Now(ctx)
+	err := op.phase(ctx, "commit", func() (_ *remora.Summary, err error) {
+		m, err = op.commit(ctx, m)
+		return nil, err
+	})
+	if err != nil {
+		return m, err
+	}
+	return m, op.phase(ctx, "verify", func() (*remora.Summary, error) {
+		read, err := op.verify(ctx, m.ID)
+		if err == nil && read.Problem != "" {
+			err = &remora.Problem{Op: "verify", Kind: remora.Corrupt, Subject: m.ID, Err: errors.New(read.Problem),
+				Hint: "Look at the disk that the repository lies on, then take another backup."}
+		}
+		return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
+	})
+}
+
+// failed records that the run did not become a backup, and gives the error to end with.
+func (op *operation) failed(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind, err error) error {
+	p := problemOf("back up "+op.source, err)
+	cancelled := ctx.Err() != nil && p.Kind == remora.Cancelled
+	how := string(remora.Failed)
+	if cancelled {
+		how = "cancelled"
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	outcome(ctx, how)
+	workflow.SetCurrentDetails(ctx, how+": "+p.Error())
+	text := p.Text()
+	op.recordFailure(ctx, remora.FailedRun{
+		Run: op.run, ID: m.ID, Source: op.source, Name: m.Name, Kind: remora.BackupKindOf(kinds), Purpose: m.Purpose,
+		RequestedBy: op.actor, Started: m.Started, Ended: workflow.Now(ctx),
+		Phase: op.told.phase, Problem: p.Error(), Hint: text.Hint,
+	})
+	if cancelled {
+		return err
+	}
+	return failure(p)
+}
+
+// warnings are what the parts of a backup noticed, bounded: the rest is in the backup itself.
+func warnings(m remora.Manifest) []string {
+	all := append([]string{}, m.Warnings...)
+	for _, part := range m.Parts {
+		all = append(all, part.Summary.Warnings...)
+	}
+	return all[:min(len(all), remora.MaxDifferences)]
+}

@@ -1,0 +1,36 @@
+// Package workflows holds the sagas: what a backup and a restore do, step after step, and how each step is undone.
+// They are deterministic and do no I/O: the steps are activities, called by the names in remora's wire contract.
+//
+// Backup runs in the lane of its source. Restore lives from its plan to the end of its undo window and runs its
+// exclusive phases as children in that lane: Apply stages, proves and switches; Turn makes the other side live again;
+// Discard puts away what is no longer needed, once a backup holds it. Plan only looks.
+//
+// A restore that fails or is cancelled leaves the source as it was: every step pushes its compensation before it
+// starts (undo.go), and a compensation has no last attempt. What cannot be undone without a person waits for the
+// update "resolve", and keeps the lane meanwhile.
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Registry is the part of a worker that takes workflows.
+type Registry interface {
+	RegisterWorkflowWithOptions(w any, options workflow.RegisterOptions)
+}
+
+// Register makes all workflows known under their wire names.
+func Register(r Registry) {
+	for name, w := range map[string]any{
+		remora.BackupWorkflow:  Backup,
+		remora.PlanWorkflow:    Plan,
+		remora.RestoreWorkflow: Restore,
+		remora.ApplyWorkflow:   Apply,
+		remora.TurnWorkflow:    Turn,
+		remora.DiscardWorkflow: Discard,
+	} {
+		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
+	}
+}

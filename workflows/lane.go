@@ -1,0 +1,88 @@
+package workflows
+
+import (
+	"errors"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// lanePatience is how long a restore or a rollback waits for a backup that it has asked to stop. A backup stops
+// within seconds, unless it is already being committed and read back.
+const lanePatience = 30 * time.Minute
+
+// errLaneTaken says that somebody else is at work on the source.
+var errLaneTaken = errors.New("the lane is taken")
+
+// laneCall is a child workflow that needs its source for itself.
+type laneCall struct {
+	workflow string
+	summary  string
+	source   string
+	input    any
+	// patience is how long to wait for the lane while asking its holder to stop; 0 means: neither ask nor wait.
+	patience time.Duration
+	// waiting is told once when the lane is taken. It may be nil.
+	waiting func(workflow.Context)
+}
+
+// inLane runs a child in the lane of its source: under the workflow id that everything takes that touches the
+// source's data, so that the server itself sees to it that there is one at a time. The child is cancelled, never
+// terminated, when this workflow closes, so it compensates whatever happens to its parent.
+func inLane[T any](ctx workflow.Context, call laneCall) (result T, err error) {
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            remora.Lane(call.source),
+		TaskQueue:             remora.Queue,
+		WaitForCancellation:   true,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:         call.summary,
+	})
+	deadline := workflow.Now(ctx).Add(call.patience)
+	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
+		child := workflow.ExecuteChildWorkflow(ctx, call.workflow, call.input)
+		err = child.GetChildWorkflowExecution().Get(ctx, nil)
+		if err == nil {
+			err = child.Get(ctx, &result)
+			return result, err
+		}
+		if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+			return result, err
+		}
+		if !workflow.Now(ctx).Before(deadline) {
+			return result, errLaneTaken
+		}
+		if call.waiting != nil {
+			call.waiting(ctx)
+			call.waiting = nil
+		}
+		askHolderToStop(ctx, call.source)
+		if err := workflow.Sleep(ctx, pause); err != nil {
+			return result, err
+		}
+	}
+}
+
+// askHolderToStop cancels whatever holds the lane. It is asked again at each try, because the next backup of a
+// schedule may have taken the lane meanwhile; a holder that must not stop does not.
+func askHolderToStop(ctx workflow.Context, source string) {
+	err := workflow.RequestCancelExternalWorkflow(ctx, remora.Lane(source), "").Get(ctx, nil)
+	if err != nil { // it has just ended, or knows already
+		workflow.GetLogger(ctx).Debug("the holder of the lane was not asked to stop", "source", source, "error", err)
+	}
+}
+
+// laneProblem puts a taken lane into words.
+func laneProblem(op, source string, err error) error {
+	if !errors.Is(err, errLaneTaken) {
+		return err
+	}
+	return &remora.Problem{
+		Op: op, Kind: remora.Busy, Subject: source, Err: errors.New("another operation is at work on it and did not stop"),
+		Hint: "See what it is: remora watch " + source,
+	}
+}

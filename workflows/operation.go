@@ -1,0 +1,100 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// operation is one saga at work on one source: what its steps need to know, and what they tell.
+type operation struct {
+	source string
+	// run is the run id of the top workflow; every name that a step gives to something outside carries it.
+	run   string
+	actor string
+	// restore is the id of the restore that this is a part of, if any.
+	restore string
+	// long and short are the policies of copies and of calls; the way back has its own (backwards).
+	long, short policy
+	// told is what people are told. It is shared with the operation's way back.
+	told *told
+	// person answers what the way back cannot decide.
+	person *person
+}
+
+// told is what people are told about an operation.
+type told struct {
+	phase string
+	done  []remora.Phase
+}
+
+// begin starts an operation and tells the list of runs what it is.
+func begin(ctx workflow.Context, kind, source, run, actor string) (*operation, error) {
+	if err := remora.CheckSourceName(source); err != nil {
+		return nil, failure(&remora.Problem{Op: kind, Kind: remora.Invalid, Err: err})
+	}
+	op := &operation{
+		source: source, run: run, actor: actor,
+		long: longCopy, short: shortCall,
+		told: &told{}, person: &person{},
+	}
+	err := workflow.UpsertTypedSearchAttributes(ctx,
+		temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet(source),
+		temporal.NewSearchAttributeKeyKeyword(remora.KindAttribute).ValueSet(kind),
+		temporal.NewSearchAttributeKeyKeyword(remora.ActorAttribute).ValueSet(actor),
+		temporal.NewSearchAttributeKeyKeyword(remora.OutcomeAttribute).ValueSet(string(remora.OutcomeRunning)))
+	return op, err
+}
+
+// backwards is the same operation with steps that have no last attempt.
+func (op *operation) backwards() *operation {
+	back := *op
+	back.long, back.short = mustFinish, mustFinish
+	return &back
+}
+
+// phase does one named part of the story, and tells when it begins and how long it took.
+func (op *operation) phase(ctx workflow.Context, name string, do func() (*remora.Summary, error)) error {
+	began := workflow.Now(ctx)
+	op.told.phase = name
+	workflow.SetCurrentDetails(ctx, name)
+	summary, err := do()
+	if err != nil {
+		return err
+	}
+	op.told.done = append(op.told.done, remora.Phase{Name: name, Took: workflow.Now(ctx).Sub(began), Summary: summary})
+	return nil
+}
+
+// outcome tells the list of runs how it stands.
+func outcome(ctx workflow.Context, how string) {
+	err := workflow.UpsertTypedSearchAttributes(ctx, temporal.NewSearchAttributeKeyKeyword(remora.OutcomeAttribute).ValueSet(how))
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("the outcome is not in the list of runs", "error", err)
+	}
+}
+
+// checkKinds refuses an empty, unknown or doubled choice of components and brings it into the order of the sagas:
+// files after the database, so that every file that a row names existed when the row was read.
+func checkKinds(op string, kinds []remora.Kind) ([]remora.Kind, error) {
+	invalid := func(format string, args ...any) error {
+		return &remora.Problem{Op: op, Kind: remora.Invalid, Err: fmt.Errorf(format, args...)}
+	}
+	var ordered []remora.Kind
+	for _, known := range []remora.Kind{remora.Database, remora.Files} {
+		if slices.Contains(kinds, known) {
+			ordered = append(ordered, known)
+		}
+	}
+	switch {
+	case len(kinds) == 0:
+		return nil, invalid("no component was chosen")
+	case len(ordered) != len(kinds):
+		return nil, invalid("the components %q are not a choice of database and files", kinds)
+	}
+	return ordered, nil
+}

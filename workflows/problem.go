@@ -1,0 +1,47 @@
+package workflows
+
+import (
+	"errors"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// problemOf reads the problem out of a failed step or child. op is what was being done, for errors that do not say.
+func problemOf(op string, err error) *remora.Problem {
+	var own *remora.Problem
+	if errors.As(err, &own) {
+		return own
+	}
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		var text remora.ProblemText
+		if app.HasDetails() && app.Details(&text) == nil && text.Kind != "" {
+			return text.Problem()
+		}
+		return &remora.Problem{Op: op, Kind: remora.Internal, Err: errors.New(app.Message())}
+	}
+	var late *temporal.TimeoutError
+	var killed *temporal.TerminatedError
+	switch {
+	case temporal.IsCanceledError(err):
+		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was cancelled")}
+	case errors.As(err, &killed):
+		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was terminated")}
+	case errors.As(err, &late):
+		return &remora.Problem{
+			Op: op, Kind: remora.Unavailable, Err: errors.New("no worker finished it in time"),
+			Hint: "See that a remora-worker is running, and look into its log.",
+		}
+	default:
+		return &remora.Problem{Op: op, Kind: remora.Internal, Err: err}
+	}
+}
+
+// failure is a problem as the end of a workflow or the answer to an update: its type is the kind, its first detail
+// the ProblemText.
+func failure(p *remora.Problem) error {
+	return temporal.NewApplicationErrorWithOptions(remora.OneLine(p.Error()), string(p.Kind),
+		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{p.Text()}})
+}

@@ -1,0 +1,415 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Restore brings a backup back and keeps what it replaced until the undo window ends. Its exclusive phases are
+// children in the lane of the source, so that backups go on while the window is open. An error means: the source is
+// as it was before; the record says the same in the repository.
+func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, error) {
+	info := workflow.GetInfo(ctx)
+	op, err := begin(ctx, "restore", req.Source, info.FirstRunID, req.RequestedBy)
+	if err != nil {
+		return remora.Restore{}, err
+	}
+	if req.Undo <= 0 {
+		req.Undo = defaultUndo
+	}
+	r := &restore{
+		operation: op, req: req, root: ctx, seq: 2,
+		record: remora.Restore{
+			ID: remora.RestoreID(req.Source, op.run, info.WorkflowStartTime), Run: op.run,
+			Source: req.Source, Backup: req.Backup, Kinds: req.Kinds, RequestedBy: req.RequestedBy,
+			Outcome: remora.OutcomeRunning, Started: info.WorkflowStartTime, WithoutSafety: req.WithoutSafety,
+		},
+	}
+	if err := r.listen(ctx); err != nil {
+		return r.record, err
+	}
+	if err := r.apply(ctx); err != nil {
+		return r.record, err
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx) // a cancel in the window changes nothing
+	r.keepWindow(ctx)
+	return r.record, workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+}
+
+const (
+	// defaultUndo is the undo window where nobody chose one.
+	defaultUndo = 24 * time.Hour
+	// secondThought is how long, at least, the other side is kept after a rollback, and how long it takes until the
+	// end of a window is tried again after it failed. Shorter windows use their own length.
+	secondThought = time.Hour
+)
+
+// restore is a restore and its undo window. Only the workflow's own coroutine changes it; updates leave a wish and
+// wait for the answer.
+type restore struct {
+	*operation
+	req    remora.RestoreRequest
+	record remora.Restore
+	// root is the context that a cancel of this workflow ends.
+	root workflow.Context
+	// seq is the sequence number of the next Turn; Apply has used 1.
+	seq int
+	// empty are the components that had nothing live before.
+	empty []remora.Kind
+
+	// working is true while a child is at work, and no wish can be taken.
+	working bool
+	// wish is what a person asked for and the workflow has not begun yet.
+	wish *wish
+	// accepting is the accept that waits for its Discard to succeed.
+	accepting *wish
+	// endAt is when the window is ended, or tried to be ended again; zero means: not by time.
+	endAt time.Time
+	// endAs is what the end will be called.
+	endAs remora.Outcome
+	// endBegan is when the end was first tried for the side that is now put away. The backup that holds the side is
+	// named by it, so that another try is the same backup.
+	endBegan time.Time
+	// busyFor paces the tries while a backup holds the lane.
+	busyFor time.Duration
+	// stuck is true while the end of the window failed and a person should look.
+	stuck bool
+	// toldCancel is true once a cancel was pointed at rollback and accept.
+	toldCancel bool
+}
+
+// wish is an update of a person, and its answer.
+type wish struct {
+	update string
+	done   bool
+	err    error
+}
+
+// listen registers what people can ask. It comes before everything else, so that nothing asked early is lost.
+func (r *restore) listen(ctx workflow.Context) error {
+	if err := workflow.SetQueryHandler(ctx, remora.RecordQuery, func() (remora.Restore, error) { return r.record, nil }); err != nil {
+		return err
+	}
+	for _, u := range []struct {
+		name, description string
+		allowed           func() error
+	}{
+		{remora.RollbackUpdate, "Make the other side live again.", r.mayTurn},
+		{remora.AcceptUpdate, "End the undo window: save what was put away as a backup, then discard it.", r.mayAccept},
+		{remora.ResolveUpdate, "What a person was asked for has been done: try again to end the window.", r.mayResolve},
+	} {
+		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name,
+			func(ctx workflow.Context) (remora.Restore, error) { return r.grant(ctx, &wish{update: u.name}) },
+			workflow.UpdateHandlerOptions{Description: u.description, Validator: func() error { return u.allowed() }})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grant leaves a wish with the workflow and waits for what comes of it.
+func (r *restore) grant(ctx workflow.Context, w *wish) (remora.Restore, error) {
+	r.wish = w
+	if err := workflow.Await(ctx, func() bool { return w.done }); err != nil {
+		return r.record, err
+	}
+	if w.err != nil {
+		return r.record, failure(problemOf(w.update+" "+r.record.ID, w.err))
+	}
+	return r.record, nil
+}
+
+func (w *wish) answer(err error) {
+	if w != nil {
+		w.done, w.err = true, err
+	}
+}
+
+func (r *restore) mayTurn() error {
+	op := "roll back " + r.record.ID
+	switch {
+	case !r.record.Outcome.Open():
+		return failure(&remora.Problem{Op: op, Kind: remora.Invalid, Err: fmt.Errorf("its undo window is not open; it is %s", r.record.Outcome)})
+	case r.working || r.wish != nil:
+		return failure(&remora.Problem{Op: op, Kind: remora.Busy, Err: errors.New("it is at work on an earlier request"), Hint: "Follow it: remora watch " + r.source})
+	}
+	return nil
+}
+
+func (r *restore) mayAccept() error {
+	if r.accepting != nil {
+		return failure(&remora.Problem{Op: "accept " + r.record.ID, Kind: remora.Busy, Err: errors.New("it was accepted already, and waits for a backup of the source to end")})
+	}
+	return r.mayTurn()
+}
+
+func (r *restore) mayResolve() error {
+	if !r.stuck {
+		return failure(&remora.Problem{Op: "resolve " + r.record.ID, Kind: remora.Invalid, Err: errors.New("nothing here waits for a person")})
+	}
+	return r.mayTurn()
+}
+
+// apply runs the Apply child and opens the undo window.
+func (r *restore) apply(ctx workflow.Context) error {
+	if err := r.recordRestore(ctx, shortCall, r.record); err != nil { // who cannot record cannot read a backup either
+		return r.ended(ctx, remora.OutcomeRefused, err)
+	}
+	r.working = true
+	workflow.SetCurrentDetails(ctx, "applying; follow workflow "+remora.Lane(r.source))
+	applied, err := inLane[remora.Applied](ctx, laneCall{
+		workflow: remora.ApplyWorkflow, source: r.source, summary: "restore " + r.source + " from " + r.req.Backup,
+		input:    remora.ApplyRequest{RestoreRequest: r.req, Run: r.run, ID: r.record.ID, Started: r.record.Started},
+		patience: lanePatience, waiting: r.waitsForBackup,
+	})
+	r.working = false
+	if err != nil {
+		return r.notApplied(ctx, laneProblem("restore "+r.source, r.source, err))
+	}
+	r.empty = applied.Empty
+	r.record.Kinds, r.record.SafetyBackup = applied.Kinds, applied.SafetyBackup
+	r.record.Phases = append(r.record.Phases, applied.Phases...)
+	r.record.Outcome, r.record.Live, r.record.KeepUntil = remora.OutcomeApplied, remora.Restored, applied.KeepUntil
+	r.record.Hint = ""
+	r.endAt, r.endAs = applied.KeepUntil, remora.OutcomeExpired
+	if r.root.Err() != nil {
+		r.toldCancel = true
+		r.record.Hint = "The cancel came after the switch had begun, so the restore was finished. " + r.choices()
+	}
+	r.save(ctx)
+	return nil
+}
+
+// waitsForBackup tells that a restore or rollback met a running backup, which gives way.
+func (r *restore) waitsForBackup(ctx workflow.Context) {
+	r.record.Hint = "It waits for the running operation on " + r.source + ", which was asked to stop."
+	workflow.SetCurrentDetails(ctx, r.record.Hint)
+	r.save(ctx)
+}
+
+// notApplied ends a restore whose Apply did not switch.
+func (r *restore) notApplied(ctx workflow.Context, err error) error {
+	var killed *temporal.TerminatedError
+	switch p := problemOf("restore "+r.source, err); {
+	case errors.As(err, &killed):
+		r.goBack(ctx)
+		return r.ended(ctx, remora.OutcomeRolledBack, rolledBack(r.source, p))
+	case p.Kind == remora.RolledBack, p.Kind == remora.Cancelled:
+		return r.ended(ctx, remora.OutcomeRolledBack, err)
+	default:
+		return r.ended(ctx, remora.OutcomeRefused, err)
+	}
+}
+
+// goBack does for a terminated Apply what it could not do itself any more.
+func (r *restore) goBack(ctx workflow.Context) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	kinds := r.req.Kinds
+	if len(kinds) == 0 {
+		kinds = []remora.Kind{remora.Database, remora.Files}
+	}
+	r.working = true
+	r.insist(ctx, "go back to what was before", func(ctx workflow.Context) error {
+		_, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: kinds, Started: r.record.Started, BackFirst: true}, lanePatience)
+		return err
+	})
+	r.working = false
+}
+
+// ended records how a restore ended without a window, and gives the error to end with.
+func (r *restore) ended(ctx workflow.Context, how remora.Outcome, err error) error {
+	p := problemOf("restore "+r.source, err)
+	text := p.Text()
+	r.record.Outcome, r.record.Ended = how, workflow.Now(ctx)
+	r.record.Problem, r.record.Hint = p.Error(), text.Hint
+	r.save(ctx)
+	workflow.SetCurrentDetails(ctx, string(how)+": "+p.Error())
+	if r.root.Err() != nil && p.Kind == remora.Cancelled {
+		return err
+	}
+	return failure(p)
+}
+
+// save records the state, wherever the root context stands. A record that cannot be written now is made good by the
+// next one, which is complete in itself.
+func (r *restore) save(ctx workflow.Context) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	outcome(ctx, string(r.record.Outcome))
+	if err := r.recordRestore(ctx, bestEffort, r.record); err != nil {
+		workflow.GetLogger(ctx).Warn("the state of the restore was not recorded", "outcome", r.record.Outcome, "error", err)
+	}
+}
+
+// choices says what a person can do while the window is open.
+func (r *restore) choices() string {
+	return "Undo it: remora rollback " + r.record.ID + "; end the window: remora accept " + r.record.ID + "."
+}
+
+// keepWindow serves the undo window until it is ended by a person or by time. ctx must not be cancellable.
+func (r *restore) keepWindow(ctx workflow.Context) {
+	for r.record.Outcome.Open() {
+		due := r.await(ctx)
+		w := r.wish
+		r.wish = nil
+		switch {
+		case w == nil && due:
+			r.end(ctx)
+		case w == nil:
+			r.pointCancelAtRollback(ctx)
+		case w.update == remora.RollbackUpdate:
+			w.answer(r.turnBack(ctx))
+		case w.update == remora.AcceptUpdate:
+			r.accepting, r.endAs = w, remora.OutcomeAccepted
+			r.end(ctx)
+		default: // resolve: the answer is whether the end succeeds now
+			r.accepting.answer(nil)
+			r.accepting = w
+			r.end(ctx)
+		}
+	}
+}
+
+// await waits for a wish, a cancel, or the time to end the window.
+func (r *restore) await(ctx workflow.Context) (due bool) {
+	woken := func() bool { return r.wish != nil || (r.root.Err() != nil && !r.toldCancel) }
+	if r.endAt.IsZero() {
+		workflow.SetCurrentDetails(ctx, r.state()+". The window does not end by time. "+r.choices())
+		return workflow.Await(ctx, woken) != nil // never: this context cannot be cancelled
+	}
+	until := r.endAt.UTC().Format(time.RFC3339)
+	text := "undo window until " + until
+	if r.stuck || r.endAt != r.record.KeepUntil {
+		text = "try again to end the undo window at " + until
+	}
+	workflow.SetCurrentDetails(ctx, r.state()+". "+text+". "+r.choices()+"\n\n"+r.record.Problem)
+	ok, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
+		Timeout: r.endAt.Sub(workflow.Now(ctx)), TimerOptions: workflow.TimerOptions{Summary: text},
+	}, woken)
+	return !ok && err == nil
+}
+
+func (r *restore) state() string {
+	return "The " + string(r.record.Live) + " side is live"
+}
+
+// pointCancelAtRollback answers a cancel in the window, which changes nothing: whoever cancels may mean either.
+func (r *restore) pointCancelAtRollback(ctx workflow.Context) {
+	r.toldCancel = true
+	r.record.Hint = "A cancel was asked for; in the undo window it changes nothing. " + r.choices()
+	r.save(ctx)
+}
+
+// turnBack makes the other side live: the undo, or the undo of the undo. What was live is kept in its place.
+func (r *restore) turnBack(ctx workflow.Context) error {
+	began := workflow.Now(ctx)
+	live := r.record.Live.Other()
+	keep := r.record.KeepUntil
+	if !keep.IsZero() {
+		keep = later(keep, began.Add(r.pause()))
+	}
+	r.working = true
+	workflow.SetCurrentDetails(ctx, "making the "+string(live)+" side live; follow workflow "+remora.Lane(r.source))
+	_, err := inLane[nothing](ctx, laneCall{
+		workflow: remora.TurnWorkflow, source: r.source, summary: "make the " + string(live) + " side of " + r.source + " live",
+		input: remora.TurnRequest{
+			Source: r.source, Run: r.run, Kinds: r.record.Kinds, Seq: r.seq, Live: live, KeepUntil: keep,
+		},
+		patience: lanePatience, waiting: r.waitsForBackup,
+	})
+	r.working = false
+	r.record.Hint = ""
+	if err != nil {
+		r.seq += 2 // its compensation has used the second
+		err = laneProblem("roll back "+r.record.ID, r.source, err)
+		p := problemOf("roll back "+r.record.ID, err)
+		r.record.Problem, r.record.Hint = p.Error(), p.Text().Hint
+		r.save(ctx)
+		return err
+	}
+	r.seq++
+	r.accepting.answer(&remora.Problem{Op: "accept " + r.record.ID, Kind: remora.Changed, Err: errors.New("a rollback came first")})
+	r.accepting, r.stuck, r.endBegan, r.busyFor = nil, false, time.Time{}, 0
+	r.endAt, r.endAs = keep, remora.OutcomeExpired
+	r.record.Live, r.record.KeepUntil, r.record.Problem = live, keep, ""
+	r.record.Outcome = remora.OutcomeUndone
+	if live == remora.Restored {
+		r.record.Outcome = remora.OutcomeApplied
+	}
+	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", Took: workflow.Now(ctx).Sub(began)})
+	r.save(ctx)
+	return nil
+}
+
+// end tries to end the window: what is put away is saved as a backup, then discarded. While a backup holds the lane
+// the end waits for it, and rollback stays possible. If it fails nothing was discarded, the window stays open, and a
+// person is asked; it is also tried again by itself.
+func (r *restore) end(ctx workflow.Context) {
+	began := workflow.Now(ctx)
+	if r.endBegan.IsZero() {
+		r.endBegan = began
+	}
+	var empty []remora.Kind
+	if r.record.Live == remora.Restored {
+		empty = r.empty // nothing was live before, so nothing was put away
+	}
+	r.working = true
+	workflow.SetCurrentDetails(ctx, "saving and discarding what was put away; follow workflow "+remora.Lane(r.source))
+	done, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: r.record.Kinds, Started: r.endBegan, Nothing: empty}, 0)
+	r.working = false
+	switch {
+	case errors.Is(err, errLaneTaken):
+		r.busyFor = min(max(2*r.busyFor, 5*time.Second), 5*time.Minute)
+		r.endAt = workflow.Now(ctx).Add(r.busyFor)
+		return
+	case err != nil:
+		r.cannotEnd(ctx, err)
+		return
+	}
+	r.record.Outcome, r.record.Ended, r.record.PutAwayBackup = r.endAs, workflow.Now(ctx), done.HeldBy
+	r.record.Problem, r.record.Hint = "", ""
+	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "save and discard what was put away", Took: workflow.Now(ctx).Sub(began)})
+	r.save(ctx)
+	workflow.SetCurrentDetails(ctx, string(r.endAs)+"; what was put away is held by backup "+done.HeldBy)
+	r.accepting.answer(nil)
+	r.accepting = nil
+}
+
+// cannotEnd keeps the window open after its end has failed.
+func (r *restore) cannotEnd(ctx workflow.Context, err error) {
+	p := problemOf("end the undo window of "+r.record.ID, err)
+	text := p.Text()
+	workflow.GetLogger(ctx).Error("the undo window stays open", "problem", p.Error(), "hint", text.Hint)
+	r.stuck, r.busyFor = true, 0
+	r.endAt = workflow.Now(ctx).Add(r.pause())
+	r.record.Problem = p.Error() + "; nothing was discarded and the undo window stays open"
+	r.record.Hint = text.Hint
+	r.save(ctx)
+	r.accepting.answer(err)
+	r.accepting = nil
+}
+
+// pause is how long the next end of the window is away, after a rollback or a failure.
+func (r *restore) pause() time.Duration { return min(secondThought, r.req.Undo) }
+
+// tryDiscard runs the Discard child for this restore.
+func (r *restore) tryDiscard(ctx workflow.Context, req remora.DiscardRequest, patience time.Duration) (remora.Discarded, error) {
+	req.Source, req.Run, req.Restore, req.RequestedBy = r.source, r.run, r.record.ID, r.req.RequestedBy
+	return inLane[remora.Discarded](ctx, laneCall{
+		workflow: remora.DiscardWorkflow, source: r.source, summary: "save and discard what " + r.record.ID + " put away",
+		input: req, patience: patience,
+	})
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,186 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// A policy says how long a step may take and how often it is tried. This file is the only place that knows.
+type policy func() workflow.ActivityOptions
+
+// silence is how long an activity may go without a heartbeat. It is also how long an outage of Temporal is forgiven
+// before a running copy is given up, hence minutes. A worker that died is noticed by its successor at once, without
+// this timeout.
+const silence = 3 * time.Minute
+
+// longCopy moves data for hours: twice the longest night that anybody would accept. Whoever waits for it is a person
+// in trouble, so it is tried again soon, but not for ever: a way forward that fails ten times is not one.
+func longCopy() workflow.ActivityOptions {
+	return bounded(26*time.Hour, 10, time.Minute)
+}
+
+// shortCall asks or changes one small thing. A few minutes of trouble with a server or a disk are ridden out.
+func shortCall() workflow.ActivityOptions {
+	return bounded(10*time.Minute, 10, 30*time.Second)
+}
+
+// bestEffort is for records: worth two minutes of patience, never worth failing the run that they are about.
+func bestEffort() workflow.ActivityOptions {
+	return bounded(time.Minute, 12, 15*time.Second)
+}
+
+// mustFinish is for the way back, which has no last attempt: giving up would leave an application offline or between
+// two states. It covers copies too, since what was live for a moment is captured before it is discarded.
+func mustFinish() workflow.ActivityOptions {
+	return bounded(26*time.Hour, 0, time.Minute)
+}
+
+// bounded tries attempts times, 0 meaning for ever. WaitForCancellation, because a compensation must not start while
+// the step that it undoes is still writing.
+func bounded(once time.Duration, attempts int32, pause time.Duration) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: once,
+		HeartbeatTimeout:    silence,
+		WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:    time.Second,
+			BackoffCoefficient: 2,
+			MaximumInterval:    pause,
+			MaximumAttempts:    attempts,
+		},
+	}
+}
+
+// step is one activity: its wire name, its queue, and what people read about it in the Temporal Web UI.
+type step struct {
+	activity string
+	queue    string
+	summary  string
+}
+
+// take runs a step under a policy.
+func take[T any](ctx workflow.Context, p policy, s step, in any) (out T, err error) {
+	options := p()
+	options.TaskQueue = s.queue
+	options.Summary = s.summary
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), s.activity, in).Get(ctx, &out)
+	return out, err
+}
+
+type nothing struct{}
+
+// words says in the language of the trade what a verb does to a component.
+func words(kind remora.Kind, verb, source string) string {
+	switch verb {
+	case remora.PreflightVerb:
+		return "check " + string(kind) + " of " + source
+	case remora.CaptureVerb:
+		if kind == remora.Database {
+			return "dump database of " + source
+		}
+		return "archive " + string(kind) + " of " + source
+	case remora.StageVerb:
+		return "stage " + string(kind) + " of " + source
+	case remora.CompareVerb:
+		return "compare staged " + string(kind) + " of " + source
+	case remora.SwitchVerb:
+		return "switch " + string(kind) + " of " + source
+	case remora.DiscardVerb:
+		return "discard put-away " + string(kind) + " of " + source
+	default:
+		return "look at journal of " + string(kind) + " of " + source
+	}
+}
+
+// of is the step for a component's verb. The verbs that copy run on the queue that takes a few at a time.
+func (op *operation) of(kind remora.Kind, verb string) step {
+	s := step{activity: kind.Activity(verb), queue: remora.Queue, summary: words(kind, verb, op.source)}
+	switch verb {
+	case remora.CaptureVerb, remora.StageVerb, remora.CompareVerb:
+		s.queue = remora.DataQueue
+	}
+	return s
+}
+
+func (op *operation) describe(ctx workflow.Context, backup string) (remora.Backup, error) {
+	return take[remora.Backup](ctx, op.short, step{remora.DescribeActivity, remora.Queue, "look up backup " + backup},
+		remora.DescribeInput{Source: op.source, Backup: backup})
+}
+
+func (op *operation) preflight(ctx workflow.Context, kind remora.Kind, backup string) (remora.Estimate, error) {
+	return take[remora.Estimate](ctx, op.short, op.of(kind, remora.PreflightVerb),
+		remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup})
+}
+
+func (op *operation) capture(ctx workflow.Context, kind remora.Kind, backup string, of remora.Subject) (remora.PartRef, error) {
+	s := op.of(kind, remora.CaptureVerb)
+	if of.PutAway != "" {
+		s.summary = "save put-away " + string(kind) + " of " + op.source
+	}
+	return take[remora.PartRef](ctx, op.long, s,
+		remora.CaptureInput{Source: op.source, Run: op.run, Backup: backup, Of: of})
+}
+
+func (op *operation) commit(ctx workflow.Context, m remora.Manifest) (remora.Manifest, error) {
+	return take[remora.Manifest](ctx, op.short, step{remora.CommitActivity, remora.Queue, "commit " + m.ID}, remora.CommitInput{Manifest: m})
+}
+
+func (op *operation) verify(ctx workflow.Context, backup string) (remora.Verification, error) {
+	return take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, "verify " + backup},
+		remora.VerifyInput{Source: op.source, Backup: backup})
+}
+
+func (op *operation) stage(ctx workflow.Context, kind remora.Kind, backup string) (remora.Summary, error) {
+	return take[remora.Summary](ctx, op.long, op.of(kind, remora.StageVerb),
+		remora.StageInput{Source: op.source, Run: op.run, Backup: backup})
+}
+
+func (op *operation) compare(ctx workflow.Context, kind remora.Kind, backup string) (remora.Diff, error) {
+	return take[remora.Diff](ctx, op.long, op.of(kind, remora.CompareVerb),
+		remora.StageInput{Source: op.source, Run: op.run, Backup: backup})
+}
+
+func (op *operation) enterMaintenance(ctx workflow.Context) error {
+	_, err := take[nothing](ctx, op.short, step{remora.EnterActivity, remora.Queue, "maintenance on for " + op.source},
+		remora.MaintenanceInput{Source: op.source, Run: op.run})
+	return err
+}
+
+func (op *operation) leaveMaintenance(ctx workflow.Context) error {
+	_, err := take[nothing](ctx, op.short, step{remora.LeaveActivity, remora.Queue, "maintenance off for " + op.source},
+		remora.MaintenanceInput{Source: op.source, Run: op.run})
+	return err
+}
+
+func (op *operation) turn(ctx workflow.Context, kind remora.Kind, turn remora.Turn) error {
+	s := op.of(kind, remora.SwitchVerb)
+	s.summary += " to the " + string(turn.Live) + " side"
+	_, err := take[nothing](ctx, op.short, s, remora.SwitchInput{Source: op.source, Turn: turn})
+	return err
+}
+
+func (op *operation) discard(ctx workflow.Context, kind remora.Kind, heldBy string) error {
+	_, err := take[nothing](ctx, op.short, op.of(kind, remora.DiscardVerb),
+		remora.DiscardInput{Source: op.source, Run: op.run, HeldBy: heldBy})
+	return err
+}
+
+func (op *operation) leftovers(ctx workflow.Context, kind remora.Kind) ([]remora.Leftover, error) {
+	return take[[]remora.Leftover](ctx, op.short, op.of(kind, remora.LeftoversVerb), remora.LeftoversInput{Source: op.source})
+}
+
+func (op *operation) recordFailure(ctx workflow.Context, failed remora.FailedRun) {
+	_, err := take[nothing](ctx, bestEffort, step{remora.RecordFailureActivity, remora.Queue, "record the failed run"}, failed)
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("the failed run was not recorded", "error", err)
+	}
+}
+
+func (op *operation) recordRestore(ctx workflow.Context, p policy, r remora.Restore) error {
+	_, err := take[nothing](ctx, p, step{remora.RecordRestoreActivity, remora.Queue, "record: " + string(r.Outcome)}, r)
+	return err
+}

@@ -1,0 +1,33 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Turn makes one side of a restore live, in the lane of its source. An error means: the side that was live before is
+// live, in every component. It uses up to two sequence numbers, Seq and the one after it. Once begun it is not
+// cancelled: it takes seconds, and half of it would be worse.
+func Turn(ctx workflow.Context, req remora.TurnRequest) error {
+	op, err := begin(ctx, "rollback", req.Source, req.Run, "")
+	if err != nil {
+		return err
+	}
+	if err := op.person.listen(ctx); err != nil {
+		return err
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	var undo compensations
+	turn := remora.Turn{Run: req.Run, Seq: req.Seq, Live: req.Live, KeepUntil: req.KeepUntil}
+	if err := op.switchOver(ctx, req.Kinds, turn, &undo); err != nil {
+		p := problemOf("make the "+string(req.Live)+" side of "+req.Source+" live", err)
+		undo.run(ctx, op)
+		outcome(ctx, string(remora.OutcomeRolledBack))
+		workflow.SetCurrentDetails(ctx, "nothing has changed: "+p.Error())
+		return failure(p)
+	}
+	outcome(ctx, string(remora.Completed))
+	workflow.SetCurrentDetails(ctx, "the "+string(req.Live)+" side is live")
+	return nil
+}
