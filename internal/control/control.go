@@ -1,0 +1,151 @@
+// Package control is what a person may ask for: take a backup, restore one, undo that, stop it, follow it, and tell how
+// things stand. The command and the console call it and nothing else. It owns the client of the control plane
+// (Temporal), starts workflows by their wire names and never imports them; what exists it reads from the repository.
+//
+// Every error that leaves this package is a *remora.Problem, or wraps one.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	temporallog "go.temporal.io/sdk/log"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Config says where the control plane answers and who asks.
+type Config struct {
+	// Address is Temporal's host:port.
+	Address string
+	// Namespace is the namespace of this installation; empty means "remora".
+	Namespace string
+	// Actor is who asks: "alice@host". It is recorded with every run.
+	Actor string
+	// Poll is how often a followed run is looked at; 0 means 500 ms.
+	Poll time.Duration
+	// Now is the clock that ages in messages are counted from; nil means time.Now.
+	Now func() time.Time
+	// Log takes what the client has to say; nil means nobody listens.
+	Log *slog.Logger
+}
+
+// Control asks on behalf of one person. It is safe for concurrent use.
+type Control struct {
+	cfg    Config
+	client client.Client
+}
+
+// callTimeout bounds one question to Temporal: long enough for a server that is busy, short enough for a person.
+const callTimeout = 5 * time.Second
+
+// New makes a Control. It does not connect: the first question does.
+func New(cfg Config) (*Control, error) {
+	if cfg.Namespace == "" {
+		cfg.Namespace = "remora"
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = 500 * time.Millisecond
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	c, err := client.NewLazyClient(client.Options{
+		HostPort:  cfg.Address,
+		Namespace: cfg.Namespace,
+		Identity:  cfg.Actor,
+		Logger:    temporallog.NewStructuredLogger(cfg.Log),
+	})
+	if err != nil {
+		return nil, &remora.Problem{
+			Op: "prepare the connection to Temporal", Kind: remora.Invalid, Subject: cfg.Address,
+			Hint: "correct temporal.address in the configuration", Err: err,
+		}
+	}
+	return &Control{cfg: cfg, client: c}, nil
+}
+
+// Close ends the connection.
+func (c *Control) Close() { c.client.Close() }
+
+// Reach tells whether the control plane answers. The Problem is of kind Unreachable when it does not, and Invalid when
+// it does but has no such namespace.
+func (c *Control) Reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	// A refused connection is known at once; the client itself would try for the whole timeout.
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", c.cfg.Address)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	_ = conn.Close() // nothing was said on it
+	_, err = c.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: c.cfg.Namespace})
+	var missing *serviceerror.NamespaceNotFound
+	if errors.As(err, &missing) {
+		return &remora.Problem{
+			Op: "reach Temporal", Kind: remora.Invalid, Subject: c.cfg.Address,
+			Hint: "`remora up` makes the namespace; or correct temporal.namespace in the configuration",
+			Err:  fmt.Errorf("it has no namespace %q", c.cfg.Namespace),
+		}
+	}
+	if err != nil {
+		return c.unreachable(err)
+	}
+	return nil
+}
+
+func (c *Control) unreachable(err error) error {
+	why := errors.New("nothing answers there")
+	var op *net.OpError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || away(err):
+		why = fmt.Errorf("no answer within %s", callTimeout)
+	case errors.As(err, &op):
+		why = op.Err
+	}
+	return &remora.Problem{
+		Op: "reach Temporal", Kind: remora.Unreachable, Subject: c.cfg.Address,
+		Hint: "start it with `remora up`, or correct temporal.address in the configuration", Err: why,
+	}
+}
+
+// away tells whether err means that Temporal does not answer just now, rather than that it answered with an error.
+func away(err error) bool {
+	var unavailable *serviceerror.Unavailable
+	var late *serviceerror.DeadlineExceeded
+	var cancelled *serviceerror.Canceled
+	return errors.As(err, &unavailable) || errors.As(err, &late) || errors.As(err, &cancelled) ||
+		errors.Is(err, context.DeadlineExceeded)
+}
+
+// asked turns an error of a call to Temporal into a Problem about op.
+func (c *Control) asked(op, source string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case away(err):
+		return c.unreachable(err)
+	default:
+		return &remora.Problem{Op: op, Kind: remora.Internal, Subject: source, Hint: "look at Temporal's log", Err: err}
+	}
+}
+
+// checkSource refuses what cannot be a source before it becomes part of a workflow id.
+func checkSource(op, source string) error {
+	if err := remora.CheckSourceName(source); err != nil {
+		return &remora.Problem{Op: op, Kind: remora.NotFound, Subject: source, Hint: "`remora status` lists the sources", Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,359 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Run is a started operation.
+type Run struct {
+	Source string `json:"source"`
+	// Workflow is its wire name, ID and RunID are where Temporal knows it.
+	Workflow string `json:"workflow"`
+	ID       string `json:"id"`
+	RunID    string `json:"run"`
+}
+
+// Event says what an Update tells.
+type Event string
+
+// The events of a followed run.
+const (
+	// PhaseStarted and PhaseEnded frame a phase.
+	PhaseStarted Event = "phase_started"
+	PhaseEnded   Event = "phase_ended"
+	// Progressed tells how far a phase is.
+	Progressed Event = "progress"
+	// Retrying tells that a phase failed and is tried again.
+	Retrying Event = "retry"
+	// Noticed is anything else worth a line: no worker, no Temporal, a cancel that was asked for.
+	Noticed Event = "notice"
+)
+
+// Update is one thing worth telling about a followed run.
+type Update struct {
+	Event Event     `json:"event"`
+	At    time.Time `json:"at"`
+	Phase string    `json:"phase,omitempty"`
+	// Took and Summary belong to PhaseEnded, in nanoseconds and counts; Problem says that the phase failed.
+	Took    time.Duration   `json:"took,omitempty"`
+	Summary *remora.Summary `json:"summary,omitempty"`
+	// Progress belongs to Progressed.
+	Progress *remora.Progress `json:"progress,omitempty"`
+	// Attempt, Problem and Next belong to Retrying: which attempt is next or running, what the last one ended with,
+	// and when the next one begins (zero when it runs already).
+	Attempt int       `json:"attempt,omitempty"`
+	Problem string    `json:"problem,omitempty"`
+	Next    time.Time `json:"next,omitzero"`
+	// Message belongs to Noticed.
+	Message string `json:"message,omitempty"`
+}
+
+// Ended is what a followed run came to.
+type Ended struct {
+	// Backup is the result of a Backup.
+	Backup *remora.BackupResult
+	// Applied is set when a restore reached its undo window, which is where following it ends.
+	Applied *remora.Applied
+	// Plan is the result of a Plan.
+	Plan *remora.Plan
+}
+
+// Follow tells what happens in a run until it ends; a restore is followed to its undo window, unless that is open
+// already: then to its end. It outlives a Temporal that is away for a while. The error is the run's own Problem, or
+// ctx's when the caller had enough. tell may be nil; it is called from this goroutine alone.
+func (c *Control) Follow(ctx context.Context, run Run, tell func(Update)) (Ended, error) {
+	return c.follow(ctx, run, tell, run.Workflow == remora.RestoreWorkflow)
+}
+
+func (c *Control) follow(ctx context.Context, run Run, tell func(Update), toWindow bool) (Ended, error) {
+	if tell == nil {
+		tell = func(Update) {}
+	}
+	f := &follower{control: c, say: tell, started: time.Now()}
+	top := f.add(run.ID, run.RunID)
+	for {
+		over, err := f.round(ctx)
+		switch {
+		case err != nil:
+			return Ended{}, err
+		case over:
+			return f.result(ctx, run)
+		case toWindow && f.windowOpen(top):
+			return Ended{Applied: f.applied}, nil
+		}
+		if err := pause(ctx, c.cfg.Poll); err != nil {
+			return Ended{}, err
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// follower watches a run and the children that it has.
+type follower struct {
+	control *Control
+	say     func(Update)
+	started time.Time
+	watched []*watched
+	// away is when Temporal stopped answering; zero while it answers.
+	away time.Time
+	// applied is what an Apply among the children came to.
+	applied *remora.Applied
+}
+
+// watched is one execution that is being followed.
+type watched struct {
+	id, runID string
+	over      bool
+	last      look
+	told      int64 // events told so far
+	phases    map[int64]*phase
+	steps     map[string]*watchedStep
+	tasks     patience
+}
+
+// phase is an activity as its history tells it.
+type phase struct {
+	id       string // the activity's id within its run
+	name     string
+	activity string
+	started  time.Time
+}
+
+// watchedStep remembers what was told of a pending activity.
+type watchedStep struct {
+	progress remora.Progress
+	attempt  int
+	queue    patience
+	silence  patience
+}
+
+func (f *follower) add(id, runID string) *watched {
+	w := &watched{id: id, runID: runID, phases: map[int64]*phase{}, steps: map[string]*watchedStep{}}
+	f.watched = append(f.watched, w)
+	return w
+}
+
+// round looks once at everything that is open, and tells whether the top run is over.
+func (f *follower) round(ctx context.Context) (bool, error) {
+	for i := 0; i < len(f.watched); i++ { // a round may add children
+		w := f.watched[i]
+		if w.over {
+			continue
+		}
+		err := f.visit(ctx, w)
+		switch {
+		case ctx.Err() != nil:
+			return false, ctx.Err()
+		case err == nil:
+			f.backAgain()
+		case away(err):
+			f.gone()
+			return false, nil
+		case errors.Is(err, errNoRun):
+			return false, &remora.Problem{
+				Op: "follow the run", Kind: remora.NotFound, Subject: w.id,
+				Hint: "`remora status` tells how things stand", Err: errors.New("Temporal does not know it any more"),
+			}
+		default:
+			return false, f.control.asked("follow the run", w.id, err)
+		}
+	}
+	return f.watched[0].over, nil
+}
+
+func (f *follower) visit(ctx context.Context, w *watched) error {
+	l, err := f.control.glance(ctx, w.id, w.runID)
+	if err != nil {
+		return err
+	}
+	w.runID, w.last = l.runID, l
+	if l.events > w.told {
+		if err := f.read(ctx, w); err != nil {
+			return err
+		}
+	}
+	w.over = !l.open
+	if l.open {
+		f.tellSteps(ctx, w)
+		f.tellTask(ctx, w)
+	}
+	return nil
+}
+
+// windowOpen tells whether a restore has nothing left to do but to wait.
+func (f *follower) windowOpen(top *watched) bool {
+	l := top.last
+	return f.applied != nil && f.away.IsZero() && l.open && len(l.steps) == 0 && l.children == 0 && !l.thinking && top.told >= l.events
+}
+
+func (f *follower) gone() {
+	if f.away.IsZero() {
+		f.away = time.Now()
+		f.notice("Temporal does not answer; the run goes on without being watched, waiting for it to come back")
+	}
+}
+
+func (f *follower) backAgain() {
+	if !f.away.IsZero() {
+		f.away = time.Time{}
+		f.notice("Temporal answers again")
+	}
+}
+
+func (f *follower) notice(message string) {
+	f.say(Update{Event: Noticed, At: f.control.cfg.Now(), Message: message})
+}
+
+// read tells the events of a history that were not told yet. Histories are short: a copy costs no events.
+func (f *follower) read(ctx context.Context, w *watched) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	events := f.control.client.GetWorkflowHistory(ctx, w.id, w.runID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		e, err := events.Next()
+		if err != nil {
+			return err
+		}
+		if e.GetEventId() > w.told {
+			w.told = e.GetEventId()
+			f.tellEvent(w, e)
+		}
+	}
+	return nil
+}
+
+func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
+	switch e.GetEventType() {
+	case enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+		f.phaseBegins(w, e)
+	case enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+		a := e.GetActivityTaskCompletedEventAttributes()
+		p := w.phases[a.GetScheduledEventId()]
+		f.phaseEnds(p, e, counted(p, a), nil)
+	case enums.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+		a := e.GetActivityTaskFailedEventAttributes()
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()))
+	case enums.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
+		a := e.GetActivityTaskTimedOutEventAttributes()
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()))
+	case enums.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
+		a := e.GetActivityTaskCanceledEventAttributes()
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled})
+	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
+		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
+		f.add(child.GetWorkflowId(), child.GetRunId())
+	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
+		a := e.GetChildWorkflowExecutionCompletedEventAttributes()
+		var applied remora.Applied
+		if a.GetWorkflowType().GetName() == remora.ApplyWorkflow && decode(a.GetResult(), &applied) {
+			f.applied = &applied
+		}
+	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
+		if w == f.watched[0] {
+			f.say(Update{Event: Noticed, At: e.GetEventTime().AsTime(), Message: "somebody asked for this to be cancelled"})
+		}
+	}
+}
+
+func (f *follower) phaseBegins(w *watched, e *historypb.HistoryEvent) {
+	a := e.GetActivityTaskScheduledEventAttributes()
+	p := &phase{id: a.GetActivityId(), activity: a.GetActivityType().GetName(), started: e.GetEventTime().AsTime()}
+	if s := e.GetUserMetadata().GetSummary(); s == nil || converter.GetDefaultDataConverter().FromPayload(s, &p.name) != nil || p.name == "" {
+		p.name = stepName(p.activity)
+	}
+	w.phases[e.GetEventId()] = p
+	if !bookkeeping(p.activity) {
+		f.say(Update{Event: PhaseStarted, At: p.started, Phase: p.name})
+	}
+}
+
+func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, s *remora.Summary, problem *remora.Problem) {
+	if p == nil || bookkeeping(p.activity) && problem == nil {
+		return
+	}
+	at := e.GetEventTime().AsTime()
+	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started), Summary: s}
+	if problem != nil {
+		u.Problem = problem.Error()
+	}
+	f.say(u)
+}
+
+// counted reads what a finished verb has counted, where it has.
+func counted(p *phase, a *historypb.ActivityTaskCompletedEventAttributes) *remora.Summary {
+	if p == nil {
+		return nil
+	}
+	var part remora.PartRef
+	var diff remora.Diff
+	var summary remora.Summary
+	var read remora.Verification
+	switch {
+	case verb(p.activity) == remora.CaptureVerb && decode(a.GetResult(), &part):
+		return &part.Summary
+	case verb(p.activity) == remora.CompareVerb && decode(a.GetResult(), &diff):
+		return &diff.Compared
+	case verb(p.activity) == remora.StageVerb && decode(a.GetResult(), &summary):
+		return &summary
+	case p.activity == remora.VerifyActivity && decode(a.GetResult(), &read):
+		return &remora.Summary{Bytes: read.Bytes}
+	}
+	return nil
+}
+
+// result asks for what the top run came to, however long Temporal needs to answer.
+func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
+	var ended Ended
+	get := func(into any) error {
+		for {
+			err := f.control.client.GetWorkflow(ctx, run.ID, f.watched[0].runID).Get(ctx, into)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err == nil || !away(err) {
+				return err
+			}
+			f.gone()
+			if err := pause(ctx, f.control.cfg.Poll); err != nil {
+				return err
+			}
+		}
+	}
+	var err error
+	switch f.watched[0].last.workflow {
+	case remora.BackupWorkflow:
+		ended.Backup = new(remora.BackupResult)
+		err = get(ended.Backup)
+	case remora.PlanWorkflow:
+		ended.Plan = new(remora.Plan)
+		err = get(ended.Plan)
+	default:
+		err = get(nil)
+		ended.Applied = f.applied
+	}
+	if err == nil {
+		return ended, nil
+	}
+	if ctx.Err() != nil {
+		return Ended{}, ctx.Err()
+	}
+	return Ended{}, asProblem(doing(f.watched[0].last.workflow), err)
+}

@@ -1,0 +1,141 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// look is one glance at an execution.
+type look struct {
+	id, runID string
+	workflow  string
+	actor     string
+	open      bool
+	started   time.Time
+	closed    time.Time
+	parent    string // workflow id, empty for a top workflow
+	firstRun  string
+	events    int64
+	steps     []step
+	children  int
+	// waiting is when a workflow task was put on the queue that nobody has taken yet; zero when there is none.
+	waiting time.Time
+	// thinking is true while a workflow task is with a worker or on its queue.
+	thinking bool
+}
+
+// step is a pending activity.
+type step struct {
+	id       string
+	activity string
+	queue    string
+	running  bool
+	started  time.Time // of the activity, first attempt
+	beat     time.Time
+	progress *remora.Progress
+	attempt  int
+	failure  *remora.Problem
+	next     time.Time
+}
+
+// name is the phase in the step's own words, where it has spoken.
+func (s step) name() string {
+	if s.progress != nil && s.progress.Phase != "" {
+		return s.progress.Phase
+	}
+	return stepName(s.activity)
+}
+
+// errNoRun says that Temporal knows no such execution.
+var errNoRun = errors.New("no such run")
+
+// glance looks at an execution once. An empty runID means the newest.
+func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	d, err := c.client.DescribeWorkflowExecution(ctx, id, runID)
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) {
+		return look{}, errNoRun
+	}
+	if err != nil {
+		return look{}, err
+	}
+	info := d.GetWorkflowExecutionInfo()
+	l := look{
+		id: id, runID: info.GetExecution().GetRunId(), workflow: info.GetType().GetName(),
+		actor:   keyword(info.GetSearchAttributes(), remora.ActorAttribute),
+		open:    info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
+		started: when(info.GetStartTime()), closed: when(info.GetCloseTime()),
+		parent: info.GetParentExecution().GetWorkflowId(), firstRun: info.GetFirstRunId(),
+		events: info.GetHistoryLength(), children: len(d.GetPendingChildren()),
+	}
+	if t := d.GetPendingWorkflowTask(); t != nil {
+		l.thinking = true
+		if t.GetState() == enums.PENDING_WORKFLOW_TASK_STATE_SCHEDULED {
+			l.waiting = when(t.GetScheduledTime())
+		}
+	}
+	for _, a := range d.GetPendingActivities() {
+		l.steps = append(l.steps, stepOf(a))
+	}
+	return l, nil
+}
+
+func stepOf(a *workflowpb.PendingActivityInfo) step {
+	s := step{
+		id: a.GetActivityId(), activity: a.GetActivityType().GetName(),
+		queue:   a.GetActivityOptions().GetTaskQueue().GetName(),
+		running: a.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED,
+		started: when(a.GetScheduledTime()), beat: when(a.GetLastHeartbeatTime()),
+		attempt: int(a.GetAttempt()), failure: problemOf(a.GetLastFailure()), next: when(a.GetNextAttemptScheduleTime()),
+	}
+	var p remora.Progress
+	if decode(a.GetHeartbeatDetails(), &p) && p.Phase != "" {
+		s.progress = &p
+	}
+	return s
+}
+
+func when(t *timestamppb.Timestamp) time.Time {
+	if t == nil || t.GetSeconds() == 0 && t.GetNanos() == 0 {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// decode reads the first payload into v and tells whether there was one that fits.
+func decode(p *commonpb.Payloads, v any) bool {
+	if len(p.GetPayloads()) == 0 {
+		return false
+	}
+	return converter.GetDefaultDataConverter().FromPayload(p.GetPayloads()[0], v) == nil
+}
+
+func keyword(attributes *commonpb.SearchAttributes, name string) string {
+	var s string
+	if p, ok := attributes.GetIndexedFields()[name]; ok && converter.GetDefaultDataConverter().FromPayload(p, &s) == nil {
+		return s
+	}
+	return ""
+}
+
+// problemOf is the Problem that a failure carries; nil for none.
+func problemOf(f *failurepb.Failure) *remora.Problem {
+	if f == nil {
+		return nil
+	}
+	return asProblem("run", temporal.GetDefaultFailureConverter().FailureToError(f))
+}

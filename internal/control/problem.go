@@ -1,0 +1,60 @@
+package control
+
+import (
+	"errors"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// asProblem finds the Problem in an error that came out of a workflow or an activity; where there is none it says in
+// plain words how the run ended. op is what was being done.
+func asProblem(op string, err error) *remora.Problem {
+	if err == nil {
+		return nil
+	}
+	if p := carried(err); p != nil {
+		return p
+	}
+	var cancelled *temporal.CanceledError
+	var terminated *temporal.TerminatedError
+	var timeout *temporal.TimeoutError
+	switch {
+	case errors.As(err, &cancelled):
+		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was cancelled")}
+	case errors.As(err, &terminated):
+		return &remora.Problem{
+			Op: op, Kind: remora.Cancelled, Err: errors.New("it was terminated in Temporal"),
+			Hint: "what it had begun is put right by its own children: see `remora status`",
+		}
+	case errors.As(err, &timeout):
+		why := "it took longer than it may"
+		if timeout.TimeoutType() == enums.TIMEOUT_TYPE_HEARTBEAT {
+			why = "no sign of life from its worker"
+		}
+		return &remora.Problem{Op: op, Kind: remora.Stalled, Err: errors.New(why)}
+	}
+	var application *temporal.ApplicationError
+	if errors.As(err, &application) {
+		return &remora.Problem{Op: op, Kind: remora.Internal, Err: errors.New(application.Message())}
+	}
+	return &remora.Problem{Op: op, Kind: remora.Internal, Err: err}
+}
+
+// carried is the outermost Problem that travelled in the details of an application error.
+func carried(err error) *remora.Problem {
+	for err != nil {
+		var application *temporal.ApplicationError
+		if !errors.As(err, &application) {
+			return nil
+		}
+		var text remora.ProblemText
+		if application.HasDetails() && application.Details(&text) == nil && text.Kind != "" {
+			return text.Problem()
+		}
+		err = errors.Unwrap(application)
+	}
+	return nil
+}

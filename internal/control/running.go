@@ -1,0 +1,113 @@
+package control
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Running is an operation that holds a source's lane.
+type Running struct {
+	// Operation says what it is: "a backup", "a restore".
+	Operation string    `json:"operation"`
+	By        string    `json:"by,omitempty"`
+	Since     time.Time `json:"since"`
+	// Phase and Progress tell how far it is, as its worker last said.
+	Phase    string           `json:"phase,omitempty"`
+	Progress *remora.Progress `json:"progress,omitempty"`
+	// Attempt, Problem and Next are set when the phase failed and is tried again.
+	Attempt int       `json:"attempt,omitempty"`
+	Problem string    `json:"problem,omitempty"`
+	Next    time.Time `json:"next,omitzero"`
+	// Run is where Temporal knows it.
+	Run Run `json:"run"`
+}
+
+func (c *Control) running(source string, l look) Running {
+	r := Running{
+		Operation: operationName(l.workflow), By: l.actor, Since: l.started,
+		Run: Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID},
+	}
+	for _, s := range l.steps {
+		if r.Phase != "" && s.progress == nil {
+			continue
+		}
+		r.Phase, r.Progress = s.name(), s.progress
+		r.Attempt, r.Problem, r.Next = 0, "", time.Time{}
+		if s.attempt > 1 {
+			r.Attempt, r.Next = s.attempt, s.next
+			if s.failure != nil {
+				r.Problem = s.failure.Error()
+			}
+		}
+	}
+	return r
+}
+
+// Sentence says in one line who does what since when and how far that is.
+func (r Running) Sentence(now time.Time) string {
+	var b strings.Builder
+	b.WriteString(r.Operation)
+	if r.By != "" {
+		fmt.Fprintf(&b, " by %s", r.By)
+	}
+	fmt.Fprintf(&b, " runs since %s (%s)", r.Since.Local().Format("15:04:05"), Span(now.Sub(r.Since)))
+	if r.Phase != "" {
+		fmt.Fprintf(&b, ": %s", r.Phase)
+	}
+	if r.Progress != nil {
+		if far := HowFar(*r.Progress); far != "" {
+			fmt.Fprintf(&b, ", %s", far)
+		}
+	}
+	if r.Attempt > 1 {
+		fmt.Fprintf(&b, ", attempt %d", r.Attempt)
+		if r.Problem != "" {
+			fmt.Fprintf(&b, " after: %s", r.Problem)
+		}
+	}
+	return remora.OneLine(b.String())
+}
+
+// HowFar is a progress in a few words: "43 % (1.2 GB of 2.8 GB)".
+func HowFar(p remora.Progress) string {
+	switch {
+	case p.Total > 0:
+		percent := min(100, 100*float64(p.Done)/float64(p.Total))
+		return fmt.Sprintf("%.0f %% (%s of %s)", percent, Amount(p.Done, p.Unit), Amount(p.Total, p.Unit))
+	case p.Done > 0:
+		return Amount(p.Done, p.Unit)
+	default:
+		return ""
+	}
+}
+
+// Amount is a count with its unit: "1.2 GB", "12,345 rows".
+func Amount(n int64, unit string) string {
+	if unit == "bytes" {
+		return humanize.Bytes(uint64(max(0, n)))
+	}
+	return strings.TrimSpace(humanize.Comma(n) + " " + unit)
+}
+
+// Span is a length of time for people: "12 s", "4 min", "3 h", "2 days".
+func Span(d time.Duration) string {
+	switch d = max(0, d); {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%.0f min", d.Minutes())
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%.0f h", d.Hours())
+	default:
+		return fmt.Sprintf("%.0f days", d.Hours()/24)
+	}
+}
