@@ -1,0 +1,272 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// MySQLServer is a running MySQL with its stock settings, but small buffers. Its user root has no password. Safe for
+// concurrent use, but for Kill and Restart.
+type MySQLServer struct {
+	// Address is the host and port that it listens on, the same after a restart.
+	Address string
+
+	env     *environment
+	tree    string // of the unpacked packages
+	dir     string
+	port    int
+	process *process
+
+	mu      sync.Mutex
+	schemas int // handed out and not dropped yet
+}
+
+// MySQL returns the server that the tests of this binary share.
+func MySQL(t testing.TB) *MySQLServer {
+	t.Helper()
+	server, err := environmentOf(t).mysql()
+	if err != nil {
+		t.Fatal("start MySQL: ", err)
+	}
+	return server
+}
+
+// NewMySQL returns an empty server for this test alone. It is gone when the test ends.
+func NewMySQL(t testing.TB) *MySQLServer {
+	t.Helper()
+	server, err := environmentOf(t).startMySQL()
+	if err != nil {
+		t.Fatal("start MySQL: ", err)
+	}
+	t.Cleanup(func() {
+		server.process.kill()
+		_ = os.RemoveAll(server.dir) // once more when the binary ends
+	})
+	return server
+}
+
+func (e *environment) startMySQL() (*MySQLServer, error) {
+	tree, err := e.tool("fetch-mysql")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(e.dir, "mysql-")
+	if err != nil {
+		return nil, err
+	}
+	s := &MySQLServer{env: e, tree: tree, dir: dir}
+	out, err := exec.Command("cp", "-r", "--reflink=auto", "--sparse=always",
+		filepath.Join(tree, "datadir"), s.Datadir()).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("copy the empty data directory: %w\n%s", err, out)
+	}
+	for range 3 { // somebody may take the port before the server does
+		if s.port, err = freePort(); err != nil {
+			return nil, err
+		}
+		s.Address = "127.0.0.1:" + strconv.Itoa(s.port)
+		if err = s.start(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+func (s *MySQLServer) start() error {
+	me, err := user.Current()
+	if err != nil {
+		return err
+	}
+	// What is not named here is as MySQL ships it: binary log, performance schema, sql_mode, time zone.
+	s.process, err = s.env.start(filepath.Join(s.dir, "log"), filepath.Join(s.Bin(), "mysqld"), "--no-defaults",
+		"--user="+me.Username,
+		"--basedir="+filepath.Join(s.tree, "root", "usr"),
+		"--datadir="+s.Datadir(),
+		"--socket="+filepath.Join(s.dir, "sock"),
+		"--pid-file="+filepath.Join(s.dir, "pid"),
+		"--bind-address=127.0.0.1",
+		"--port="+strconv.Itoa(s.port),
+		"--mysqlx=OFF",
+		"--secure-file-priv=NULL",
+		"--local-infile=ON",
+		"--innodb-buffer-pool-size=64M",
+		"--innodb-log-buffer-size=8M",
+		"--innodb-redo-log-capacity=64M",
+		"--max-connections=100",
+		"--table-open-cache=400",
+		// Only the machine could lose what these leave in its memory; a killed server loses nothing.
+		"--innodb-flush-log-at-trx-commit=2",
+		"--sync-binlog=0",
+	)
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("mysql", s.DSN(""))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	err = poll(time.Minute, func() error {
+		if err := s.process.alive(); err != nil {
+			return err
+		}
+		return db.Ping()
+	})
+	if err != nil {
+		s.process.kill()
+	}
+	return err
+}
+
+// DSN is how root connects, with schema as the default, or with none when that is empty.
+func (s *MySQLServer) DSN(schema string) string {
+	config := mysql.NewConfig()
+	config.User, config.Net, config.Addr, config.DBName = "root", "tcp", s.Address, schema
+	config.Logger = &mysql.NopLogger{} // tests kill servers; the errors are returned as well
+	return config.FormatDSN()
+}
+
+// DB connects as root, without a default schema, and takes several statements at once. It is closed when the test ends.
+func (s *MySQLServer) DB(t testing.TB) *sql.DB {
+	t.Helper()
+	db, err := s.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (s *MySQLServer) open() (*sql.DB, error) {
+	config, err := mysql.ParseDSN(s.DSN(""))
+	if err != nil {
+		return nil, err
+	}
+	config.MultiStatements = true
+	config.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+// Schema creates an empty schema with a name of its own and drops it when the test ends. With the last one on the
+// server go all schemas that restores left there: their names begin with _remora.
+func (s *MySQLServer) Schema(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("shop_%x", time.Now().UnixNano())
+	db, err := s.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := db.ExecContext(t.Context(), "CREATE SCHEMA "+name); err != nil {
+		t.Fatalf("create schema %s: %v", name, err)
+	}
+	s.schemas++
+	t.Cleanup(func() { s.drop(t, name) })
+	return name
+}
+
+func (s *MySQLServer) drop(t testing.TB, schema string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schemas--
+	if s.process.alive() != nil {
+		return // killed by the test, and not started again
+	}
+	db, err := s.open()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = db.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	names := []string{schema}
+	if s.schemas == 0 {
+		left, err := leftovers(ctx, db)
+		if err != nil {
+			t.Errorf("list the schemas that a restore left: %v", err)
+		}
+		names = append(names, left...)
+	}
+	for _, name := range names {
+		_, err := db.ExecContext(ctx, "SET foreign_key_checks=0, lock_wait_timeout=10; DROP SCHEMA IF EXISTS `"+name+"`")
+		if err != nil {
+			t.Errorf("drop schema %s, does somebody still use it? %v", name, err)
+		}
+	}
+}
+
+func leftovers(ctx context.Context, db *sql.DB) ([]string, error) {
+	rows, err := db.QueryContext(ctx, `SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var names []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
+// Kill ends the server with SIGKILL, as a crash would.
+func (s *MySQLServer) Kill(t testing.TB) {
+	t.Helper()
+	s.process.kill()
+}
+
+// Restart starts a server again that was killed, and kills it before if it was not. Address and data stay.
+func (s *MySQLServer) Restart(t testing.TB) {
+	t.Helper()
+	s.process.kill()
+	if err := s.start(); err != nil {
+		t.Fatal("start MySQL again: ", err)
+	}
+}
+
+// Dump returns a schema's definitions and rows as the stock client writes them, rows in the order of their keys: an
+// independent reading of what is there.
+func (s *MySQLServer) Dump(t testing.TB, schema string) string {
+	t.Helper()
+	host, port, _ := strings.Cut(s.Address, ":")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(s.Bin(), "mysqldump"), "--no-defaults",
+		"--host="+host, "--port="+port, "--user=root",
+		"--single-transaction", "--set-gtid-purged=OFF", "--no-tablespaces", "--skip-comments",
+		"--routines", "--triggers", "--events", "--hex-blob", "--order-by-primary", "--skip-extended-insert", schema)
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("mysqldump %s: %v\n%s", schema, err, log.String())
+	}
+	return out.String()
+}
+
+// Bin is the directory of the stock programs: mysqld, mysql, mysqldump, mysqladmin and others.
+func (s *MySQLServer) Bin() string { return filepath.Join(s.tree, "bin") }
+
+// Datadir is the server's data directory.
+func (s *MySQLServer) Datadir() string { return filepath.Join(s.dir, "data") }
