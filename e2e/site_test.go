@@ -304,3 +304,16 @@ func (s *site) requireNothingLeft() {
 	require.NoError(s.t, err)
 	require.Empty(s.t, left)
 }
+
+// lockTable holds a write lock on a table until the returned func is called.
+func (s *site) lockTable(t *testing.T, table string) (release func()) {
+	t.Helper()
+	conn, err := s.db().Conn(context.Background())
+	require.NoError(t, err)
+	_, err = conn.ExecContext(context.Background(), "LOCK TABLES `"+s.schema+"`.`"+table+"` WRITE")
+	require.NoError(t, err)
+	return func() {
+		_, _ = conn.ExecContext(context.Background(), "UNLOCK TABLES")
+		_ = conn.Close()
+	}
+}
