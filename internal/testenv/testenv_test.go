@@ -1,18 +1,193 @@
 package testenv_test
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
+	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/testenv"
 )
 
 func TestMain(m *testing.M) { os.Exit(testenv.Run(m)) }
 
-func TestBothServersComeUp(t *testing.T) {
+func TestServersAreSharedByTheTestsOfABinary(t *testing.T) {
 	mysql, temporal := testenv.Both(t)
-	require.NoError(t, mysql.DB(t).PingContext(t.Context()))
-	require.NotNil(t, temporal.Client(t))
+	require.Same(t, mysql, testenv.MySQL(t))
+	require.Same(t, temporal, testenv.Temporal(t))
+}
+
+func TestMySQLHasWhatTheProductReliesOn(t *testing.T) {
+	server := testenv.MySQL(t)
+	var version, loads, schema string
+	var binlog bool
+	err := server.DB(t).QueryRowContext(t.Context(),
+		`SELECT VERSION(), @@local_infile, @@log_bin, @@performance_schema`).Scan(&version, &loads, &binlog, &schema)
+	require.NoError(t, err)
+	t.Log("MySQL", version)
+	require.Equal(t, "1", loads)
+	require.True(t, binlog)
+	require.Equal(t, "1", schema)
+}
+
+func TestSchemaGoesWithItsTestAndTakesLeftoversAlong(t *testing.T) {
+	server := testenv.MySQL(t)
+	db := server.DB(t)
+	var schema string
+	t.Run("a test with a restore", func(t *testing.T) {
+		schema = server.Schema(t)
+		_, err := db.ExecContext(t.Context(), `CREATE SCHEMA _remora_0123456789ab_1_b1;
+			CREATE TABLE `+schema+`.parent (id INT PRIMARY KEY);
+			CREATE TABLE _remora_0123456789ab_1_b1.child (id INT, FOREIGN KEY (id) REFERENCES `+schema+`.parent (id))`)
+		require.NoError(t, err)
+	})
+	var left int
+	require.NoError(t, db.QueryRowContext(t.Context(),
+		`SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ? OR schema_name LIKE '\_remora%'`, schema).Scan(&left))
+	require.Zero(t, left)
+}
+
+func TestDumpTellsEveryRowAndDefinition(t *testing.T) {
+	server := testenv.MySQL(t)
+	schema := server.Schema(t)
+	db := server.DB(t)
+	exec := func(query string) {
+		t.Helper()
+		_, err := db.ExecContext(t.Context(), "USE "+schema+"; "+query)
+		require.NoError(t, err)
+	}
+	exec(`CREATE TABLE users (id INT PRIMARY KEY, name VARCHAR(20)); INSERT INTO users VALUES (2, 'Bob'), (1, 'Ann')`)
+	before := server.Dump(t, schema)
+	require.Contains(t, before, "CREATE TABLE `users`")
+	require.Less(t, strings.Index(before, "Ann"), strings.Index(before, "Bob"))
+	require.Equal(t, before, server.Dump(t, schema), "two dumps of the same data")
+	exec(`UPDATE users SET name = 'Bobby' WHERE id = 2`)
+	require.NotEqual(t, before, server.Dump(t, schema))
+}
+
+func TestMySQLKeepsItsRowsAndAddressOverKill(t *testing.T) {
+	server := testenv.NewMySQL(t)
+	require.NotEqual(t, testenv.MySQL(t).Address, server.Address)
+	db := server.DB(t)
+	_, err := db.ExecContext(t.Context(), `CREATE SCHEMA shop; CREATE TABLE shop.users (id INT PRIMARY KEY); INSERT INTO shop.users VALUES (7)`)
+	require.NoError(t, err)
+	server.Kill(t)
+	require.Error(t, db.PingContext(t.Context()))
+	server.Restart(t)
+	var id int
+	require.NoError(t, db.QueryRowContext(t.Context(), `SELECT id FROM shop.users`).Scan(&id))
+	require.Equal(t, 7, id)
+}
+
+func TestEveryMySQLIsAServerOfItsOwn(t *testing.T) {
+	identity := func(server *testenv.MySQLServer) (uuid string) {
+		require.NoError(t, server.DB(t).QueryRowContext(t.Context(), `SELECT @@server_uuid`).Scan(&uuid))
+		return uuid
+	}
+	require.NotEqual(t, identity(testenv.MySQL(t)), identity(testenv.NewMySQL(t)))
+}
+
+func TestTemporalKeepsItsWorkflowsAndAddressOverKill(t *testing.T) {
+	server := testenv.NewTemporal(t)
+	require.NotEqual(t, testenv.Temporal(t).Address, server.Address)
+	c := server.Client(t)
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
+		ID: remora.Lane("shop"), TaskQueue: remora.Queue,
+		TypedSearchAttributes: temporal.NewSearchAttributes(
+			temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet("shop")),
+	}, remora.BackupWorkflow)
+	require.NoError(t, err)
+	server.Restart(t)
+	described, err := c.DescribeWorkflowExecution(t.Context(), remora.Lane("shop"), "")
+	require.NoError(t, err)
+	require.Equal(t, run.GetRunID(), described.GetWorkflowExecutionInfo().GetExecution().GetRunId())
+	testenv.Wait(t, 10*time.Second, "the run to be listed by its source", func() error {
+		list, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: remora.SourceAttribute + `="shop"`})
+		if err == nil && len(list.GetExecutions()) != 1 {
+			err = errors.New("not listed")
+		}
+		return err
+	})
+}
+
+// TestNothingOutlivesAKilledTestBinary runs this binary a second time and kills it while its server works.
+func TestNothingOutlivesAKilledTestBinary(t *testing.T) {
+	const helper = "REMORA_TESTENV_HELPER"
+	if os.Getenv(helper) != "" {
+		server := testenv.NewMySQL(t)
+		_, _ = os.Stdout.WriteString("\npidfile " + filepath.Join(filepath.Dir(server.Datadir()), "pid") + "\n")
+		select {} // until killed
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), helper+"=1")
+	var out synced
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+
+	var pidfile string
+	testenv.Wait(t, time.Minute, "the other binary's server", func() error {
+		_, after, _ := strings.Cut(out.String(), "pidfile ")
+		var ok bool
+		if pidfile, _, ok = strings.Cut(after, "\n"); !ok {
+			return errors.New("not started: " + out.String())
+		}
+		return nil
+	})
+	pid := readPid(t, pidfile)
+	require.NoError(t, syscall.Kill(pid, 0))
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	testenv.Wait(t, 10*time.Second, "its server to end", func() error {
+		if syscall.Kill(pid, 0) == nil {
+			return errors.New("still alive")
+		}
+		return nil
+	})
+
+	require.FileExists(t, pidfile)
+	next := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	text, err := next.CombinedOutput()
+	require.NoError(t, err, string(text))
+	require.NoFileExists(t, pidfile, "the next test binary removes what the killed one left")
+}
+
+func readPid(t *testing.T, path string) int {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	return pid
+}
+
+// synced is a buffer that one goroutine writes while another reads.
+type synced struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (s *synced) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buffer.Write(p)
+}
+
+func (s *synced) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buffer.String()
 }
