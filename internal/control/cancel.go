@@ -54,11 +54,11 @@ func (c *Control) active(ctx context.Context, source string) (look, error) {
 	if restore.id == lane.parent && lane.open {
 		return restore, nil
 	}
-	applied, err := c.appliedOf(ctx, restore)
+	record, err := c.recordOf(ctx, restore)
 	switch {
 	case err != nil:
 		return look{}, err
-	case applied != nil && len(restore.steps) == 0:
+	case record.Outcome.Open() && len(restore.steps) == 0:
 		return look{}, errNoRun // it waits
 	}
 	return restore, nil
@@ -113,13 +113,13 @@ func (c *Control) nothingToCancel(ctx context.Context, op, source string) error 
 			Hint: fmt.Sprintf("`remora status %s` tells how it stands", source),
 		}
 	}
-	applied, err := c.appliedOf(ctx, restore)
-	if err != nil || applied == nil {
+	record, err := c.recordOf(ctx, restore)
+	if err != nil || !record.Outcome.Open() {
 		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: source, Err: errors.New("its restore is between two steps"), Hint: "try again"}
 	}
 	return &remora.Problem{
 		Op: op, Kind: remora.Invalid, Subject: source,
-		Err:  fmt.Errorf("its restore is done and can be undone%s; there is nothing to cancel", until(applied.KeepUntil)),
+		Err:  fmt.Errorf("its restore is done and can be undone%s; there is nothing to cancel", until(record.KeepUntil)),
 		Hint: fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what was restored with `remora accept %[1]s`", source),
 	}
 }

@@ -60,8 +60,8 @@ type Update struct {
 type Ended struct {
 	// Backup is the result of a Backup.
 	Backup *remora.BackupResult
-	// Applied is set when a restore reached its undo window, which is where following it ends.
-	Applied *remora.Applied
+	// Restore is the record of a restore that reached its undo window, which is where following it ends, or its end.
+	Restore *remora.Restore
 	// Plan is the result of a Plan.
 	Plan *remora.Plan
 }
@@ -87,7 +87,7 @@ func (c *Control) follow(ctx context.Context, run Run, tell func(Update), toWind
 		case over:
 			return f.result(ctx, run)
 		case toWindow && f.windowOpen(top):
-			return Ended{Applied: f.applied}, nil
+			return Ended{Restore: f.record}, nil
 		}
 		if err := pause(ctx, c.cfg.Poll); err != nil {
 			return Ended{}, err
@@ -114,8 +114,10 @@ type follower struct {
 	watched []*watched
 	// away is when Temporal stopped answering; zero while it answers.
 	away time.Time
-	// applied is what an Apply among the children came to.
-	applied *remora.Applied
+	// record is what a restore last recorded of itself.
+	record *remora.Restore
+	// waited is true once it was told that the lane is taken.
+	waited bool
 }
 
 // watched is one execution that is being followed.
@@ -201,7 +203,7 @@ func (f *follower) visit(ctx context.Context, w *watched) error {
 // windowOpen tells whether a restore has nothing left to do but to wait.
 func (f *follower) windowOpen(top *watched) bool {
 	l := top.last
-	return f.applied != nil && f.away.IsZero() && l.open && len(l.steps) == 0 && l.children == 0 && !l.thinking && top.told >= l.events
+	return f.record != nil && f.record.Outcome.Open() && f.away.IsZero() && l.open && len(l.steps) == 0 && l.children == 0 && !l.thinking && top.told >= l.events
 }
 
 func (f *follower) gone() {
@@ -260,16 +262,23 @@ func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
 	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
 		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
 		f.add(child.GetWorkflowId(), child.GetRunId())
-	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
-		a := e.GetChildWorkflowExecutionCompletedEventAttributes()
-		var applied remora.Applied
-		if a.GetWorkflowType().GetName() == remora.ApplyWorkflow && decode(a.GetResult(), &applied) {
-			f.applied = &applied
-		}
+	case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
+		f.laneTaken(e)
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
 		if w == f.watched[0] {
 			f.say(Update{Event: Noticed, At: e.GetEventTime().AsTime(), Message: "somebody asked for this to be cancelled"})
 		}
+	}
+}
+
+// laneTaken tells, once, that the run waits for another one.
+func (f *follower) laneTaken(e *historypb.HistoryEvent) {
+	if !f.waited {
+		f.waited = true
+		f.say(Update{
+			Event: Noticed, At: e.GetEventTime().AsTime(),
+			Message: "another operation is at work on the source; this waits until it has stopped",
+		})
 	}
 }
 
@@ -280,6 +289,10 @@ func (f *follower) phaseBegins(w *watched, e *historypb.HistoryEvent) {
 		p.name = stepName(p.activity)
 	}
 	w.phases[e.GetEventId()] = p
+	var record remora.Restore
+	if p.activity == remora.RecordRestoreActivity && decode(a.GetInput(), &record) {
+		f.record = &record
+	}
 	if !bookkeeping(p.activity) {
 		f.say(Update{Event: PhaseStarted, At: p.started, Phase: p.name})
 	}
@@ -347,7 +360,7 @@ func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 		err = get(ended.Plan)
 	default:
 		err = get(nil)
-		ended.Applied = f.applied
+		ended.Restore = f.record
 	}
 	if err == nil {
 		return ended, nil

@@ -88,17 +88,17 @@ func (c *Control) Restore(ctx context.Context, req remora.RestoreRequest) (Run, 
 
 // restoreBusy tells apart a restore at work from one that waits in its undo window.
 func (c *Control) restoreBusy(ctx context.Context, op, source string, l look) error {
-	applied, err := c.appliedOf(ctx, l)
+	record, err := c.recordOf(ctx, l)
 	if err != nil {
 		return c.asked(op, source, err)
 	}
-	if applied == nil {
+	if !record.Outcome.Open() {
 		return c.busy(start{op: op, source: source}, c.atWork(ctx, l))
 	}
 	return &remora.Problem{
 		Op: op, Kind: remora.Busy, Subject: source,
-		Hint: fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what was restored with `remora accept %[1]s`; then ask again", source),
-		Err:  fmt.Errorf("the undo window of the restore of %s is open%s", l.started.Local().Format("2006-01-02 15:04"), until(applied.KeepUntil)),
+		Hint: fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what is live with `remora accept %[1]s`; then ask again", source),
+		Err:  fmt.Errorf("the undo window of the restore of %s is open%s", l.started.Local().Format("2006-01-02 15:04"), until(record.KeepUntil)),
 	}
 }
 
@@ -120,14 +120,16 @@ func (c *Control) atWork(ctx context.Context, l look) look {
 	return child
 }
 
-// appliedOf is what the Apply of a restore came to, once it has; nil before.
-func (c *Control) appliedOf(ctx context.Context, l look) (*remora.Applied, error) {
+// recordOf is what an open restore last recorded of itself; zero before it has.
+func (c *Control) recordOf(ctx context.Context, l look) (remora.Restore, error) {
 	f := &follower{control: c, say: func(Update) {}}
-	w := f.add(l.id, l.runID)
-	if err := f.read(ctx, w); err != nil {
-		return nil, err
+	if err := f.read(ctx, f.add(l.id, l.runID)); err != nil {
+		return remora.Restore{}, err
 	}
-	return f.applied, nil
+	if f.record == nil {
+		return remora.Restore{}, nil
+	}
+	return *f.record, nil
 }
 
 // Rollback makes the other side of a source's open restore live: what was replaced, or, after a rollback, what was
@@ -203,7 +205,7 @@ func (c *Control) update(ctx context.Context, l look, name string, answer any, t
 
 func (c *Control) ask(ctx context.Context, l look, name string, answer any) error {
 	handle, err := c.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: l.id, RunID: l.runID, UpdateName: name, Args: []any{c.cfg.Actor},
+		WorkflowID: l.id, RunID: l.runID, UpdateName: name,
 		WaitForStage: client.WorkflowUpdateStageAccepted,
 	})
 	if err != nil {
