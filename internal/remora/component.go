@@ -40,6 +40,8 @@ func (j Job) Tell(p Progress) {
 type Intent struct {
 	// From is the part that is about to be restored. It is nil when a capture is meant.
 	From fs.FS
+	// Partial accepts a capture of which some is missing: see Subject.
+	Partial bool
 }
 
 // Restore tells whether a restore is meant.
@@ -67,6 +69,10 @@ type Estimate struct {
 type Subject struct {
 	// PutAway is the run of the restore whose put-away side is meant. Empty means the live data.
 	PutAway string `json:"put_away,omitempty"`
+	// Partial accepts that some of what is configured does not exist, and records what. It is meant for the safety
+	// backup before a restore, which is often needed because something is missing; any other capture refuses then, so
+	// that an unmounted disk never becomes a green backup.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // Summary counts what a verb handled.

@@ -154,6 +154,8 @@ type (
 		Source string `json:"source"`
 		Run    string `json:"run"`
 		Backup string `json:"backup,omitempty"`
+		// Partial is Intent.Partial: set it for the safety backup before a restore.
+		Partial bool `json:"partial,omitempty"`
 	}
 	// CaptureInput captures one component; Backup is the id of the backup that the part is for.
 	CaptureInput struct {
