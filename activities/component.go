@@ -1,0 +1,201 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Component holds the steps of one kind of component, for every source of this worker.
+type Component struct {
+	Kind remora.Kind
+	// Of finds the component of a source.
+	Of    func(source string) (remora.Component, error)
+	Store Store
+	Watch Watch
+}
+
+// Register makes the steps known under their wire names: "database.Capture".
+func (c *Component) Register(to Registry) {
+	for verb, step := range map[string]any{
+		remora.PreflightVerb: c.preflight,
+		remora.CaptureVerb:   c.capture,
+		remora.StageVerb:     c.stage,
+		remora.CompareVerb:   c.compare,
+		remora.SwitchVerb:    c.turn,
+		remora.DiscardVerb:   c.discard,
+		remora.LeftoversVerb: c.leftovers,
+	} {
+		register(to, c.Kind.Activity(verb), step)
+	}
+}
+
+func (c *Component) op(verb, source string) string {
+	return fmt.Sprintf("%s %s of %s", verb, c.Kind, source)
+}
+
+func (c *Component) preflight(ctx context.Context, in remora.PreflightInput) (remora.Estimate, error) {
+	return reporting(ctx, c.Watch, c.op("check", in.Source), func(ctx context.Context, report reporter) (remora.Estimate, error) {
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return remora.Estimate{}, err
+		}
+		var intent remora.Intent
+		if in.Backup != "" {
+			if intent.From, err = c.Store.Part(ctx, in.Backup, c.Kind); err != nil {
+				return remora.Estimate{}, err
+			}
+		}
+		found, err := component.Preflight(ctx, job(in.Run, report), intent)
+		return bounded(found), err
+	})
+}
+
+// capture writes one part. A part that is not finished is aborted, so that nothing of it is ever committed.
+func (c *Component) capture(ctx context.Context, in remora.CaptureInput) (remora.PartRef, error) {
+	verb := "dump"
+	if c.Kind != remora.Database {
+		verb = "archive"
+	}
+	return watched(ctx, c.Watch, c.op(verb, in.Source), func(ctx context.Context, report reporter) (remora.PartRef, error) {
+		ref := remora.PartRef{Kind: c.Kind, Started: time.Now().UTC()}
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return ref, err
+		}
+		to, err := c.Store.Begin(ctx, Part{Source: in.Source, Run: in.Run, Backup: in.Backup, Kind: c.Kind})
+		if err != nil {
+			return ref, err
+		}
+		if ref.Summary, err = component.Capture(ctx, job(in.Run, report), in.Of, to); err != nil {
+			return ref, c.abort(ctx, to, err)
+		}
+		ref.Summary = summary(ref.Summary)
+		if ref.Root, ref.Added, err = to.Finish(ctx); err != nil {
+			return ref, c.abort(ctx, to, err)
+		}
+		ref.Ended = time.Now().UTC()
+		return ref, nil
+	})
+}
+
+// abortTime bounds how long a failed capture cleans up behind itself; what remains is for the collector.
+const abortTime = 10 * time.Second
+
+func (c *Component) abort(ctx context.Context, to PartWriter, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+	defer cancel()
+	if err := to.Abort(ctx); err != nil {
+		c.Watch.withDefaults().Log.WarnContext(ctx, "the unfinished part was not cleaned up", "kind", c.Kind, "error", err)
+	}
+	return why
+}
+
+func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Summary, error) {
+	return watched(ctx, c.Watch, c.op("stage", in.Source), func(ctx context.Context, report reporter) (remora.Summary, error) {
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return remora.Summary{}, err
+		}
+		from, err := c.Store.Part(ctx, in.Backup, c.Kind)
+		if err != nil {
+			return remora.Summary{}, err
+		}
+		staged, err := component.Stage(ctx, job(in.Run, report), from)
+		return summary(staged), err
+	})
+}
+
+func (c *Component) compare(ctx context.Context, in remora.StageInput) (remora.Diff, error) {
+	return watched(ctx, c.Watch, c.op("compare staged", in.Source), func(ctx context.Context, report reporter) (remora.Diff, error) {
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return remora.Diff{}, err
+		}
+		from, err := c.Store.Part(ctx, in.Backup, c.Kind)
+		if err != nil {
+			return remora.Diff{}, err
+		}
+		diff, err := component.Compare(ctx, job(in.Run, report), from)
+		diff.Compared, diff.Differences = summary(diff.Compared), few(diff.Differences)
+		return diff, err
+	})
+}
+
+func (c *Component) turn(ctx context.Context, in remora.SwitchInput) error {
+	_, err := plain(ctx, c.Watch, c.op("switch", in.Source), func(ctx context.Context) (struct{}, error) {
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, component.Switch(ctx, in.Turn)
+	})
+	return err
+}
+
+func (c *Component) discard(ctx context.Context, in remora.DiscardInput) error {
+	_, err := reporting(ctx, c.Watch, c.op("discard put-away", in.Source), func(ctx context.Context, report reporter) (struct{}, error) {
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, component.Discard(ctx, job(in.Run, report), in.HeldBy)
+	})
+	return err
+}
+
+func (c *Component) leftovers(ctx context.Context, in remora.LeftoversInput) ([]remora.Leftover, error) {
+	return plain(ctx, c.Watch, c.op("look at journal of", in.Source), func(ctx context.Context) ([]remora.Leftover, error) {
+		component, err := c.Of(in.Source)
+		if err != nil {
+			return nil, err
+		}
+		return component.Leftovers(ctx)
+	})
+}
+
+func job(run string, report reporter) remora.Job {
+	return remora.Job{Run: run, Report: report}
+}
+
+// NoSuchComponent is the problem of a source that has no component of a kind.
+func NoSuchComponent(source string, kind remora.Kind) error {
+	return &remora.Problem{
+		Op: "find the " + string(kind) + " of " + source, Kind: remora.Invalid, Subject: "source " + source,
+		Hint: "Add it to the source in remora.yaml, or leave it out.",
+		Err:  errors.New("none is configured"),
+	}
+}
+
+// The lists in results are for people, who read the first few; a history must stay small.
+
+func few(list []string) []string {
+	var kept []string
+	for _, text := range list[:min(len(list), remora.MaxDifferences)] {
+		kept = append(kept, cut(text))
+	}
+	return kept
+}
+
+func cut(text string) string {
+	const enough = 500
+	if text = remora.OneLine(text); len(text) > enough {
+		return text[:enough] + "..."
+	}
+	return text
+}
+
+func summary(s remora.Summary) remora.Summary {
+	s.Warnings = few(s.Warnings)
+	return s
+}
+
+func bounded(e remora.Estimate) remora.Estimate {
+	e.Summary, e.Warnings = summary(e.Summary), few(e.Warnings)
+	const lines = 200 // one for each table or directory
+	e.Replaces = e.Replaces[:min(len(e.Replaces), lines)]
+	return e
+}

@@ -1,0 +1,46 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// MaintenanceMode takes one application offline and back. Both calls may be repeated; Leave undoes only what the same
+// run entered.
+type MaintenanceMode interface {
+	Enter(ctx context.Context, run string) error
+	Leave(ctx context.Context, run string) error
+}
+
+// Maintenance holds the steps that take the application of a source offline and back.
+type Maintenance struct {
+	// Mode finds the mode of a source.
+	Mode  func(source string) (MaintenanceMode, error)
+	Watch Watch
+}
+
+// Register makes the steps known under their wire names.
+func (m *Maintenance) Register(to Registry) {
+	register(to, remora.EnterActivity, m.enter)
+	register(to, remora.LeaveActivity, m.leave)
+}
+
+func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) error {
+	return m.call(ctx, "take "+in.Source+" offline", in, MaintenanceMode.Enter)
+}
+
+func (m *Maintenance) leave(ctx context.Context, in remora.MaintenanceInput) error {
+	return m.call(ctx, "take "+in.Source+" online again", in, MaintenanceMode.Leave)
+}
+
+func (m *Maintenance) call(ctx context.Context, op string, in remora.MaintenanceInput, verb func(MaintenanceMode, context.Context, string) error) error {
+	_, err := plain(ctx, m.Watch, op, func(ctx context.Context) (struct{}, error) {
+		mode, err := m.Mode(in.Source)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, verb(mode, ctx, in.Run)
+	})
+	return err
+}

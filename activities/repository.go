@@ -1,0 +1,61 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Repository holds the steps that work on backups as a whole.
+type Repository struct {
+	Store Store
+	Watch Watch
+	// Tool is the version of this program, for the manifest.
+	Tool string
+}
+
+// Register makes the steps known under their wire names.
+func (r *Repository) Register(to Registry) {
+	register(to, remora.DescribeActivity, r.describe)
+	register(to, remora.CommitActivity, r.commit)
+	register(to, remora.VerifyActivity, r.verify)
+	register(to, remora.RecordFailureActivity, r.recordFailure)
+	register(to, remora.RecordRestoreActivity, r.recordRestore)
+}
+
+func (r *Repository) describe(ctx context.Context, in remora.DescribeInput) (remora.Backup, error) {
+	return plain(ctx, r.Watch, "look up backup "+in.Backup, func(ctx context.Context) (remora.Backup, error) {
+		if err := r.Store.Refresh(ctx); err != nil {
+			return remora.Backup{}, err
+		}
+		return r.Store.Find(ctx, in.Backup, in.Source)
+	})
+}
+
+func (r *Repository) commit(ctx context.Context, in remora.CommitInput) (remora.Manifest, error) {
+	return plain(ctx, r.Watch, "commit "+in.Manifest.ID, func(ctx context.Context) (remora.Manifest, error) {
+		m := in.Manifest
+		m.Tool = r.Tool
+		return r.Store.Commit(ctx, m)
+	})
+}
+
+func (r *Repository) verify(ctx context.Context, in remora.VerifyInput) (remora.Verification, error) {
+	return watched(ctx, r.Watch, "verify "+in.Backup, func(ctx context.Context, report reporter) (remora.Verification, error) {
+		return r.Store.Verify(ctx, in.Backup, report)
+	})
+}
+
+func (r *Repository) recordFailure(ctx context.Context, in remora.FailedRun) error {
+	_, err := plain(ctx, r.Watch, "record the failed run "+in.ID, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, r.Store.RecordFailure(ctx, in)
+	})
+	return err
+}
+
+func (r *Repository) recordRestore(ctx context.Context, in remora.Restore) error {
+	_, err := plain(ctx, r.Watch, "record the restore "+in.ID, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, r.Store.RecordRestore(ctx, in)
+	})
+	return err
+}

@@ -1,0 +1,34 @@
+package activities
+
+import (
+	"context"
+	"io/fs"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Part says what a part is written for.
+type Part struct {
+	Source, Run, Backup string
+	Kind                remora.Kind
+}
+
+// PartWriter takes a part; it ends with Finish, which keeps it, or Abort, which does not.
+type PartWriter interface {
+	remora.PartWriter
+	// Finish gives the id of the part's root, and how many bytes it added to the repository.
+	Finish(ctx context.Context) (root string, added int64, err error)
+	Abort(ctx context.Context) error
+}
+
+// Store is what the steps need of the repository. What it promises about repeated calls is the repository's contract.
+type Store interface {
+	Begin(ctx context.Context, part Part) (PartWriter, error)
+	Part(ctx context.Context, backup string, kind remora.Kind) (fs.FS, error)
+	Find(ctx context.Context, ref, source string) (remora.Backup, error)
+	Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, error)
+	Verify(ctx context.Context, backup string, report func(remora.Progress)) (remora.Verification, error)
+	RecordFailure(ctx context.Context, failed remora.FailedRun) error
+	RecordRestore(ctx context.Context, restore remora.Restore) error
+	Refresh(ctx context.Context) error
+}
