@@ -180,8 +180,8 @@ func find(path string, getenv func(string) string) (string, error) {
 	return abs, nil
 }
 
-// maxFile bounds the file, in bytes: a configuration is a page or two, and a parser is not made for more.
-const maxFile = 256 << 10
+// maxFile bounds the file, in bytes: a configuration is a page or two, and the parser is slow with brackets in brackets.
+const maxFile = 64 << 10
 
 func read(file string) ([]byte, error) {
 	f, err := os.Open(file) //nolint:gosec // the user names the file to read

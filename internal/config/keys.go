@@ -56,7 +56,7 @@ func (r *reader) repository(c *Config) setter {
 		if c.Repository.Path == "/" {
 			r.wrongKey(below(key, "path"), "the root directory cannot be a repository; write a directory of its own")
 		}
-		if password.file == "" && password.env == "" && !r.has(key, "password_file", "password_env") {
+		if isMapping(n) && !r.has(key, "password_file", "password_env") {
 			r.wrongKey(key, "backups are always encrypted; write password_file: FILE or password_env: VARIABLE")
 		}
 		c.Repository.Password = r.password(c, password)
@@ -112,13 +112,13 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 			s.Database.RestoreUser, s.Database.RestorePassword = restore.user, r.password(c, restore.secret)
 		}
 	}
-	isMapping := slices.Contains([]ast.NodeType{ast.MappingType, ast.MappingValueType}, typeOf(n))
 	switch {
-	case isMapping && !hasDatabase && !hasFiles:
+	case !isMapping(n):
+	case !hasDatabase && !hasFiles:
 		r.wrongKey(key, "there is nothing to back up; add database: or files:")
-	case isMapping && !hasFiles:
+	case !hasFiles:
 		c.Warnings = append(c.Warnings, key+": only the database is backed up; add files: where the application keeps uploads")
-	case isMapping && !hasDatabase:
+	case !hasDatabase:
 		c.Warnings = append(c.Warnings, key+": only files are backed up; add database: where the application has one")
 	}
 	return s
@@ -158,7 +158,7 @@ func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 		}
 	}
 	r.schemas(below(key, "schemas"), d.Schemas)
-	if user.file == "" && user.env == "" && !r.has(key, "password_file", "password_env") {
+	if !r.has(key, "password_file", "password_env") {
 		c.Warnings = append(c.Warnings, key+": neither password_file nor password_env is set; connecting without a password")
 	}
 	return d
@@ -349,11 +349,4 @@ func defaultState(getenv func(string) string) string {
 		return filepath.Join(dir, ".local", "state", "remora")
 	}
 	return ""
-}
-
-func typeOf(n ast.Node) ast.NodeType {
-	if n == nil {
-		return ast.NullType
-	}
-	return n.Type()
 }

@@ -71,6 +71,9 @@ func (r *reader) syntax(err error) {
 	var e yaml.Error
 	if errors.As(err, &e) {
 		m.Text += ": " + e.GetMessage()
+		if strings.Contains(e.GetMessage(), "'\t'") {
+			m.Text = "a tab stands where spaces are wanted; indent with spaces"
+		}
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			m.Line, m.Column = t.Position.Line, t.Position.Column
 		}
@@ -110,6 +113,14 @@ func (r *reader) wrongAt(key string, p *token.Position, format string, args ...a
 }
 
 func positionOf(n ast.Node) *token.Position {
+	switch m := n.(type) { // a mapping that is not in braces has the place of its first colon
+	case *ast.MappingNode:
+		if !m.IsFlowStyle && len(m.Values) > 0 {
+			n = m.Values[0].Key
+		}
+	case *ast.MappingValueNode:
+		n = m.Key
+	}
 	if n == nil || n.GetToken() == nil {
 		return nil
 	}
@@ -304,6 +315,15 @@ func (r *reader) path(to *string) setter {
 			value = filepath.Join(filepath.Dir(r.file), value)
 		}
 		*to = filepath.Clean(value)
+	}
+}
+
+func isMapping(n ast.Node) bool {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return true
+	default:
+		return false
 	}
 }
 

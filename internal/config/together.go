@@ -86,8 +86,12 @@ func (r *reader) overlappingDirectories(c *Config) {
 			continue
 		}
 		for i, dir := range files.Directories {
+			key := fmt.Sprintf("sources.%s.files.directories[%d]", name, i)
+			if r.mistaken(key) {
+				continue
+			}
 			places = append(places, place{
-				key:    fmt.Sprintf("sources.%s.files.directories[%d]", name, i),
+				key:    key,
 				what:   fmt.Sprintf("directory %s of source %s", dir, name),
 				path:   resolved(filepath.Join(files.Root, filepath.FromSlash(dir))),
 				source: true,

@@ -1,0 +1,153 @@
+package config
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+func TestEveryMistakeIsToldWithItsPlaceAndWhatToWrite(t *testing.T) {
+	const golden = "testdata/mistakes.txtar"
+	archive, err := txtar.ParseFile(golden)
+	require.NoError(t, err)
+	fresh := &txtar.Archive{Comment: archive.Comment}
+	want := map[string]string{}
+	for _, f := range archive.Files {
+		want[f.Name] = string(f.Data)
+	}
+	for _, f := range archive.Files {
+		name, isInput := strings.CutSuffix(f.Name, ".yaml")
+		if !isInput {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			_, err := Load(write(t, string(f.Data)), env())
+			require.Error(t, err)
+			require.Equal(t, remora.Invalid, remora.KindOf(err))
+			require.NotContains(t, err.Error(), "hunter2", "a password must not be repeated")
+			require.NotContains(t, err.Error(), "\n")
+			got := lines(err) + "\n"
+			fresh.Files = append(fresh.Files, f, txtar.File{Name: name + ".want", Data: []byte(got)})
+			if os.Getenv("UPDATE_GOLDEN") == "" {
+				require.Empty(t, cmp.Diff(want[name+".want"], got))
+			}
+		})
+	}
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		require.NoError(t, os.WriteFile(golden, txtar.Format(fresh), 0o644))
+	}
+}
+
+func TestEnvironmentIsCheckedToo(t *testing.T) {
+	file := write(t, "repository: {password_env: P}\nsources: {a: {files: {root: /f, directories: [a]}}}\n")
+	_, err := Load(file, env("BACKUP_STORAGE_PATH", "backups", "DB_BACKUP_TIMEOUT", "5m"))
+	require.Equal(t, "BACKUP_STORAGE_PATH: the environment variable must be an absolute path\n"+
+		"DB_BACKUP_TIMEOUT: the environment variable must be a whole number of seconds from 1 to 86400", lines(err))
+
+	c, err := Load(file, env("BACKUP_STORAGE_PATH", "/mnt/backups/", "DB_BACKUP_TIMEOUT", "30"))
+	require.NoError(t, err)
+	require.Equal(t, "/mnt/backups", c.Repository.Path)
+	require.Equal(t, 30*time.Second, c.Stall)
+
+	file = write(t, "repository: {path: /written, password_env: P}\n")
+	c, err = Load(file, env("BACKUP_STORAGE_PATH", "/mnt/backups"))
+	require.NoError(t, err)
+	require.Equal(t, "/written", c.Repository.Path, "the file wins")
+}
+
+func TestConfigurationIsFoundWhereItIsDocumented(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	_, err := Load("", env())
+	require.Equal(t, remora.Invalid, remora.KindOf(err))
+	require.ErrorContains(t, err, "there is neither ./remora.yaml nor /etc/remora/remora.yaml")
+
+	put := func(name string) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte("repository: {path: /b, password_env: P}\n"), 0o600))
+		return file
+	}
+	here, named, flag := put("remora.yaml"), put("named.yaml"), put("flag.yaml")
+	for want, load := range map[string]func() (*Config, error){
+		here:  func() (*Config, error) { return Load("", env()) },
+		named: func() (*Config, error) { return Load("", env(FileVariable, named)) },
+		flag:  func() (*Config, error) { return Load("flag.yaml", env(FileVariable, named)) },
+	} {
+		c, err := load()
+		require.NoError(t, err)
+		require.Equal(t, want, c.File)
+	}
+	_, err = Load("", env(FileVariable, "/no/such/file"))
+	require.ErrorContains(t, err, "/no/such/file")
+	_, err = Load(dir, env())
+	require.Equal(t, remora.Invalid, remora.KindOf(err))
+	require.ErrorContains(t, err, "is a directory")
+	require.NoError(t, os.WriteFile(here, make([]byte, maxFile+1), 0o600))
+	_, err = Load("", env())
+	require.ErrorContains(t, err, "larger than 64 KiB")
+}
+
+func TestSymbolicLinksDoNotHideAnOverlap(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "real", "receipts"), 0o755))
+	require.NoError(t, os.Symlink("real", filepath.Join(dir, "link")))
+	_, err := Load(write(t, fmt.Sprintf(`
+repository: {path: /b, password_env: P}
+sources:
+  a: {files: {root: %[1]s/real, directories: [receipts]}}
+  b: {files: {root: %[1]s/link, directories: [receipts/new]}}
+`, dir)), env())
+	require.ErrorContains(t, err, "sources.b.files.directories[0]: it overlaps with directory receipts of source a")
+}
+
+// The parser is somebody else's: whatever it is given, people get a message, soon, and never a crash.
+func TestArbitraryBytesNeverPanic(t *testing.T) {
+	check := func(text []byte) {
+		_, err := parse("/etc/remora.yaml", text, env())
+		_ = err.Error()
+	}
+	words := []string{"repository", "sources", "shop", ": ", "- ", "\n", "  ", "{", "}", "[", "]", "&a ", "*a", "<<", "|", ">", "\"", "'", "#", "?", "!", "%", "---", "\t", "0x", "~", "\x00", "é", "\xff"}
+	rapid.Check(t, func(t *rapid.T) {
+		check(rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "bytes"))
+		check([]byte(strings.Join(rapid.SliceOfN(rapid.SampledFrom(words), 0, 60).Draw(t, "words"), "")))
+	})
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 { // a real file with a few bytes changed
+		text := []byte(whole)
+		for range 1 + random.IntN(4) {
+			text[random.IntN(len(text))] = words[random.IntN(len(words))][0]
+		}
+		check(text)
+	}
+	for _, deep := range []string{"[", "{", "- ", "{a: ", "? ", "a: &a ", "((", "\n "} {
+		started := time.Now()
+		check([]byte(strings.Repeat(deep, maxFile/4/len(deep))))
+		require.Less(t, time.Since(started), 20*time.Second, "%q", deep)
+	}
+}
+
+func TestUnknownSourceIsAnsweredWithASuggestion(t *testing.T) {
+	c, err := Load(write(t, whole), env())
+	require.NoError(t, err)
+	for name, hint := range map[string]string{
+		"shp":     "Did you mean shop?",
+		"payroll": "Configured in " + c.File + ": blog and shop.",
+	} {
+		_, err := c.Source(name)
+		var p *remora.Problem
+		require.ErrorAs(t, err, &p)
+		require.Equal(t, remora.NotFound, p.Kind)
+		require.Equal(t, hint, p.Hint)
+	}
+}
