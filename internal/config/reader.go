@@ -188,18 +188,30 @@ func (r *reader) mapping(key string, n ast.Node, known fields, later ...string) 
 	})
 }
 
-// meant are words that people try first.
-var meant = map[string]string{
-	"host": "address", "hostname": "address", "username": "user", "schema": "schemas", "dirs": "directories",
-	"paths": "directories", "dir": "path", "directory": "path",
+// meant is the key for words that people try first.
+func meant(word string) string {
+	switch word {
+	case "host", "hostname":
+		return "address"
+	case "username":
+		return "user"
+	case "schema":
+		return "schemas"
+	case "dirs", "paths":
+		return "directories"
+	case "dir", "directory":
+		return "path"
+	default:
+		return ""
+	}
 }
 
 func (r *reader) unknown(path, name string, at ast.Node, known fields) {
 	words := slices.Sorted(maps.Keys(known))
 	_, takesPassword := known["password_file"]
 	near := nearest(name, words)
-	if _, ok := known[meant[name]]; ok {
-		near = meant[name]
+	if _, ok := known[meant(name)]; ok {
+		near = meant(name)
 	}
 	switch {
 	case name == "password" && takesPassword:

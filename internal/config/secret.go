@@ -48,7 +48,7 @@ const maxSecret = 64 << 10
 // ReadSecretFile reads a password from a file. One line end after it is not part of it. A file that everybody can read,
 // or that others can change, is refused: what it holds is no longer a secret.
 func ReadSecretFile(file string) (remora.Secret, error) {
-	f, err := os.Open(file) //nolint:gosec // the configuration names the file to read
+	f, err := os.Open(file)
 	if err != nil {
 		return "", secretProblem(file, err)
 	}
