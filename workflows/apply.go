@@ -85,10 +85,14 @@ func (op *operation) safetyBackup(ctx workflow.Context, req remora.ApplyRequest,
 		ID:      remora.BackupID(op.source, op.run, "safety", req.Started),
 		Purpose: remora.Safety, Started: workflow.Now(ctx), OfRestore: op.restore, Empty: empty,
 	}, live, remora.Subject{})
-	if err == nil || ctx.Err() != nil {
-		return m.ID, err
+	if err == nil {
+		return m.ID, nil
 	}
 	p := problemOf("take it", err)
+	op.recordFailed(ctx, m, live, p)
+	if ctx.Err() != nil {
+		return "", err
+	}
 	text := p.Text()
 	return "", &remora.Problem{
 		Op: "safety backup of " + op.source, Kind: p.Kind, Err: p,

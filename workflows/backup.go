@@ -109,16 +109,21 @@ func (op *operation) failed(ctx workflow.Context, m remora.Manifest, kinds []rem
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	outcome(ctx, how)
 	workflow.SetCurrentDetails(ctx, how+": "+p.Error())
-	text := p.Text()
-	op.recordFailure(ctx, remora.FailedRun{
-		Run: op.run, ID: m.ID, Source: op.source, Name: m.Name, Kind: remora.BackupKindOf(kinds), Purpose: m.Purpose,
-		RequestedBy: op.actor, Started: m.Started, Ended: workflow.Now(ctx),
-		Phase: op.told.phase, Problem: p.Error(), Hint: text.Hint,
-	})
+	op.recordFailed(ctx, m, kinds, p)
 	if cancelled {
 		return err
 	}
 	return failure(p)
+}
+
+// recordFailed leaves the record of a backup that did not come to be, wherever the run stands.
+func (op *operation) recordFailed(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind, p *remora.Problem) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	op.recordFailure(ctx, remora.FailedRun{
+		Run: op.run, ID: m.ID, Source: op.source, Name: m.Name, Kind: remora.BackupKindOf(kinds), Purpose: m.Purpose,
+		RequestedBy: op.actor, Started: m.Started, Ended: workflow.Now(ctx),
+		Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint,
+	})
 }
 
 // warnings are what the parts of a backup noticed, bounded: the rest is in the backup itself.

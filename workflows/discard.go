@@ -69,6 +69,7 @@ func (op *operation) putAway(ctx workflow.Context, kinds []remora.Kind, started 
 			Purpose: remora.PutAway, Started: workflow.Now(ctx), OfRestore: op.restore,
 		}, toSave, remora.Subject{PutAway: op.run})
 		if err != nil {
+			op.recordFailed(ctx, m, toSave, problemOf("save what was put away", err))
 			return "", err
 		}
 		heldBy = m.ID
