@@ -137,6 +137,17 @@ func Root(t testing.TB) string {
 	return environmentOf(t).root
 }
 
+// Tool is the path of the program that tools/<name>/go.mod pins, for example the stock "kopia" command; it is built on
+// first use.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := environmentOf(t).tool("build-tool", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // repositoryRoot looks upwards from the directory of the package that is tested.
 func repositoryRoot() (string, error) {
 	dir, err := os.Getwd()

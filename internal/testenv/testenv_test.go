@@ -123,6 +123,14 @@ func TestTemporalKeepsItsWorkflowsAndAddressOverKill(t *testing.T) {
 	})
 }
 
+func TestToolIsTheVersionThatIsPinned(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), testenv.Tool(t, "temporal"), "--version").CombinedOutput()
+	require.NoError(t, err, string(out))
+	pinned, err := os.ReadFile(filepath.Join(testenv.Root(t), "tools", "temporal", "go.mod"))
+	require.NoError(t, err)
+	require.Contains(t, string(pinned), "github.com/temporalio/cli v"+filepath.Base(testenv.Tool(t, "temporal"))[len("temporal-"):])
+}
+
 // TestNothingOutlivesAKilledTestBinary runs this binary a second time and kills it while its server works.
 func TestNothingOutlivesAKilledTestBinary(t *testing.T) {
 	const helper = "REMORA_TESTENV_HELPER"

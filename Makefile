@@ -1,0 +1,51 @@
+# What a developer types. Downloads and built tools go to a cache outside the clone, see tools/.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Two packages at a time: each may run servers of its own.
+TESTFLAGS ?= -p 2 -timeout 20m
+PACKAGES  ?= ./...
+
+.PHONY: help build test lint workflowcheck vulnerabilities check demo demo-clean clean servers mysql temporal kopia
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+build: ## bin/remora, bin/remora-worker and the Temporal server that `remora up` runs
+	go build -trimpath -o bin/remora ./starter
+	go build -trimpath -o bin/remora-worker ./worker
+	ln -sfn "$$(tools/build-tool temporal)" bin/temporal
+
+test: servers ## every test, against a real MySQL and a real Temporal; PACKAGES=./internal/mysql/... for fewer
+	go test $(TESTFLAGS) $(PACKAGES)
+
+lint: ## style, mistakes, and which package may import which
+	"$$(tools/build-tool golangci-lint)" run ./...
+
+workflowcheck: ## whether workflow code is deterministic
+	"$$(tools/build-tool workflowcheck)" ./workflows/...
+
+vulnerabilities: ## known vulnerabilities in code that is called
+	tools/check-vulnerabilities ./...
+
+check: lint workflowcheck test vulnerabilities ## all that must hold before a change is taken
+
+demo: build mysql ## the story: backup, disaster, restore, rollback, on a private MySQL in demo/data
+	demo/run
+
+demo-clean: ## stop and remove what the demo left
+	demo/clean
+
+clean: ## remove bin/
+	rm -rf bin
+
+servers: # what the tests run against, fetched and built side by side
+	@+$(MAKE) -j3 mysql temporal kopia
+
+mysql:
+	@tools/fetch-mysql >/dev/null
+
+temporal kopia:
+	@tools/build-tool $@ >/dev/null
