@@ -1,10 +1,107 @@
 package main
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/remora-backup/remora/internal/control"
+	"github.com/remora-backup/remora/internal/remora"
+)
 
 // printJSON writes v as one line. Every document of -o json goes through here.
 func (a *app) printJSON(v any) error {
 	enc := json.NewEncoder(a.Out)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// say prints a line for a person.
+func (a *app) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.Out, format+"\n", args...) // a broken pipe has nobody left to tell
+}
+
+// table prints rows under a head, in columns.
+func (a *app) table(head []string, rows [][]string) error {
+	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = remora.OneLine(cell)
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t")); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+// fields prints names and values under each other; an empty value is left out.
+func (a *app) fields(pairs ...[2]string) {
+	width := 0
+	for _, p := range pairs {
+		if p[1] != "" {
+			width = max(width, len(p[0]))
+		}
+	}
+	for _, p := range pairs {
+		if p[1] != "" {
+			a.say("%-*s  %s", width+1, p[0]+":", remora.OneLine(p[1]))
+		}
+	}
+}
+
+// clock is a moment in the local zone, without its age.
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// moment is a point in time for people: the local time and how long ago or ahead that is.
+func (a *app) moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return clock(t) + " (" + a.age(t) + ")"
+}
+
+// age is how long ago, or ahead, t is.
+func (a *app) age(t time.Time) string {
+	d := a.Now().Sub(t)
+	if d < 0 {
+		return "in " + control.Span(-d)
+	}
+	return control.Span(d) + " ago"
+}
+
+func size(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
+
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(n) + " " + many
+}
+
+// counts says a summary in the words of its component.
+func counts(k remora.Kind, s remora.Summary) string {
+	if k == remora.Database {
+		return fmt.Sprintf("%s, %s, %s", count(s.Objects, "table", "tables"), count(s.Entries, "row", "rows"), size(s.Bytes))
+	}
+	return fmt.Sprintf("%s, %s, %s", count(s.Objects, "directory", "directories"), count(s.Entries, "file", "files"), size(s.Bytes))
+}
+
+// both joins the kinds: "database and files".
+func both(kinds []remora.Kind) string {
+	words := make([]string, len(kinds))
+	for i, k := range kinds {
+		words[i] = string(k)
+	}
+	return strings.Join(words, " and ")
 }

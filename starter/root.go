@@ -110,6 +110,9 @@ and can be undone for a day.`,
 	root.PersistentFlags().StringVar(&a.ConfigPath, "config", "", "configuration `file` (default: $REMORA_CONFIG, ./remora.yaml, /etc/remora/remora.yaml)")
 	root.PersistentFlags().StringVarP(&a.Output, "output", "o", textOutput, "output `format`: text, or json for programs")
 	root.AddCommand(
+		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
+		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
+		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a),
 		newVersionCommand(a),
 	)
 	return root

@@ -64,37 +64,48 @@ func (c *Control) active(ctx context.Context, source string) (look, error) {
 	return restore, nil
 }
 
-// Cancel asks what runs on a source to stop, and says which run that is. Stopping takes a moment: what has begun is
-// undone first. The undo window of a restore is not cancelled; the Problem says what to do instead.
-func (c *Control) Cancel(ctx context.Context, source string) (Running, error) {
+// Cancelled is the answer to a Cancel.
+type Cancelled struct {
+	// Running is what was asked to stop; nil when there was nothing to stop.
+	Running *Running
+	// Message says it, or why there was nothing to stop.
+	Message string
+}
+
+// Cancel asks what runs on a source to stop. Stopping takes a moment: what has begun is undone first. An idle source
+// is no error, and the undo window of a restore is not cancelled: Message says so, and what to do instead.
+func (c *Control) Cancel(ctx context.Context, source string) (Cancelled, error) {
 	const op = "cancel"
 	if err := checkSource(op, source); err != nil {
-		return Running{}, err
+		return Cancelled{}, err
 	}
 	if err := c.Reach(ctx); err != nil {
-		return Running{}, err
+		return Cancelled{}, err
 	}
 	l, err := c.active(ctx, source)
 	if errors.Is(err, errNoRun) {
-		return Running{}, c.nothingToCancel(ctx, op, source)
+		return c.nothingToCancel(ctx, op, source)
 	}
 	if err != nil {
-		return Running{}, c.asked(op, source, err)
+		return Cancelled{}, c.asked(op, source, err)
 	}
 	r := c.running(source, c.childOf(ctx, l))
+	r.Run = Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID}
 	switch l.workflow {
 	case remora.TurnWorkflow, remora.DiscardWorkflow:
-		return r, &remora.Problem{
-			Op: op, Kind: remora.Invalid, Subject: source,
+		return Cancelled{}, &remora.Problem{
+			Op: op, Kind: remora.Busy, Subject: source,
 			Hint: fmt.Sprintf("wait for it with `remora watch %s`", source),
-			Err:  fmt.Errorf("%s; it is short and must not stop half-way", r.Sentence(c.cfg.Now())),
+			Err:  fmt.Errorf("%s; it must not stop half-way", r.Sentence(c.cfg.Now())),
 		}
 	}
 	if err := c.client.CancelWorkflow(ctx, l.id, l.runID); err != nil {
-		return r, c.asked(op, source, err)
+		return Cancelled{}, c.asked(op, source, err)
 	}
-	r.Run = Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID}
-	return r, nil
+	return Cancelled{
+		Running: &r,
+		Message: fmt.Sprintf("Asked to stop: %s. Follow its end: remora watch %s", r.Sentence(c.cfg.Now()), source),
+	}, nil
 }
 
 // childOf is where the progress of a top workflow is.
@@ -105,23 +116,22 @@ func (c *Control) childOf(ctx context.Context, l look) look {
 	return c.atWork(ctx, l)
 }
 
-func (c *Control) nothingToCancel(ctx context.Context, op, source string) error {
+func (c *Control) nothingToCancel(ctx context.Context, op, source string) (Cancelled, error) {
+	idle := Cancelled{Message: fmt.Sprintf("Nothing is running on %s.", source)}
 	restore, err := c.glance(ctx, remora.RestoreLane(source), "")
-	if err != nil || !restore.open {
-		return &remora.Problem{
-			Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New("nothing is running"),
-			Hint: fmt.Sprintf("`remora status %s` tells how it stands", source),
-		}
+	if errors.Is(err, errNoRun) || err == nil && !restore.open {
+		return idle, nil
+	}
+	if err != nil {
+		return Cancelled{}, c.asked(op, source, err)
 	}
 	record, err := c.recordOf(ctx, restore)
-	if err != nil || !record.Outcome.Open() {
-		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: source, Err: errors.New("its restore is between two steps"), Hint: "try again"}
+	if err != nil {
+		return Cancelled{}, c.asked(op, source, err)
 	}
-	return &remora.Problem{
-		Op: op, Kind: remora.Invalid, Subject: source,
-		Err:  fmt.Errorf("its restore is done and can be undone%s; there is nothing to cancel", until(record.KeepUntil)),
-		Hint: fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what was restored with `remora accept %[1]s`", source),
-	}
+	idle.Message += fmt.Sprintf(" Its restore is done and can be undone%s: go back with `remora rollback %[2]s`, or keep what is live with `remora accept %[2]s`.",
+		until(record.KeepUntil), source)
+	return idle, nil
 }
 
 // Watch waits until something runs on a source and says what. waiting is called once when nothing runs yet.

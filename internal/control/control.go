@@ -20,6 +20,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
 
 // Config says where the control plane answers and who asks.
@@ -40,15 +41,17 @@ type Config struct {
 
 // Control asks on behalf of one person. It is safe for concurrent use.
 type Control struct {
-	cfg    Config
-	client client.Client
+	cfg        Config
+	client     client.Client
+	repository *repository.Repository
 }
 
 // callTimeout bounds one question to Temporal: long enough for a server that is busy, short enough for a person.
 const callTimeout = 5 * time.Second
 
-// New makes a Control. It does not connect: the first question does.
-func New(cfg Config) (*Control, error) {
+// New makes a Control. It does not connect: the first question does. repo is for what is read from the repository
+// (Status); it may be nil where nothing of that is asked, and stays the caller's to close.
+func New(cfg Config, repo *repository.Repository) (*Control, error) {
 	if cfg.Namespace == "" {
 		cfg.Namespace = "remora"
 	}
@@ -73,7 +76,7 @@ func New(cfg Config) (*Control, error) {
 			Hint: "correct temporal.address in the configuration", Err: err,
 		}
 	}
-	return &Control{cfg: cfg, client: c}, nil
+	return &Control{cfg: cfg, client: c, repository: repo}, nil
 }
 
 // Close ends the connection.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/remora-backup/remora/internal/control"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+func newBackupCommand(a *app) *cobra.Command {
+	var database, files, detach bool
+	var name string
+	cmd := &cobra.Command{
+		Use:   "backup [SOURCE]",
+		Short: "Take a backup now",
+		Long: `Takes one consistent backup of a source, stores it, and reads back what was stored; only then it counts as completed.
+Without --database or --files it takes all that the source has. SOURCE may be left out when there is only one.
+
+Ctrl-C stops watching, not the backup.`,
+		Example: "  remora backup shop\n  remora backup shop --database --name before-migration",
+		Args:    atMost(1, "one SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			s, err := a.open(ctx, needControl)
+			if err != nil {
+				return err
+			}
+			defer s.close(ctx)
+			src, err := s.sourceArgument(args)
+			if err != nil {
+				return err
+			}
+			kinds := chosen(database, files)
+			if err := missing("start a backup", src, kinds); err != nil {
+				return err
+			}
+			if len(kinds) == 0 {
+				kinds = src.Kinds()
+			}
+			if cmd.Flags().Changed("name") {
+				if err := remora.CheckBackupName(name); err != nil {
+					return &remora.Problem{Op: "start a backup", Kind: remora.Invalid, Subject: "--name " + name, Hint: "choose another name", Err: err}
+				}
+			}
+			return s.backUp(ctx, remora.BackupRequest{Source: src.Name, Kinds: kinds, Name: name}, detach)
+		},
+	}
+	cmd.Flags().BoolVar(&database, "database", false, "take the database")
+	cmd.Flags().BoolVar(&files, "files", false, "take the files")
+	cmd.Flags().StringVar(&name, "name", "", "a `name` to find the backup by")
+	cmd.Flags().BoolVar(&detach, "detach", false, "start it and do not wait")
+	return cmd
+}
+
+func (s *session) backUp(ctx context.Context, req remora.BackupRequest, detach bool) error {
+	run, err := s.control.Backup(ctx, req)
+	if err != nil {
+		return err
+	}
+	if detach {
+		return s.started(ctx, run, "The backup")
+	}
+	end, err := s.follow(ctx, run)
+	if err != nil {
+		return err
+	}
+	return s.app.printBackedUp(end)
+}
+
+// printBackedUp says what a backup came to.
+func (a *app) printBackedUp(end control.Ended) error {
+	if a.json() {
+		return a.printJSON(endJSON{Event: string(remora.Completed), At: a.Now(), Backup: end.Backup})
+	}
+	b := end.Backup
+	a.say("%s is completed: %s, of which %s were new; all of it was read back.", b.ID, size(b.Bytes), size(b.Added))
+	for _, w := range b.Warnings {
+		a.say("  note: %s", remora.OneLine(w))
+	}
+	return nil
+}

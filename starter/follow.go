@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/remora-backup/remora/internal/control"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// teller prints what happens in a run: a line that is rewritten in place on a terminal, a line for each beginning and
+// end of a phase in a pipe, an object for each update in json.
+type teller struct {
+	app *app
+	// drawn is how many columns of the terminal's last line are ours.
+	drawn int
+	// first remembers where a phase stood when it was first seen, so that rates are those of now.
+	first map[string]seen
+	mu    sync.Mutex
+}
+
+type seen struct {
+	done int64
+	at   time.Time
+}
+
+func newTeller(a *app) *teller { return &teller{app: a, first: map[string]seen{}} }
+
+// tell prints one update. It is safe for concurrent use.
+func (t *teller) tell(u control.Update) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.app.json() {
+		_ = t.app.printJSON(u) // a broken pipe has nobody left to tell
+		return
+	}
+	switch u.Event {
+	case control.PhaseStarted:
+		t.began(u)
+	case control.PhaseEnded:
+		t.line(u.At, ended(u))
+	case control.Progressed:
+		t.draw(t.progress(u))
+	case control.Retrying:
+		t.line(u.At, t.retry(u))
+	case control.Noticed:
+		t.line(u.At, u.Message)
+	}
+}
+
+func (t *teller) began(u control.Update) {
+	if t.app.Live {
+		t.draw(u.Phase + " ...")
+		return
+	}
+	t.line(u.At, u.Phase+" ...")
+}
+
+// ended says how a phase ended: "dump database of shop: 1,200 rows, 3.1 MB, 4.2 s".
+func ended(u control.Update) string {
+	if u.Problem != "" {
+		return fmt.Sprintf("%s: failed after %s: %s", u.Phase, control.Span(u.Took), u.Problem)
+	}
+	var facts []string
+	if s := u.Summary; s != nil && s.Entries > 0 {
+		facts = append(facts, count(s.Entries, "entry", "entries"))
+	}
+	if s := u.Summary; s != nil && s.Bytes > 0 {
+		facts = append(facts, size(s.Bytes))
+	}
+	return u.Phase + ": " + strings.Join(append(facts, "done in "+control.Span(u.Took)), ", ")
+}
+
+func (t *teller) retry(u control.Update) string {
+	when := "now"
+	if !u.Next.IsZero() {
+		when = t.app.age(u.Next)
+	}
+	why := ""
+	if u.Problem != "" {
+		why = " after: " + u.Problem
+	}
+	return fmt.Sprintf("%s: attempt %d %s%s", u.Phase, u.Attempt, when, why)
+}
+
+// progress is the line that a terminal shows while a phase works.
+func (t *teller) progress(u control.Update) string {
+	p := *u.Progress
+	words := []string{p.Phase}
+	if far := control.HowFar(p); far != "" {
+		words = append(words, far)
+	}
+	if rate := t.rate(p); rate > 0 {
+		words = append(words, control.Amount(int64(rate), p.Unit)+"/s")
+		if p.Total > p.Done {
+			left := time.Duration(float64(p.Total-p.Done) / rate * float64(time.Second))
+			words = append(words, control.Span(left)+" left")
+		}
+	}
+	if u.Attempt > 1 {
+		words = append(words, fmt.Sprintf("attempt %d", u.Attempt))
+	}
+	if p.Item != "" {
+		words = append(words, p.Item)
+	}
+	return strings.Join(words, "  ")
+}
+
+// rate is how many units a second the phase has moved since it was first seen.
+func (t *teller) rate(p remora.Progress) float64 {
+	key := p.Phase + p.Since.String()
+	now := t.app.Now()
+	start, ok := t.first[key]
+	if !ok || p.Done < start.done {
+		start = seen{done: p.Done, at: now}
+		if !p.Since.IsZero() && p.Since.Before(now) {
+			start = seen{at: p.Since}
+		}
+		t.first[key] = start
+	}
+	took := now.Sub(start.at).Seconds()
+	if took < 0.5 {
+		return 0
+	}
+	return float64(p.Done-start.done) / took
+}
+
+// line prints a line that stays.
+func (t *teller) line(at time.Time, text string) {
+	t.clear()
+	t.app.say("%s  %s", at.Local().Format("15:04:05"), remora.OneLine(text))
+}
+
+// draw rewrites the terminal's last line; in a pipe it prints nothing.
+func (t *teller) draw(text string) {
+	if !t.app.Live {
+		return
+	}
+	text = fit("          "+remora.OneLine(text), t.app.Width()-1)
+	width := utf8.RuneCountInString(text)
+	_, _ = fmt.Fprintf(t.app.Out, "\r%s%s", text, strings.Repeat(" ", max(0, t.drawn-width)))
+	t.drawn = width
+}
+
+func fit(text string, columns int) string {
+	if runes := []rune(text); len(runes) > columns && columns > 3 {
+		return string(runes[:columns-3]) + "..."
+	}
+	return text
+}
+
+// clear takes the progress line away.
+func (t *teller) clear() {
+	if t.drawn > 0 {
+		_, _ = fmt.Fprintf(t.app.Out, "\r%s\r", strings.Repeat(" ", t.drawn))
+		t.drawn = 0
+	}
+}
+
+// follow follows a run to its end and prints it. A person who interrupts stops following; the run goes on.
+func (s *session) follow(ctx context.Context, run control.Run) (control.Ended, error) {
+	t := newTeller(s.app)
+	end, err := s.control.Follow(ctx, run, t.tell)
+	t.mu.Lock()
+	t.clear()
+	t.mu.Unlock()
+	if err != nil && interrupted(ctx, err) {
+		return end, s.app.detached(run.Source)
+	}
+	return end, err
+}
+
+// interrupted tells whether err means that the person had enough.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err()))
+}
+
+// detached says how to come back to a run that goes on.
+func (a *app) detached(source string) error {
+	_, _ = fmt.Fprintf(a.Err, "\nIt goes on without you. Watch it: remora watch %[1]s   Stop it: remora cancel %[1]s\n", source)
+	return errDetached
+}
+
+// endJSON is the last object of a followed run.
+type endJSON struct {
+	Event   string               `json:"event"`
+	At      time.Time            `json:"at"`
+	Backup  *remora.BackupResult `json:"backup,omitempty"`
+	Restore *remora.Restore      `json:"restore,omitempty"`
+}
+
+// started says that a run was started that nobody follows.
+func (s *session) started(ctx context.Context, run control.Run, what string) error {
+	if s.app.json() {
+		return s.app.printJSON(run)
+	}
+	s.app.say("%s has started. Watch it: remora watch %[2]s   Stop it: remora cancel %[2]s", what, run.Source)
+	if !s.control.HasWorker(ctx) {
+		s.app.say("It will wait: %s.", control.NoWorker)
+	}
+	return nil
+}

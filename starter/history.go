@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
+)
+
+func newHistoryCommand(a *app) *cobra.Command {
+	var kind, status, since, until string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "history [SOURCE]",
+		Short: "List backups and failed runs, newest first",
+		Long: `Lists backups and the runs that failed to become one, newest first. It reads the repository and needs nothing else.
+
+T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone), or an age (90m, 12h, 7d).`,
+		Example: "  remora history shop --since 7d\n  remora history --status failed -o json",
+		Args:    atMost(1, "one SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter, err := a.historyFilter(kind, status, since, until, limit)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			s, err := a.open(ctx, needRepository)
+			if err != nil {
+				return err
+			}
+			defer s.close(ctx)
+			if filter.Source, err = s.filterSource(args); err != nil {
+				return err
+			}
+			backups, err := s.repository.List(ctx, filter)
+			if err != nil {
+				return err
+			}
+			return a.printHistory(backups)
+		},
+	}
+	cmd.Flags().StringVar(&kind, "kind", "", "only backups of this `kind`: database, files or full")
+	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: completed, pending, failed or corrupt")
+	cmd.Flags().StringVar(&since, "since", "", "only those started at or after `T`")
+	cmd.Flags().StringVar(&until, "until", "", "only those started before `T`")
+	cmd.Flags().IntVar(&limit, "limit", 50, "at most `N`; 0 means all")
+	return cmd
+}
+
+func (a *app) historyFilter(kind, status, since, until string, limit int) (repository.Filter, error) {
+	f := repository.Filter{Kind: remora.BackupKind(kind), Status: remora.Status(status), Limit: limit}
+	switch f.Kind {
+	case "", remora.DatabaseBackup, remora.FilesBackup, remora.FullBackup:
+	default:
+		return f, badFlag("--kind "+kind, "use database, files or full")
+	}
+	switch f.Status {
+	case "", remora.Pending, remora.Completed, remora.Failed, remora.Corrupted:
+	default:
+		return f, badFlag("--status "+status, "use completed, pending, failed or corrupt")
+	}
+	if limit < 0 {
+		return f, badFlag("--limit "+strconv.Itoa(limit), "use 0 or more")
+	}
+	var err error
+	if f.Since, err = a.parseTime("--since", since); err != nil {
+		return f, err
+	}
+	f.Until, err = a.parseTime("--until", until)
+	return f, err
+}
+
+func badFlag(flag, hint string) error {
+	return &remora.Problem{Op: "read the command line", Kind: remora.Invalid, Subject: flag, Hint: hint, Err: errors.New("there is no such value")}
+}
+
+// parseTime reads a date, a date and time, or an age. Empty means no bound.
+func (a *app) parseTime(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	if age, err := parseAge(text); err == nil {
+		return a.Now().Add(-age), nil
+	}
+	return time.Time{}, badFlag(flag+" "+text, "use a date (2026-11-23), a date and time (2026-11-23T02:30), or an age (90m, 12h, 7d)")
+}
+
+// parseAge reads a length of time, with days and weeks beside what Go knows.
+func parseAge(text string) (time.Duration, error) {
+	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
+		if digits, ok := strings.CutSuffix(text, unit); ok {
+			n, err := strconv.Atoi(digits)
+			if err != nil || n < 0 || n > 36500 {
+				return 0, fmt.Errorf("%q is not a length of time", text)
+			}
+			return time.Duration(n) * length, nil
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = fmt.Errorf("%q is negative", text)
+	}
+	return d, err
+}
+
+func (a *app) printHistory(backups []remora.Backup) error {
+	if a.json() {
+		for _, b := range backups {
+			if err := a.printJSON(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(backups) == 0 {
+		a.say("There is nothing to list. Take a backup with: remora backup")
+		return nil
+	}
+	rows := make([][]string, 0, len(backups))
+	for _, b := range backups {
+		rows = append(rows, []string{
+			b.ID, string(b.Status), string(b.Kind), clock(b.Started), a.age(b.Started), sizes(b), added(b), label(b),
+		})
+	}
+	return a.table([]string{"BACKUP", "STATUS", "KIND", "STARTED", "AGE", "SIZE", "NEW", "NAME"}, rows)
+}
+
+func sizes(b remora.Backup) string {
+	if len(b.Parts) == 0 {
+		return "-"
+	}
+	return size(b.Bytes())
+}
+
+func added(b remora.Backup) string {
+	if len(b.Parts) == 0 {
+		return "-"
+	}
+	return size(b.Added())
+}
+
+// label is a backup's name, and why it was taken when nobody asked for it; or why it failed.
+func label(b remora.Backup) string {
+	var words []string
+	if b.Name != "" {
+		words = append(words, b.Name)
+	}
+	switch b.Purpose {
+	case remora.Safety:
+		words = append(words, "(before a restore)")
+	case remora.PutAway:
+		words = append(words, "(put away by a restore)")
+	}
+	if b.Problem != "" {
+		words = append(words, fit(b.Problem, 80))
+	}
+	return strings.Join(words, " ")
+}

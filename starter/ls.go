@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+func newLsCommand(a *app) *cobra.Command {
+	var source string
+	cmd := &cobra.Command{
+		Use:     "ls BACKUP [PATH]",
+		Short:   "List what is inside a backup",
+		Long:    "Lists the entries of a directory inside a backup, or one file. " + refHelp,
+		Example: "  remora ls latest\n  remora ls latest files/receipts/2026",
+		Args:    between(1, 2, "a BACKUP and perhaps a PATH"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			s, err := a.open(ctx, needRepository)
+			if err != nil {
+				return err
+			}
+			defer s.close(ctx)
+			b, err := s.backup(ctx, args[0], source)
+			if err != nil {
+				return err
+			}
+			tree, err := s.repository.Tree(ctx, b.ID)
+			if err != nil {
+				return err
+			}
+			name := "."
+			if len(args) == 2 {
+				name = args[1]
+			}
+			entries, err := list(tree, name)
+			if err != nil {
+				return inBackup(b.ID, name, err)
+			}
+			return a.printEntries(entries)
+		},
+	}
+	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
+	return cmd
+}
+
+// entryJSON is an entry of a backup.
+type entryJSON struct {
+	Path     string    `json:"path"`
+	Kind     string    `json:"kind"`
+	Size     int64     `json:"size,omitempty"`
+	Mode     string    `json:"mode"`
+	Modified time.Time `json:"modified,omitzero"`
+	Target   string    `json:"target,omitempty"`
+}
+
+// list reads a directory of a backup, or one entry.
+func list(tree fs.FS, name string) ([]entryJSON, error) {
+	if name != "." {
+		name = strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/")
+	}
+	if !fs.ValidPath(name) {
+		return nil, fs.ErrNotExist // nothing outside can be named
+	}
+	info, err := fs.Lstat(tree, name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []entryJSON{entry(tree, name, info)}, nil
+	}
+	dir, err := fs.ReadDir(tree, name)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]entryJSON, 0, len(dir))
+	for _, e := range dir {
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, entry(tree, path.Join(name, e.Name()), info))
+	}
+	return entries, nil
+}
+
+func entry(tree fs.FS, name string, info fs.FileInfo) entryJSON {
+	e := entryJSON{Path: name, Kind: "file", Size: info.Size(), Mode: info.Mode().String(), Modified: info.ModTime()}
+	switch {
+	case info.IsDir():
+		e.Kind, e.Size = "directory", 0
+	case info.Mode()&fs.ModeSymlink != 0:
+		e.Kind, e.Size = "symlink", 0
+		e.Target, _ = fs.ReadLink(tree, name) // shown without its target where that cannot be read
+	}
+	return e
+}
+
+func inBackup(id, name string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return &remora.Problem{
+		Op: "list " + id, Kind: remora.NotFound, Subject: name,
+		Hint: "see what there is with: remora ls " + id, Err: errors.New("there is nothing of that name in the backup"),
+	}
+}
+
+func (a *app) printEntries(entries []entryJSON) error {
+	rows := make([][]string, 0, len(entries))
+	for _, e := range entries {
+		if a.json() {
+			if err := a.printJSON(e); err != nil {
+				return err
+			}
+			continue
+		}
+		name, bytes := e.Path, size(e.Size)
+		switch e.Kind {
+		case "directory":
+			name, bytes = name+"/", "-"
+		case "symlink":
+			name, bytes = name+" -> "+e.Target, "-"
+		}
+		rows = append(rows, []string{e.Mode, bytes, clock(e.Modified), name})
+	}
+	if a.json() {
+		return nil
+	}
+	return a.table([]string{"MODE", "SIZE", "MODIFIED", "PATH"}, rows)
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/remora-backup/remora/internal/config"
+	"github.com/remora-backup/remora/internal/control"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// restoreFlags are what the command line says about a restore.
+type restoreFlags struct {
+	database, files bool
+	source          string
+	undo            string
+	withoutSafety   string
+	force, detach   bool
+}
+
+func newRestoreCommand(a *app) *cobra.Command {
+	var f restoreFlags
+	cmd := &cobra.Command{
+		Use:   "restore BACKUP",
+		Short: "Bring a backup back, so that it can be undone",
+		Long: `Shows what a restore would replace, and asks for the source's name. Then it saves what is live as a safety backup, loads the
+backup beside the live data, compares every row and file with the backup, and switches in a moment. Until the switch the
+live data is not touched; after any failure it is what it was. What was replaced is kept for the undo window.
+` + refHelp + `
+
+Ctrl-C stops watching, not the restore.`,
+		Example: "  remora restore latest --source shop\n  remora restore shop-20261123T023000Z-1f2e --files --undo-window 72h",
+		Args:    exactly(1, "one BACKUP"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkRestore(cmd, f); err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			s, err := a.open(ctx, needRepository|needControl)
+			if err != nil {
+				return err
+			}
+			defer s.close(ctx)
+			b, err := s.backup(ctx, args[0], f.source)
+			if err != nil {
+				return err
+			}
+			req, err := s.planRequest(b, f)
+			if err != nil {
+				return err
+			}
+			return s.restore(ctx, req, f)
+		},
+	}
+	cmd.Flags().BoolVar(&f.database, "database", false, "restore the database alone")
+	cmd.Flags().BoolVar(&f.files, "files", false, "restore the files alone")
+	cmd.Flags().StringVar(&f.source, "source", "", "the `source` that latest, or a name, is looked for in")
+	cmd.Flags().StringVar(&f.undo, "undo-window", "", "how `long` the restore can be undone, such as 72h or 7d (default: as configured)")
+	cmd.Flags().StringVar(&f.withoutSafety, "without-safety-backup", "", "do without, for this `reason`: only when what is live cannot be read")
+	cmd.Flags().BoolVar(&f.force, "force", false, "do not ask; everything else stays as safe as without")
+	cmd.Flags().BoolVar(&f.detach, "detach", false, "start it and do not wait")
+	return cmd
+}
+
+// checkRestore refuses, before anything is opened, what nobody could answer.
+func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
+	if cmd.Flags().Changed("without-safety-backup") && strings.TrimSpace(f.withoutSafety) == "" {
+		return badFlag("--without-safety-backup", "say why in a few words; they are recorded")
+	}
+	if f.force || a.Interactive && !a.json() {
+		return nil
+	}
+	return &remora.Problem{
+		Op: "restore", Kind: remora.Invalid, Hint: "run it on a terminal, or add --force: it skips the question and nothing else",
+		Err: errors.New("a restore asks before it replaces live data, and there is nobody to answer"),
+	}
+}
+
+func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanRequest, error) {
+	src, err := s.cfg.Source(b.Source)
+	if err != nil {
+		return remora.PlanRequest{}, err
+	}
+	kinds := chosen(f.database, f.files)
+	if err := missing("restore", src, kinds); err != nil {
+		return remora.PlanRequest{}, err
+	}
+	undo, err := undoWindow(src, f.undo)
+	if err != nil {
+		return remora.PlanRequest{}, err
+	}
+	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo}, nil
+}
+
+// longestUndo bounds what may be asked for: the replaced data lies beside the live data all that time.
+const longestUndo = 90 * 24 * time.Hour
+
+func undoWindow(src *config.Source, text string) (time.Duration, error) {
+	if text == "" {
+		return src.UndoWindow, nil
+	}
+	d, err := parseAge(text)
+	if err != nil || d < time.Minute || d > longestUndo {
+		return 0, badFlag("--undo-window "+text, "use a length from 1m to 90d, such as 72h or 7d")
+	}
+	return d, nil
+}
+
+// restore plans, asks, starts and follows.
+func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f restoreFlags) error {
+	t := newTeller(s.app)
+	plan, err := s.control.Plan(ctx, asked, func(u control.Update) {
+		if u.Event == control.Noticed || u.Event == control.Retrying {
+			t.tell(u) // the phases of a plan take no time worth a line
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.app.printPlan(plan, f.withoutSafety); err != nil {
+		return err
+	}
+	req := remora.RestoreRequest{PlanRequest: asked, WithoutSafety: f.withoutSafety}
+	if !f.force {
+		if err := s.app.confirm(ctx, plan.Source); err != nil {
+			return err
+		}
+		req.PlanHash = plan.Hash
+	}
+	run, err := s.control.Restore(ctx, req)
+	if err != nil {
+		return err
+	}
+	if f.detach {
+		return s.started(ctx, run, "The restore")
+	}
+	end, err := s.follow(ctx, run)
+	if err != nil {
+		return err
+	}
+	if end.Restore == nil { // it ended before it could say anything of itself
+		end.Restore = &remora.Restore{ID: run.RunID, Source: run.Source, Outcome: "over"}
+	}
+	return s.app.printRestored(*end.Restore)
+}
+
+// confirm asks for the name of the source.
+func (a *app) confirm(ctx context.Context, source string) error {
+	_, _ = fmt.Fprintf(a.Out, "\nType %s to go on: ", source)
+	answer := make(chan string, 1)
+	go func() { // ends with the process at the latest: a read from a terminal cannot be called off
+		line, _ := bufio.NewReader(a.In).ReadString('\n')
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-ctx.Done():
+		a.say("")
+		return ctx.Err()
+	case typed := <-answer:
+		if typed == source {
+			return nil
+		}
+	}
+	return &remora.Problem{
+		Op: "restore", Kind: remora.Invalid, Subject: source, Hint: "nothing was touched; ask again and type the name as it stands",
+		Err: errors.New("the name was not typed"),
+	}
+}
+
+// printPlan says what is going to happen, before it does.
+func (a *app) printPlan(p remora.Plan, withoutSafety string) error {
+	if a.json() {
+		return a.printJSON(planJSON{Event: "plan", At: a.Now(), Plan: p})
+	}
+	b := p.Backup
+	title := b.ID
+	if b.Name != "" {
+		title += " (" + b.Name + ")"
+	}
+	a.say("Restore of %s", p.Source)
+	a.fields(
+		[2]string{"  backup", title + ", " + a.moment(b.Started)},
+		[2]string{"  restores", both(p.Kinds)},
+	)
+	for _, t := range p.Targets {
+		a.planTarget(t)
+	}
+	a.say("\nWhat happens")
+	a.say("  1. %s", safety(p, withoutSafety))
+	a.say("  2. The backup is loaded beside the live data and compared with it row by row and file by file.")
+	a.say("     %s stays in use meanwhile.", p.Source)
+	a.say("  3. It is switched in at once. That is the only interruption: usually seconds.")
+	until := fmt.Sprintf("for %s", control.Span(p.Undo))
+	if withoutSafety != "" {
+		until = "until somebody ends it with remora accept"
+	}
+	a.say("  4. What was replaced is kept %s; remora rollback %s brings it back in seconds.", until, p.Source)
+	a.say("     If anything fails before that, %s is as it was before.", p.Source)
+	return nil
+}
+
+type planJSON struct {
+	Event string      `json:"event"`
+	At    time.Time   `json:"at"`
+	Plan  remora.Plan `json:"plan"`
+}
+
+func (a *app) planTarget(t remora.Target) {
+	a.say("\n%s on %s", t.Kind, remora.OneLine(t.Live.Identity))
+	a.say("  brings back: %s", counts(t.Kind, t.Restores))
+	if t.Live.Empty {
+		a.say("  replaces:    nothing: nothing is live there")
+	} else {
+		a.say("  replaces:    about %s", counts(t.Kind, t.Live.Summary))
+	}
+	const shown = 20
+	for i, r := range t.Live.Replaces {
+		if i == shown {
+			a.say("    ... and %d more", len(t.Live.Replaces)-shown)
+			break
+		}
+		a.say("    %s", remora.OneLine(r))
+	}
+	for _, w := range append(t.Live.Warnings, t.Restores.Warnings...) {
+		a.say("  note: %s", remora.OneLine(w))
+	}
+}
+
+// safety says how what is live is saved before it is replaced.
+func safety(p remora.Plan, without string) string {
+	var live []remora.Kind
+	for _, t := range p.Targets {
+		if !t.Live.Empty {
+			live = append(live, t.Kind)
+		}
+	}
+	switch {
+	case without != "":
+		return "NO safety backup is taken (" + remora.OneLine(without) + ")."
+	case len(live) == 0:
+		return "No safety backup: nothing is live that could be saved."
+	default:
+		return "What is live (" + both(live) + ") is saved as a safety backup."
+	}
+}
+
+// printRestored says what a restore came to.
+func (a *app) printRestored(r remora.Restore) error {
+	if a.json() {
+		return a.printJSON(endJSON{Event: string(r.Outcome), At: a.Now(), Restore: &r})
+	}
+	switch r.Outcome {
+	case remora.OutcomeApplied:
+		a.say("%s is restored from %s (restore %s).", r.Source, r.Backup, r.ID)
+	case remora.OutcomeUndone:
+		a.say("The restore %s is rolled back: %s is as it was before it.", r.ID, r.Source)
+	default:
+		a.say("The restore %s is %s.", r.ID, r.Outcome)
+		return nil
+	}
+	if r.SafetyBackup != "" {
+		a.say("What was live before is also in backup %s.", r.SafetyBackup)
+	}
+	if r.Hint != "" {
+		a.say("note: %s", remora.OneLine(r.Hint))
+	}
+	a.say("Kept for undo %s. Go back: remora rollback %s   Keep this: remora accept %[2]s", a.keptUntil(r), r.Source)
+	return nil
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+func newRestoresCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "restores [SOURCE]",
+		Short:   "List restores and how they stand, newest first",
+		Long:    "Lists restores, how they ended or how long they can still be undone, newest first. It reads the repository alone.",
+		Example: "  remora restores shop",
+		Args:    atMost(1, "one SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			s, err := a.open(ctx, needRepository)
+			if err != nil {
+				return err
+			}
+			defer s.close(ctx)
+			source, err := s.filterSource(args)
+			if err != nil {
+				return err
+			}
+			restores, err := s.repository.Restores(ctx, source)
+			if err != nil {
+				return err
+			}
+			return a.printRestores(restores)
+		},
+	}
+}
+
+func (a *app) printRestores(restores []remora.Restore) error {
+	if a.json() {
+		for _, r := range restores {
+			if err := a.printJSON(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(restores) == 0 {
+		a.say("Nothing was restored yet.")
+		return nil
+	}
+	rows := make([][]string, 0, len(restores))
+	for _, r := range restores {
+		rows = append(rows, []string{r.ID, string(r.Outcome), clock(r.Started), a.age(r.Started), r.Backup, undoable(r), r.PutAwayBackup})
+	}
+	return a.table([]string{"RESTORE", "OUTCOME", "STARTED", "AGE", "OF BACKUP", "UNDO UNTIL", "PUT AWAY IN"}, rows)
+}
+
+// undoable is the end of an open undo window.
+func undoable(r remora.Restore) string {
+	switch {
+	case !r.Outcome.Open():
+		return "-"
+	case r.KeepUntil.IsZero():
+		return "somebody ends it"
+	default:
+		return clock(r.KeepUntil)
+	}
+}
