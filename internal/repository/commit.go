@@ -1,0 +1,281 @@
+package repository
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"text/template"
+	"time"
+
+	kopiafs "github.com/kopia/kopia/fs"
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
+	"github.com/kopia/kopia/snapshot/snapshotfs"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// The tags of snapshots. The prefix makes them visible to the stock command: kopia snapshot list --tags=backup:ID.
+const (
+	tagBackup     = "tag:backup"
+	tagRun        = "tag:run"
+	tagCheckpoint = "tag:checkpoint"
+)
+
+// The files of a backup beside its parts.
+const (
+	manifestFile = "backup.json"
+	guideFile    = "RESTORE.md"
+)
+
+const commitOp = "commit the backup"
+
+// origin is the snapshot source of everything that belongs to a source of ours.
+func (r *Repository) origin(source string) snapshot.SourceInfo {
+	return snapshot.SourceInfo{Host: r.installation, UserName: owner, Path: "/" + source}
+}
+
+// committed is the record that makes a list of backups cheap: the manifest, and the snapshot that holds the backup.
+type committed struct {
+	Snapshot manifest.ID     `json:"snapshot"`
+	Manifest remora.Manifest `json:"manifest"`
+}
+
+// Commit makes the captured parts a backup. The manifest comes last: before it, the backup does not exist for anyone.
+// Repeating a Commit, from here or from another process, returns the manifest of the first one.
+func (r *Repository) Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, error) {
+	if err := checkManifest(m); err != nil {
+		return remora.Manifest{}, err
+	}
+	if m.Ended.IsZero() {
+		m.Ended = time.Now().UTC()
+	}
+	m.Format = remora.ManifestFormat
+	if done, err := r.sameCommit(ctx, m); err != nil || done != nil {
+		return pick(done), err
+	}
+	err := r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
+		root, err := r.writeRoot(ctx, w, m)
+		if err != nil {
+			return err
+		}
+		if err := r.saveBackup(ctx, w, m, root); err != nil {
+			return err
+		}
+		return dropCheckpoints(ctx, w, m.Run)
+	})
+	if err != nil {
+		return remora.Manifest{}, problem(commitOp, m.ID, err)
+	}
+	r.swept.Do(func() {
+		if err := sweep(r.cfg.Path); err != nil {
+			r.log.Warn("temporary files were not swept", "path", r.cfg.Path, "error", err)
+		}
+	})
+	done, err := r.sameCommit(ctx, m)
+	if err == nil && done == nil {
+		err = &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: m.ID, Err: errors.New("the backup was written and cannot be found")}
+	}
+	return pick(done), err
+}
+
+func pick(c *committed) remora.Manifest {
+	if c == nil {
+		return remora.Manifest{}
+	}
+	return c.Manifest
+}
+
+func checkManifest(m remora.Manifest) error {
+	wrong := remora.CheckSourceName(m.Source)
+	switch {
+	case wrong != nil:
+	case !backupID.MatchString(m.ID) || m.Run == "":
+		wrong = errors.New("it needs an id and a run")
+	case m.Format > remora.ManifestFormat:
+		wrong = fmt.Errorf("format %d is newer than this program's %d", m.Format, remora.ManifestFormat)
+	}
+	if wrong != nil {
+		return &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: quote(m.ID), Err: wrong}
+	}
+	return nil
+}
+
+// sameCommit finds what has been committed under this id. Should several processes have done so at once, all of them
+// keep the same one.
+func (r *Repository) sameCommit(ctx context.Context, m remora.Manifest) (*committed, error) {
+	if err := r.rep.Refresh(ctx); err != nil {
+		return nil, problem(commitOp, m.ID, err)
+	}
+	found, err := r.commits(ctx, map[string]string{labelBackup: m.ID})
+	if err != nil || len(found) == 0 {
+		return nil, problem(commitOp, m.ID, err)
+	}
+	kept := found[0]
+	if kept.Value.Manifest.Run != m.Run {
+		return nil, &remora.Problem{Op: commitOp, Kind: remora.Invalid, Subject: m.ID, Hint: "start the backup again: it will get another id", Err: fmt.Errorf("the id belongs to run %s", kept.Value.Manifest.Run)}
+	}
+	if len(found) == 1 {
+		return &kept.Value, nil
+	}
+	err = r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
+		for _, extra := range found[1:] {
+			if err := errors.Join(w.DeleteManifest(ctx, extra.ID), w.DeleteManifest(ctx, extra.Value.Snapshot)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return &kept.Value, problem(commitOp, m.ID, err)
+}
+
+// commits reads the records of backups whose snapshot is there, the one to keep first where several have one id.
+func (r *Repository) commits(ctx context.Context, labels map[string]string) ([]record[committed], error) {
+	want := map[string]string{manifest.TypeLabelKey: backupType}
+	for k, v := range labels {
+		want[k] = v
+	}
+	entries, err := r.rep.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
+	if err != nil {
+		return nil, err
+	}
+	present := make(map[manifest.ID]bool, len(entries))
+	for _, e := range entries {
+		present[e.ID] = true
+	}
+	found, err := records[committed](ctx, r.rep, want)
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(c record[committed]) bool { return !present[c.Value.Snapshot] })
+	slices.SortFunc(found, func(a, b record[committed]) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
+	})
+	return found, nil
+}
+
+// writeRoot writes the backup's root directory: what it is, how to rebuild it, and the parts.
+func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m remora.Manifest) (*snapshot.DirEntry, error) {
+	root := &snapshotfs.DirManifestBuilder{}
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	guide, err := restoreGuide(m)
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range map[string][]byte{manifestFile: append(text, '\n'), guideFile: guide} {
+		id, err := putBytes(ctx, w, name, text)
+		if err != nil {
+			return nil, err
+		}
+		entry := plainDir(name)
+		entry.Type, entry.Permissions, entry.FileSize, entry.ObjectID = snapshot.EntryTypeFile, 0o600, int64(len(text)), id
+		root.AddEntry(&entry)
+	}
+	for _, part := range m.Parts {
+		entry, err := r.partEntry(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		root.AddEntry(entry)
+	}
+	return writeDir(ctx, w, root, plainDir(m.ID))
+}
+
+// partEntry is the directory entry of a captured part. It proves that the part is still there.
+func (r *Repository) partEntry(ctx context.Context, part remora.PartRef) (*snapshot.DirEntry, error) {
+	id, err := object.ParseID(part.Root)
+	if err == nil && !snapshotfs.IsDirectoryID(id) {
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return nil, &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: string(part.Kind), Err: fmt.Errorf("part %s: %w", quote(part.Root), err)}
+	}
+	dir, err := r.summary(ctx, id)
+	if err != nil {
+		return nil, problem(commitOp, string(part.Kind)+" part", err)
+	}
+	entry := plainDir(string(part.Kind))
+	entry.ObjectID, entry.DirSummary = id, dir
+	if !part.Ended.IsZero() {
+		entry.ModTime = kopiafs.UTCTimestampFromTime(part.Ended)
+	}
+	return &entry, nil
+}
+
+func (r *Repository) summary(ctx context.Context, id object.ID) (*kopiafs.DirectorySummary, error) {
+	dir, ok := snapshotfs.DirectoryEntry(r.rep, id, nil).(kopiafs.DirectoryWithSummary)
+	if !ok {
+		return nil, fmt.Errorf("object %s has no summary", id)
+	}
+	return dir.Summary(ctx)
+}
+
+// saveBackup adds the snapshot and its record to the session; they appear together.
+func (r *Repository) saveBackup(ctx context.Context, w repo.RepositoryWriter, m remora.Manifest, root *snapshot.DirEntry) error {
+	tags := map[string]string{
+		tagBackup: m.ID, tagRun: m.Run, "tag:source": m.Source, "tag:kind": string(m.Kind), "tag:purpose": string(m.Purpose),
+	}
+	if m.Name != "" {
+		tags["tag:name"] = m.Name
+	}
+	id, err := snapshot.SaveSnapshot(ctx, w, &snapshot.Manifest{
+		Source: r.origin(m.Source), Description: m.ID, Tags: tags, RootEntry: root,
+		StartTime: kopiafs.UTCTimestampFromTime(m.Started), EndTime: kopiafs.UTCTimestampFromTime(m.Ended),
+		Stats: snapshot.Stats{
+			TotalFileCount: int32(min(root.DirSummary.TotalFileCount, 1<<31-1)), TotalFileSize: root.DirSummary.TotalFileSize, //nolint:gosec // bounded
+			TotalDirectoryCount: int32(min(root.DirSummary.TotalDirCount, 1<<31-1)), //nolint:gosec // bounded
+		},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = w.PutManifest(ctx, map[string]string{
+		manifest.TypeLabelKey: backupType, labelBackup: m.ID, labelSource: m.Source, labelFormat: strconv.Itoa(m.Format),
+	}, committed{Snapshot: id, Manifest: m})
+	return err
+}
+
+// dropCheckpoints deletes what kept the parts of a run from the collector.
+func dropCheckpoints(ctx context.Context, w repo.RepositoryWriter, run string) error {
+	found, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType, tagRun: run})
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Labels[tagCheckpoint] == "" {
+			continue
+		}
+		if err := w.DeleteManifest(ctx, f.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+//go:embed RESTORE.md
+var guideText string
+
+// restoreGuide tells how to rebuild a backup by hand, without this program.
+func restoreGuide(m remora.Manifest) ([]byte, error) {
+	t, err := template.New(guideFile).Parse(guideText)
+	if err != nil {
+		return nil, err
+	}
+	_, database := m.Part(remora.Database)
+	_, files := m.Part(remora.Files)
+	var text bytes.Buffer
+	err = t.Execute(&text, map[string]any{
+		"ID": m.ID, "Source": m.Source, "Started": m.Started.UTC().Format(time.RFC3339), "Database": database, "Files": files,
+	})
+	return text.Bytes(), err
+}

@@ -1,0 +1,352 @@
+package repository
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// children reads a directory. It is strict: a name that could lead out of the directory is damage.
+func (r *Repository) children(ctx context.Context, dir *snapshot.DirEntry) (map[string]*snapshot.DirEntry, error) {
+	if dir == nil || dir.Type != snapshot.EntryTypeDirectory {
+		return nil, nil
+	}
+	from, err := r.rep.OpenObject(ctx, dir.ObjectID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = from.Close() }()
+	var stored snapshot.DirManifest
+	if err := json.NewDecoder(from).Decode(&stored); err != nil {
+		return nil, fmt.Errorf("unable to parse directory %s: %w", dir.ObjectID, err)
+	}
+	if stored.StreamType != "kopia:directory" {
+		return nil, fmt.Errorf("malformed directory %s: type %q", dir.ObjectID, stored.StreamType)
+	}
+	all := make(map[string]*snapshot.DirEntry, len(stored.Entries))
+	for _, e := range stored.Entries {
+		if !fs.ValidPath(e.Name) || e.Name == "." || strings.ContainsAny(e.Name, "/\x00") || all[e.Name] != nil {
+			return nil, fmt.Errorf("malformed directory %s: bad name %s", dir.ObjectID, quote(e.Name))
+		}
+		all[e.Name] = e
+	}
+	return all, nil
+}
+
+func pathElements(name string) iter.Seq[string] { return strings.SplitSeq(name, "/") }
+
+// directories bounds how many directories a tree keeps in memory.
+const directories = 64
+
+// backupFS shows stored directories as a file system. Links are followed inside it and never out of it. Reading ends
+// when the context that it was opened with does.
+type backupFS struct {
+	ctx    context.Context
+	r      *Repository
+	root   *snapshot.DirEntry
+	mu     sync.Mutex
+	loaded map[object.ID]map[string]*snapshot.DirEntry
+}
+
+var (
+	_ fs.StatFS     = (*backupFS)(nil)
+	_ fs.ReadDirFS  = (*backupFS)(nil)
+	_ fs.ReadLinkFS = (*backupFS)(nil)
+)
+
+var (
+	errEscapes = errors.New("the link leads out of the backup")
+	errNotDir  = errors.New("not a directory")
+	errIsDir   = errors.New("is a directory")
+	errTooDeep = errors.New("too many links")
+)
+
+func (f *backupFS) children(dir *snapshot.DirEntry) (map[string]*snapshot.DirEntry, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known, ok := f.loaded[dir.ObjectID]; ok {
+		return known, nil
+	}
+	found, err := f.r.children(f.ctx, dir)
+	if err != nil {
+		return nil, problem("read the backup", "", err)
+	}
+	if len(f.loaded) >= directories {
+		clear(f.loaded)
+	}
+	f.loaded[dir.ObjectID] = found
+	return found, nil
+}
+
+// find walks to name. The last element is followed, should it be a link, when follow is set.
+func (f *backupFS) find(op, name string, follow bool) (*snapshot.DirEntry, error) {
+	fail := func(err error) (*snapshot.DirEntry, error) { return nil, &fs.PathError{Op: op, Path: name, Err: err} }
+	if !fs.ValidPath(name) {
+		return fail(fs.ErrInvalid)
+	}
+	at, entry, rest := ".", f.root, name
+	for links := 0; rest != "."; {
+		first, after, more := strings.Cut(rest, "/")
+		if entry.Type != snapshot.EntryTypeDirectory {
+			return fail(errNotDir)
+		}
+		children, err := f.children(entry)
+		if err != nil {
+			return fail(err)
+		}
+		child := children[first]
+		if child == nil {
+			return fail(fs.ErrNotExist)
+		}
+		if child.Type == snapshot.EntryTypeSymlink && (more || follow) {
+			target, err := f.target(child)
+			if err != nil {
+				return fail(err)
+			}
+			rest = path.Join(at, target, after)
+			if path.IsAbs(target) || !fs.ValidPath(rest) {
+				return fail(errEscapes)
+			}
+			if links++; links > 40 {
+				return fail(errTooDeep)
+			}
+			at, entry = ".", f.root
+			continue
+		}
+		if !more {
+			return child, nil
+		}
+		at, entry, rest = path.Join(at, first), child, after
+	}
+	return f.root, nil
+}
+
+func (f *backupFS) target(link *snapshot.DirEntry) (string, error) {
+	from, err := f.r.rep.OpenObject(f.ctx, link.ObjectID)
+	if err != nil {
+		return "", problem("read the backup", link.Name, err)
+	}
+	defer func() { _ = from.Close() }()
+	text, err := io.ReadAll(io.LimitReader(from, 1<<16))
+	return string(text), problem("read the backup", link.Name, err)
+}
+
+// Open opens a file or a directory, following links.
+func (f *backupFS) Open(name string) (fs.File, error) {
+	entry, err := f.find("open", name, true)
+	if err != nil {
+		return nil, err
+	}
+	info := fileInfo{entry: entry, name: path.Base(name)}
+	if entry.Type == snapshot.EntryTypeDirectory {
+		list, err := f.list(entry)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return &openDir{info: info, path: name, list: list}, nil
+	}
+	from, err := f.r.rep.OpenObject(f.ctx, entry.ObjectID)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: problem("read the backup", name, err)}
+	}
+	return &openFile{info: info, path: name, from: from}, nil
+}
+
+// Stat describes what name leads to.
+func (f *backupFS) Stat(name string) (fs.FileInfo, error) {
+	entry, err := f.find("stat", name, true)
+	if err != nil {
+		return nil, err
+	}
+	return fileInfo{entry: entry, name: path.Base(name)}, nil
+}
+
+// Lstat describes name itself.
+func (f *backupFS) Lstat(name string) (fs.FileInfo, error) {
+	entry, err := f.find("lstat", name, false)
+	if err != nil {
+		return nil, err
+	}
+	return fileInfo{entry: entry, name: path.Base(name)}, nil
+}
+
+// ReadLink is the text of a link, wherever it points.
+func (f *backupFS) ReadLink(name string) (string, error) {
+	entry, err := f.find("readlink", name, false)
+	if err != nil {
+		return "", err
+	}
+	if entry.Type != snapshot.EntryTypeSymlink {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	target, err := f.target(entry)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return target, nil
+}
+
+// ReadDir lists a directory by name.
+func (f *backupFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	entry, err := f.find("readdir", name, true)
+	if err == nil && entry.Type != snapshot.EntryTypeDirectory {
+		err = &fs.PathError{Op: "readdir", Path: name, Err: errNotDir}
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.list(entry)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	return list, nil
+}
+
+func (f *backupFS) list(dir *snapshot.DirEntry) ([]fs.DirEntry, error) {
+	children, err := f.children(dir)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]fs.DirEntry, 0, len(children))
+	for name, entry := range children {
+		list = append(list, fs.FileInfoToDirEntry(fileInfo{entry: entry, name: name}))
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return list, nil
+}
+
+type fileInfo struct {
+	entry *snapshot.DirEntry
+	name  string
+}
+
+func (i fileInfo) Name() string       { return i.name }
+func (i fileInfo) ModTime() time.Time { return i.entry.ModTime.ToTime() }
+func (i fileInfo) IsDir() bool        { return i.entry.Type == snapshot.EntryTypeDirectory }
+
+// Sys is the captured owner.
+func (i fileInfo) Sys() any {
+	return remora.FileOwner{UID: i.entry.UserID, GID: i.entry.GroupID}
+}
+
+func (i fileInfo) Size() int64 {
+	if i.IsDir() {
+		return 0
+	}
+	return i.entry.FileSize
+}
+
+func (i fileInfo) Mode() fs.FileMode {
+	mode := fs.FileMode(i.entry.Permissions) & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky) //nolint:gosec // masked
+	switch i.entry.Type {
+	case snapshot.EntryTypeDirectory:
+		return mode | fs.ModeDir
+	case snapshot.EntryTypeSymlink:
+		return mode | fs.ModeSymlink
+	case snapshot.EntryTypeFile:
+		return mode
+	default:
+		return mode | fs.ModeIrregular
+	}
+}
+
+type openFile struct {
+	info fileInfo
+	path string
+	from object.Reader
+}
+
+func (o *openFile) Stat() (fs.FileInfo, error) { return o.info, nil }
+
+func (o *openFile) Read(b []byte) (int, error) {
+	if o.from == nil {
+		return 0, &fs.PathError{Op: "read", Path: o.path, Err: fs.ErrClosed}
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := o.from.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &fs.PathError{Op: "read", Path: o.path, Err: problem("read the backup", o.path, err)}
+	}
+	return n, err
+}
+
+// Seek moves to where the next Read begins.
+func (o *openFile) Seek(offset int64, whence int) (int64, error) {
+	if o.from == nil {
+		return 0, &fs.PathError{Op: "seek", Path: o.path, Err: fs.ErrClosed}
+	}
+	n, err := o.from.Seek(offset, whence)
+	if err != nil {
+		return n, &fs.PathError{Op: "seek", Path: o.path, Err: err}
+	}
+	return n, nil
+}
+
+func (o *openFile) Close() error {
+	if o.from == nil {
+		return &fs.PathError{Op: "close", Path: o.path, Err: fs.ErrClosed}
+	}
+	err := o.from.Close()
+	o.from = nil
+	return err
+}
+
+type openDir struct {
+	info fileInfo
+	path string
+	list []fs.DirEntry
+}
+
+func (o *openDir) Stat() (fs.FileInfo, error) { return o.info, nil }
+func (o *openDir) Close() error               { return nil }
+
+func (o *openDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: o.path, Err: errIsDir}
+}
+
+func (o *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 || n > len(o.list) {
+		if n > 0 && len(o.list) == 0 {
+			return nil, io.EOF
+		}
+		n = len(o.list)
+	}
+	some := o.list[:n:n]
+	o.list = o.list[n:]
+	return some, nil
+}
+
+// Part opens a part of a committed backup, by its full id. Links are followed inside the part and never out of it; the
+// Sys of an entry is a remora.FileOwner, and files can Seek. Reading ends when ctx does.
+func (r *Repository) Part(ctx context.Context, id string, kind remora.Kind) (fs.FS, error) {
+	return r.show(ctx, id, kind)
+}
+
+// Tree opens a whole backup, as Part opens one part of it.
+func (r *Repository) Tree(ctx context.Context, id string) (fs.FS, error) {
+	return r.show(ctx, id, "")
+}
+
+func (r *Repository) show(ctx context.Context, id string, kind remora.Kind) (fs.FS, error) {
+	root, err := r.partOf(ctx, id, kind)
+	if err != nil {
+		return nil, err
+	}
+	return &backupFS{ctx: ctx, r: r, root: root, loaded: map[object.ID]map[string]*snapshot.DirEntry{}}, nil
+}

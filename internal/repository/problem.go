@@ -1,0 +1,82 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/object"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// problem turns what kopia and the disk report into what a person can act on. It keeps problems and the end of a
+// context as they are.
+func problem(op, subject string, err error) error {
+	var known *remora.Problem
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	kind := kindOf(err)
+	return &remora.Problem{Op: op, Kind: kind, Subject: subject, Hint: hints[kind], Err: cause(kind, err)}
+}
+
+var hints = map[remora.ProblemKind]string{
+	remora.Full:        "free space on the repository's disk, then try again; nothing that was complete is lost",
+	remora.Denied:      "give the user that runs this the right to read and write the repository's directory",
+	remora.Corrupt:     "check the disk of the repository and find which backups are intact with: remora verify BACKUP",
+	remora.Unavailable: "see that the repository's disk answers, then try again",
+}
+
+func kindOf(err error) remora.ProblemKind {
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return remora.Full
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, repo.ErrInvalidPassword):
+		return remora.Denied
+	case damaged(err):
+		return remora.Corrupt
+	case errors.As(err, &errno), strings.Contains(err.Error(), "clock skew detected"):
+		return remora.Unavailable
+	default:
+		return remora.Internal
+	}
+}
+
+// damaged tells whether err says that something stored is missing or not what was written. Some of kopia's errors, and
+// the one of AES-GCM, can only be told by their text.
+func damaged(err error) bool {
+	for _, known := range []error{blob.ErrBlobNotFound, blob.ErrInvalidRange, content.ErrContentNotFound, object.ErrObjectNotFound} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	text := err.Error()
+	for _, known := range []string{
+		"message authentication failed", "invalid checksum", "invalid length", "error decompressing", "decrypt",
+		"unable to unmarshal", "unable to parse", "unable to unpack", "invalid format blob", "invalid header", "malformed",
+	} {
+		if strings.Contains(text, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// cause is the innermost error that still says which file: kopia's own chain repeats itself.
+func cause(kind remora.ProblemKind, err error) error {
+	var path *fs.PathError
+	if kind != remora.Corrupt && errors.As(err, &path) {
+		return path
+	}
+	return err
+}

@@ -1,0 +1,452 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/blob/sharded"
+	"github.com/kopia/kopia/repo/format"
+	"github.com/kopia/kopia/repo/maintenance"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/repo/object"
+	"github.com/remora-backup/remora/internal/remora"
+	"golang.org/x/sys/unix"
+)
+
+// The settings of every repository, fixed for its life. Measured: within 1.3 times a bare zstd and AES pipeline.
+const (
+	hash       = "BLAKE3-256"
+	encryption = "AES256-GCM-HMAC-SHA256"
+	splitter   = "FIXED-2M"
+	compressor = "zstd-fastest"
+)
+
+// owner is the user part of the identity that owns a repository; the host part is the installation, never a machine.
+const owner = "remora"
+
+// formatFile is where kopia keeps, encrypted by the password, how everything else is encrypted.
+const formatFile = format.KopiaRepositoryBlobID + sharded.CompleteBlobSuffix
+
+// copyFile is our copy of it. Without that kilobyte nothing can be read, and kopia keeps just one.
+const copyFile = "remora.repository" + sharded.CompleteBlobSuffix
+
+// Config says where a repository is and how to open it.
+type Config struct {
+	// Path is the absolute path of the directory that holds the repository.
+	Path string
+	// Password encrypts the repository; it is asked for once, by Create and Open.
+	Password remora.SecretFunc
+	// State is an absolute directory for the connection file, which holds no secret. It is created with mode 0700.
+	State string
+	// Log takes what is worth an operator's look. Nil discards it.
+	Log *slog.Logger
+}
+
+// Repository is an open repository. It is safe for concurrent use, also by several processes at once; one process
+// needs only one of it.
+type Repository struct {
+	cfg          Config
+	log          *slog.Logger
+	installation string
+	rep          repo.DirectRepository
+	settle       func() error // makes what was flushed durable
+	pace         pace
+	swept        sync.Once
+}
+
+// pace is how often a PartWriter makes its work durable, and protects it from the collector.
+type pace struct{ flush, checkpoint time.Duration }
+
+// Create makes a new repository in a directory that is empty or does not exist yet.
+func Create(ctx context.Context, cfg Config) error {
+	const op = "create the repository"
+	if err := cfg.check(op); err != nil {
+		return err
+	}
+	password, err := cfg.password(op)
+	if err != nil {
+		return err
+	}
+	unlock, err := claim(op, cfg.Path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := initialize(ctx, cfg, password); err != nil {
+		empty(cfg.Path) // it was empty and locked: whatever is there now is ours
+		return problem(op, cfg.Path, err)
+	}
+	return nil
+}
+
+// claim creates the directory if need be, locks it and sees that it is empty.
+func claim(op, path string) (unlock func(), err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, problem(op, path, err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, problem(op, path, err)
+	}
+	unlock = func() { _ = dir.Close() }
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits an int
+		unlock()
+		return nil, &remora.Problem{Op: op, Kind: remora.Busy, Subject: path, Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
+	}
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		unlock()
+		return nil, problem(op, path, err)
+	}
+	for _, e := range entries {
+		if e.Name() == "lost+found" {
+			continue
+		}
+		unlock()
+		if _, err := os.Stat(filepath.Join(path, formatFile)); err == nil {
+			return nil, &remora.Problem{Op: op, Kind: remora.Invalid, Subject: path, Hint: "use it as it is, with its own password, or choose another directory", Err: errors.New("there already is a repository")}
+		}
+		return nil, &remora.Problem{Op: op, Kind: remora.Invalid, Subject: path, Hint: "choose an empty directory", Err: fmt.Errorf("the directory is not empty: it holds %q", e.Name())}
+	}
+	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
+		unlock()
+		return nil, problem(op, path, err)
+	}
+	return unlock, nil
+}
+
+func empty(path string) {
+	entries, _ := os.ReadDir(path)
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			_ = os.RemoveAll(filepath.Join(path, e.Name()))
+		}
+	}
+}
+
+func initialize(ctx context.Context, cfg Config, password remora.Secret) error {
+	st, err := openDirectory(ctx, cfg.Path, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = st.Close(ctx) }()
+	unique := make([]byte, format.UniqueIDLengthBytes)
+	_, _ = rand.Read(unique) // never fails
+	options := &repo.NewRepositoryOptions{
+		UniqueID:     unique,
+		BlockFormat:  format.ContentFormat{Hash: hash, Encryption: encryption},
+		ObjectFormat: format.ObjectFormat{Splitter: splitter},
+	}
+	if err := repo.Initialize(ctx, st, options, password.Reveal()); err != nil {
+		return err
+	}
+	r, err := open(ctx, cfg, unique, password)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close(ctx) }()
+	r.remember()
+	// Reclaiming belongs to this identity alone; kopia's own commands, run by anybody else, then leave it be.
+	params := maintenance.DefaultParams()
+	params.Owner = r.rep.ClientOptions().UsernameAtHost()
+	return r.write(ctx, "create", func(ctx context.Context, w repo.RepositoryWriter) error {
+		return maintenance.SetParams(ctx, w, &params)
+	})
+}
+
+// Open opens an existing repository.
+func Open(ctx context.Context, cfg Config) (*Repository, error) {
+	const op = "open the repository"
+	if err := cfg.check(op); err != nil {
+		return nil, err
+	}
+	unique, err := cfg.identify(op)
+	if err != nil {
+		return nil, err
+	}
+	password, err := cfg.password(op)
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, cfg, unique, password)
+	if errors.Is(err, repo.ErrInvalidPassword) {
+		return nil, cfg.refused(ctx, op, password)
+	}
+	if err != nil && strings.Contains(err.Error(), "derive format encryption key") {
+		return nil, cfg.broken(op, "is damaged")
+	}
+	if err != nil {
+		return nil, problem(op, cfg.Path, err)
+	}
+	r.remember()
+	return r, nil
+}
+
+func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret) (*Repository, error) {
+	sum := sha256.Sum256(unique)
+	installation := hex.EncodeToString(sum[:8])
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	connection, err := connect(cfg, installation)
+	if err != nil {
+		return nil, err
+	}
+	// kopia compares its clock with the disk's only when this is set, and has no other switch for it.
+	if err := os.Setenv("KOPIA_ENABLE_CLOCK_SKEW_CHECK", "true"); err != nil {
+		return nil, err
+	}
+	rep, err := repo.Open(ctx, connection, password.Reveal(), &repo.Options{
+		DisableRepositoryLog: true,
+		DoNotWaitForUpgrade:  true,
+		OnFatalError:         func(err error) { log.Error("repository failed", "path", cfg.Path, "error", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	direct, ok := rep.(repo.DirectRepository)
+	if !ok {
+		_ = rep.Close(ctx)
+		return nil, fmt.Errorf("unexpected repository %T", rep)
+	}
+	return &Repository{
+		cfg:          cfg,
+		log:          log,
+		installation: installation,
+		rep:          direct,
+		settle:       func() error { return syncDirectory(cfg.Path) },
+		pace:         pace{flush: 45 * time.Second, checkpoint: 15 * time.Minute},
+	}, nil
+}
+
+// connect writes the file through which kopia insists on being opened. Without a cache section nothing is cached:
+// the repository is local.
+func connect(cfg Config, installation string) (string, error) {
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		return "", err
+	}
+	text, err := json.MarshalIndent(repo.LocalConfig{
+		Storage:       &blob.ConnectionInfo{Type: directoryType, Config: &directoryOptions{Path: cfg.Path}},
+		ClientOptions: repo.ClientOptions{Username: owner, Hostname: installation, Description: "Remora"},
+	}, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(cfg.State, "repository-"+installation+".json")
+	return name, keepFile(name, text)
+}
+
+// keepFile makes name hold text, at once or not at all.
+func keepFile(name string, text []byte) error {
+	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	temp, err := os.CreateTemp(filepath.Dir(name), ".remora-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(text)
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name())
+	}
+	return err
+}
+
+// remember keeps copies of the format file, which has just proved good, beside it and in the state directory.
+func (r *Repository) remember() {
+	text, err := os.ReadFile(filepath.Join(r.cfg.Path, formatFile))
+	if err == nil {
+		err = errors.Join(keepFile(filepath.Join(r.cfg.Path, copyFile), text), keepFile(filepath.Join(r.cfg.State, "repository-"+r.installation+".format"), text))
+	}
+	if err != nil {
+		r.log.Warn("the repository's format file was not copied", "path", r.cfg.Path, "error", err)
+	}
+}
+
+// copies finds copies of the format file.
+func (cfg Config) copies() []string {
+	found, _ := filepath.Glob(filepath.Join(cfg.State, "repository-*.format"))
+	if len(found) > 1 { // of other repositories, perhaps
+		found = nil
+	}
+	if beside := filepath.Join(cfg.Path, copyFile); exists(beside) {
+		found = append([]string{beside}, found...)
+	}
+	return found
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// broken says that the format file is of no use, and how to get it back.
+func (cfg Config) broken(op, what string) error {
+	hint := "put that file back from a copy of the repository; nothing can be read without it"
+	if found := cfg.copies(); len(found) > 0 {
+		hint = fmt.Sprintf("put the copy of it back with: cp %s %s", found[0], filepath.Join(cfg.Path, formatFile))
+	}
+	return &remora.Problem{Op: op, Kind: remora.Corrupt, Subject: cfg.Path, Hint: hint, Err: fmt.Errorf("the file %s %s", formatFile, what)}
+}
+
+// identify reads the unique id of the repository, and says what is there when it cannot.
+func (cfg Config) identify(op string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(cfg.Path, formatFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && exists(filepath.Join(cfg.Path, ".shards")):
+		return nil, cfg.broken(op, "is missing")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: cfg.Path, Hint: "create it with: remora init", Err: errors.New("there is no repository")}
+	case err != nil:
+		return nil, problem(op, cfg.Path, err)
+	}
+	described, err := format.ParseKopiaRepositoryJSON(text)
+	if err != nil || len(described.UniqueID) != format.UniqueIDLengthBytes {
+		return nil, cfg.broken(op, "is damaged")
+	}
+	return described.UniqueID, nil
+}
+
+// refused tells a wrong password from a damaged format file: a password that opens a copy of it is right.
+func (cfg Config) refused(ctx context.Context, op string, password remora.Secret) error {
+	for _, name := range cfg.copies() {
+		if cfg.opensCopy(ctx, name, password) {
+			return cfg.broken(op, "is damaged, or another program has changed the password")
+		}
+	}
+	return &remora.Problem{Op: op, Kind: remora.Denied, Subject: cfg.Path, Hint: "set the password that the repository was created with; nobody can open it without", Err: errors.New("the password is wrong")}
+}
+
+func (cfg Config) opensCopy(ctx context.Context, name string, password remora.Secret) bool {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return false
+	}
+	if good, err := os.ReadFile(filepath.Join(cfg.Path, formatFile)); err == nil && bytes.Equal(good, text) {
+		return false
+	}
+	st, err := openDirectory(ctx, cfg.Path, false)
+	if err != nil {
+		return false
+	}
+	_, err = format.NewManager(ctx, &replaced{Storage: st, text: text}, "", time.Minute, password.Reveal(), time.Now)
+	return err == nil
+}
+
+// replaced is a storage with another format file.
+type replaced struct {
+	blob.Storage
+	text []byte
+}
+
+func (s *replaced) GetBlob(ctx context.Context, id blob.ID, offset, length int64, to blob.OutputBuffer) error {
+	if id != format.KopiaRepositoryBlobID {
+		return s.Storage.GetBlob(ctx, id, offset, length, to)
+	}
+	to.Reset()
+	_, err := to.Write(s.text)
+	return err
+}
+
+func (cfg Config) check(op string) error {
+	for what, path := range map[string]string{"path": cfg.Path, "state": cfg.State} {
+		if !filepath.IsAbs(path) {
+			return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: fmt.Sprintf("%q", path), Hint: "give an absolute path", Err: fmt.Errorf("the repository's %s is not an absolute path", what)}
+		}
+	}
+	return nil
+}
+
+func (cfg Config) password(op string) (remora.Secret, error) {
+	password, err := cfg.Password()
+	if err == nil && password == "" {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		var known *remora.Problem
+		if errors.As(err, &known) {
+			return "", err
+		}
+		return "", &remora.Problem{Op: op, Kind: remora.Invalid, Subject: cfg.Path, Hint: "set the repository's password in the configuration", Err: fmt.Errorf("read the password: %w", err)}
+	}
+	return password, nil
+}
+
+// Close releases what the repository holds. Writers must have been finished or aborted.
+func (r *Repository) Close(ctx context.Context) error {
+	return problem("close the repository", r.cfg.Path, r.rep.Close(ctx))
+}
+
+// Refresh makes what other processes wrote visible. Everything that lists or finds does so by itself.
+func (r *Repository) Refresh(ctx context.Context) error {
+	return problem("read the repository", r.cfg.Path, r.rep.Refresh(ctx))
+}
+
+// Installation is the stable id of this repository, and so of the installation that owns it: 16 hexadecimal digits.
+func (r *Repository) Installation() string { return r.installation }
+
+// write runs change in one session: its records appear together, durable, or not at all.
+func (r *Repository) write(ctx context.Context, purpose string, change func(context.Context, repo.RepositoryWriter) error) error {
+	if err := repo.WriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: purpose}, change); err != nil {
+		return err
+	}
+	return r.settle()
+}
+
+// putBytes stores a small file.
+func putBytes(ctx context.Context, w repo.RepositoryWriter, description string, text []byte) (object.ID, error) {
+	to := w.NewObjectWriter(ctx, object.WriterOptions{Description: description, Compressor: compressor, MetadataCompressor: compressor})
+	defer func() { _ = to.Close() }()
+	if _, err := to.Write(text); err != nil {
+		return object.EmptyID, err
+	}
+	return to.Result()
+}
+
+// record is a labelled manifest beside the backups.
+type record[T any] struct {
+	ID     manifest.ID
+	Labels map[string]string
+	Time   time.Time
+	Value  T
+}
+
+// records reads the records with these labels, oldest first. One that another process has just deleted is left out.
+func records[T any](ctx context.Context, rep repo.Repository, labels map[string]string) ([]record[T], error) {
+	found, err := rep.FindManifests(ctx, labels)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]record[T], 0, len(found))
+	for _, f := range found {
+		one := record[T]{ID: f.ID, Labels: f.Labels, Time: f.ModTime}
+		if _, err := rep.GetManifest(ctx, f.ID, &one.Value); err != nil {
+			if errors.Is(err, manifest.ErrNotFound) {
+				continue
+			}
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
