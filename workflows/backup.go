@@ -81,8 +81,11 @@ func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds [
 
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	m.Ended = workflow.Now(ctx)
-	err := op.phase(ctx, "commit", func() (_ *remora.Summary, err error) {
-		m, err = op.commit(ctx, m)
+	err := op.phase(ctx, "commit", func() (*remora.Summary, error) {
+		committed, err := op.commit(ctx, m)
+		if err == nil {
+			m = committed
+		}
 		return nil, err
 	})
 	if err != nil {

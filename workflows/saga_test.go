@@ -1,0 +1,246 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// stage is one workflow running against a world, with skipped time.
+type stage struct {
+	*testsuite.TestWorkflowEnvironment
+	w *world
+}
+
+func newStage(t testing.TB, w *world, id string) *stage {
+	suite := &testsuite.WorkflowTestSuite{}
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: id, TaskQueue: remora.Queue})
+	env.SetTestTimeout(20 * time.Second)
+	Register(env)
+	w.register(env)
+	return &stage{env, w}
+}
+
+// asked sends an update and keeps its answer.
+type asked struct {
+	rejected error
+	result   any
+	err      error
+}
+
+func (a *asked) Accept()          {}
+func (a *asked) Reject(err error) { a.rejected = err }
+func (a *asked) Complete(result any, err error) {
+	a.result, a.err = result, err
+}
+
+func (s *stage) ask(after time.Duration, update string) *asked {
+	a := &asked{}
+	s.RegisterDelayedCallback(func() { s.UpdateWorkflow(update, update+after.String(), a) }, after)
+	return a
+}
+
+// resolveSoon answers whatever waits for a person, again and again for a virtual day.
+func (s *stage) resolveSoon(ids ...string) {
+	for i := range 24 {
+		s.RegisterDelayedCallback(func() {
+			for _, id := range ids {
+				_ = s.UpdateWorkflowByID(id, remora.ResolveUpdate, fmt.Sprint("resolve", i), &asked{}) // gone or not asking
+			}
+		}, time.Duration(i+1)*time.Hour)
+	}
+}
+
+func kindOf(err error) string {
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) {
+		return fmt.Sprintf("%T", err)
+	}
+	return app.Type()
+}
+
+func request() remora.RestoreRequest {
+	return remora.RestoreRequest{PlanRequest: remora.PlanRequest{Source: "shop", Backup: "good", Undo: 24 * time.Hour}, RequestedBy: "ada"}
+}
+
+func applyRequest() remora.ApplyRequest {
+	return remora.ApplyRequest{RestoreRequest: request(), Run: "run", ID: "shop-restore-1", Started: time.Unix(1700000000, 0).UTC()}
+}
+
+func backupRequest() remora.BackupRequest {
+	return remora.BackupRequest{Source: "shop", Kinds: both, RequestedBy: "ada"}
+}
+
+// faults breaks every step in every way, in a fresh world each, and says whether the fault was met.
+func faults(t *testing.T, hows []string, try func(t *testing.T, f fault) (fired bool)) {
+	for _, how := range hows {
+		for _, when := range []string{"before", "after"} {
+			for nth := 1; ; nth++ {
+				fired := true
+				t.Run(fmt.Sprintf("%s %s step %d", how, when, nth), func(t *testing.T) {
+					fired = try(t, fault{nth: nth, when: when, how: how})
+				})
+				if !fired {
+					require.Greater(t, nth, 5, "the saga is too short to be true")
+					break
+				}
+			}
+		}
+	}
+}
+
+var allFaults = []string{"once", "exhausted", "final"}
+
+func TestBackupStory(t *testing.T) {
+	w := newWorld(t)
+	s := newStage(t, w, "op/shop")
+	s.ExecuteWorkflow(remora.BackupWorkflow, backupRequest())
+	require.NoError(t, s.GetWorkflowError())
+	var result remora.BackupResult
+	require.NoError(t, s.GetWorkflowResult(&result))
+	require.Equal(t, []string{
+		"database.Preflight", "files.Preflight", "database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
+	}, w.calls)
+	require.True(t, w.backups[result.ID].verified)
+	require.Equal(t, remora.FullBackup, result.Kind)
+}
+
+// Whatever fails in a backup: there is a completed backup and success, or a recorded failure and none that is completed.
+func TestBackupWithEveryStepFailing(t *testing.T) {
+	faults(t, allFaults, func(t *testing.T, f fault) bool {
+		w := newWorld(t)
+		w.fault = f
+		s := newStage(t, w, "op/shop")
+		s.ExecuteWorkflow(remora.BackupWorkflow, backupRequest())
+		require.True(t, s.IsWorkflowCompleted())
+		checkBackup(t, w, s.GetWorkflowError())
+		if f.how == "once" {
+			require.NoError(t, s.GetWorkflowError())
+		}
+		return w.fired
+	})
+}
+
+func TestBackupCancelledAtEveryStep(t *testing.T) {
+	faults(t, []string{"cancel"}, func(t *testing.T, f fault) bool {
+		w := newWorld(t)
+		s := newStage(t, w, "op/shop")
+		f.again = s.CancelWorkflow
+		w.fault = f
+		s.ExecuteWorkflow(remora.BackupWorkflow, backupRequest())
+		require.True(t, s.IsWorkflowCompleted())
+		checkBackup(t, w, s.GetWorkflowError())
+		return w.fired
+	})
+}
+
+func checkBackup(t *testing.T, w *world, err error) {
+	t.Helper()
+	w.lives(original)
+	w.tidy()
+	made := w.of(remora.Regular)
+	if err == nil {
+		require.Len(t, made, 1)
+		require.True(t, made[0].verified, "completed means read back")
+		require.Empty(t, w.failures)
+		return
+	}
+	require.Len(t, w.failures, 1, "a failed run leaves a record")
+	for _, f := range w.failures {
+		require.NotEmpty(t, f.Problem)
+		require.NotEmpty(t, f.Phase)
+	}
+}
+
+func TestApplyStory(t *testing.T) {
+	w := newWorld(t)
+	s := newStage(t, w, "op/shop")
+	s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+	require.NoError(t, s.GetWorkflowError())
+	require.Equal(t, []string{
+		"repository.Describe", "database.Preflight", "files.Preflight",
+		"database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
+		"database.Stage", "database.Compare", "files.Stage", "files.Compare",
+		"maintenance.Enter", "database.Switch", "files.Switch", "maintenance.Leave",
+	}, w.calls)
+	w.lives(saved)
+	safety := w.of(remora.Safety)
+	require.Len(t, safety, 1)
+	require.Equal(t, original, safety[0].content[remora.Database])
+}
+
+// checkApply holds the promise of a restore: AFTER in every component, or BEFORE with nothing left.
+func checkApply(t *testing.T, w *world, err error) {
+	t.Helper()
+	if err == nil {
+		w.lives(saved)
+		for _, kind := range both {
+			require.Equal(t, original, w.kinds[kind].journal["run"].away, "the replaced side is kept")
+		}
+		require.Empty(t, w.offline)
+		return
+	}
+	w.lives(original)
+	w.tidy()
+}
+
+func TestApplyWithEveryStepFailing(t *testing.T) {
+	faults(t, allFaults, func(t *testing.T, f fault) bool {
+		w := newWorld(t)
+		w.fault = f
+		s := newStage(t, w, "op/shop")
+		s.resolveSoon("op/shop")
+		s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+		require.True(t, s.IsWorkflowCompleted())
+		checkApply(t, w, s.GetWorkflowError())
+		if f.how == "once" {
+			require.NoError(t, s.GetWorkflowError())
+		}
+		return w.fired
+	})
+}
+
+func TestApplyCancelledAtEveryStep(t *testing.T) {
+	faults(t, []string{"cancel"}, func(t *testing.T, f fault) bool {
+		w := newWorld(t)
+		s := newStage(t, w, "op/shop")
+		f.again = s.CancelWorkflow
+		w.fault = f
+		s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+		require.True(t, s.IsWorkflowCompleted())
+		checkApply(t, w, s.GetWorkflowError())
+		return w.fired
+	})
+}
+
+// The way back is broken as well: each of its steps, in every way, for a switch of the files that cannot succeed.
+func TestWayBackWithEveryStepFailing(t *testing.T) {
+	const filesSwitch = 14
+	faults(t, allFaults, func(t *testing.T, f fault) bool {
+		w := newWorld(t)
+		f.nth += filesSwitch
+		w.fault = f
+		s := newStage(t, w, "op/shop")
+		w.refuse = filesSwitch
+		s.resolveSoon("op/shop")
+		s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+		require.True(t, s.IsWorkflowCompleted())
+		require.Equal(t, string(remora.RolledBack), kindOf(s.GetWorkflowError()))
+		checkApply(t, w, s.GetWorkflowError())
+		require.Len(t, w.of(remora.PutAway), 1, "S1: the database's restored side was live for a moment, and is held")
+		return w.fired
+	})
+}

@@ -1,0 +1,379 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// world is a model of everything outside: what is live, what is staged, the journals, the repository, the maintenance
+// mode. Its steps have the effects that the real ones promise, and it counts and breaks them on demand.
+type world struct {
+	t testing.TB
+
+	mu    sync.Mutex
+	kinds map[remora.Kind]*side
+	// offline names the runs that took the application offline.
+	offline  map[string]bool
+	backups  map[string]*stored
+	failures map[string]remora.FailedRun
+	restores map[string]remora.Restore
+
+	// calls are the steps in order, each once however often it was tried.
+	calls []string
+	seen  map[string]int
+	fault fault
+	fired bool
+	// refuse is the number of a step that fails for good, besides the fault.
+	refuse int
+	// gate, if set, is called in each step before its effect.
+	gate func(ctx context.Context, name string, nth int)
+}
+
+// side is one component: contents are single words.
+type side struct {
+	live    string
+	journal map[string]*entry
+}
+
+type entry struct {
+	stage    string
+	away     string
+	seq      int
+	switched bool
+	live     remora.Side
+}
+
+type stored struct {
+	manifest remora.Manifest
+	content  map[remora.Kind]string
+	verified bool
+}
+
+// fault breaks the step with number nth (from 1).
+type fault struct {
+	nth   int
+	when  string // "before" or "after" its effect
+	how   string // "once", "exhausted", "final" or "cancel"
+	again func() // for "cancel": cancels the workflow
+}
+
+const (
+	original = "original"
+	saved    = "saved"
+)
+
+// newWorld has a completed backup "good" of both components, and other data live.
+func newWorld(t testing.TB) *world {
+	w := &world{
+		t: t, kinds: map[remora.Kind]*side{}, offline: map[string]bool{}, backups: map[string]*stored{},
+		failures: map[string]remora.FailedRun{}, restores: map[string]remora.Restore{}, seen: map[string]int{},
+	}
+	good := &stored{verified: true, content: map[remora.Kind]string{}, manifest: remora.Manifest{
+		Format: 1, ID: "good", Run: "earlier", Source: "shop", Kind: remora.FullBackup, Purpose: remora.Regular,
+	}}
+	for _, kind := range both {
+		w.kinds[kind] = &side{live: original, journal: map[string]*entry{}}
+		good.content[kind] = saved
+		good.manifest.Parts = append(good.manifest.Parts, remora.PartRef{Kind: kind, Root: "r-" + string(kind)})
+	}
+	w.backups["good"] = good
+	return w
+}
+
+var both = []remora.Kind{remora.Database, remora.Files}
+
+func broken(kind remora.ProblemKind) error {
+	p := &remora.Problem{Op: "do it", Kind: kind, Err: errors.New("the test broke it")}
+	return temporal.NewApplicationErrorWithOptions(p.Error(), string(kind),
+		temporal.ApplicationErrorOptions{NonRetryable: !kind.Retryable(), Details: []any{p.Text()}})
+}
+
+// patience is more tries than any bounded policy has.
+const patience = 20
+
+// step counts one try of a step and runs its effect, or breaks.
+func (w *world) step(ctx context.Context, name string, effect func() error) error {
+	info := activity.GetInfo(ctx)
+	key := info.WorkflowExecution.RunID + "/" + info.ActivityID
+	w.mu.Lock()
+	if w.seen[key] == 0 {
+		w.calls = append(w.calls, name)
+		w.seen[key] = len(w.calls)
+	}
+	nth, gate, f := w.seen[key], w.gate, w.fault
+	w.mu.Unlock()
+	if gate != nil {
+		gate(ctx, name, nth)
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if nth == w.refuse {
+		return broken(remora.Unsupported)
+	}
+	if nth != f.nth || (f.how != "exhausted" && info.Attempt > 1) || info.Attempt > patience || (f.how == "final" && w.fired) {
+		return effect()
+	}
+	w.fired = true
+	if f.when == "after" {
+		if err := effect(); err != nil {
+			return err
+		}
+	}
+	switch f.how {
+	case "cancel": // a step that may be cancelled is, here; another one goes on
+		f.again()
+		if f.when == "after" {
+			return nil
+		}
+		return broken(remora.Unavailable)
+	case "final":
+		return broken(remora.Denied)
+	default:
+		return broken(remora.Unavailable)
+	}
+}
+
+// register gives the world's steps their names on the wire.
+func (w *world) register(r interface {
+	RegisterActivityWithOptions(a any, options activity.RegisterOptions)
+}) {
+	for name, a := range map[string]any{
+		remora.DescribeActivity: w.describe, remora.CommitActivity: w.commit, remora.VerifyActivity: w.verify,
+		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
+		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave,
+	} {
+		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
+	}
+	for _, kind := range both {
+		c := component{w, kind}
+		for verb, a := range map[string]any{
+			remora.PreflightVerb: c.preflight, remora.CaptureVerb: c.capture, remora.StageVerb: c.stage, remora.CompareVerb: c.compare,
+			remora.SwitchVerb: c.turn, remora.DiscardVerb: c.discard, remora.LeftoversVerb: c.leftovers,
+		} {
+			r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: kind.Activity(verb)})
+		}
+	}
+}
+
+func (w *world) describe(ctx context.Context, in remora.DescribeInput) (b remora.Backup, err error) {
+	err = w.step(ctx, remora.DescribeActivity, func() error {
+		s, ok := w.backups[in.Backup]
+		if !ok {
+			return broken(remora.NotFound)
+		}
+		b = remora.Backup{Manifest: s.manifest, Status: remora.Pending}
+		if s.verified {
+			b.Status = remora.Completed
+		}
+		return nil
+	})
+	return b, err
+}
+
+func (w *world) commit(ctx context.Context, in remora.CommitInput) (remora.Manifest, error) {
+	m := in.Manifest
+	return m, w.step(ctx, remora.CommitActivity, func() error {
+		s := &stored{manifest: m, content: map[remora.Kind]string{}}
+		for _, p := range m.Parts {
+			s.content[p.Kind] = p.Root
+		}
+		if old, ok := w.backups[m.ID]; ok {
+			if fmt.Sprint(old.content) != fmt.Sprint(s.content) {
+				return fmt.Errorf("%s was committed twice with %v and %v", m.ID, old.content, s.content)
+			}
+			return nil
+		}
+		w.backups[m.ID] = s
+		return nil
+	})
+}
+
+func (w *world) verify(ctx context.Context, in remora.VerifyInput) (v remora.Verification, err error) {
+	return v, w.step(ctx, remora.VerifyActivity, func() error {
+		w.backups[in.Backup].verified = true
+		return nil
+	})
+}
+
+func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {
+	return w.step(ctx, remora.RecordFailureActivity, func() error {
+		w.failures[in.ID] = in
+		return nil
+	})
+}
+
+func (w *world) recordRestore(ctx context.Context, in remora.Restore) error {
+	return w.step(ctx, remora.RecordRestoreActivity, func() error {
+		w.restores[in.ID] = in
+		return nil
+	})
+}
+
+func (w *world) enter(ctx context.Context, in remora.MaintenanceInput) error {
+	return w.step(ctx, remora.EnterActivity, func() error {
+		w.offline[in.Run] = true
+		return nil
+	})
+}
+
+func (w *world) leave(ctx context.Context, in remora.MaintenanceInput) error {
+	return w.step(ctx, remora.LeaveActivity, func() error {
+		delete(w.offline, in.Run)
+		return nil
+	})
+}
+
+type component struct {
+	w    *world
+	kind remora.Kind
+}
+
+func (c component) preflight(ctx context.Context, _ remora.PreflightInput) (e remora.Estimate, err error) {
+	err = c.w.step(ctx, c.kind.Activity(remora.PreflightVerb), func() error {
+		e = remora.Estimate{Empty: c.w.kinds[c.kind].live == "", Identity: "here", Fingerprint: "same"}
+		return nil
+	})
+	return e, err
+}
+
+func (c component) capture(ctx context.Context, in remora.CaptureInput) (p remora.PartRef, err error) {
+	err = c.w.step(ctx, c.kind.Activity(remora.CaptureVerb), func() error {
+		content := c.w.kinds[c.kind].live
+		if in.Of.PutAway != "" {
+			content = c.w.kinds[c.kind].journal[in.Of.PutAway].away
+		}
+		if content == "" {
+			return fmt.Errorf("there is nothing to capture")
+		}
+		p = remora.PartRef{Kind: c.kind, Root: content}
+		return nil
+	})
+	return p, err
+}
+
+func (c component) stage(ctx context.Context, in remora.StageInput) (s remora.Summary, err error) {
+	return s, c.w.step(ctx, c.kind.Activity(remora.StageVerb), func() error {
+		c.w.kinds[c.kind].journal[in.Run] = &entry{stage: c.w.backups[in.Backup].content[c.kind], live: remora.Replaced}
+		return nil
+	})
+}
+
+func (c component) compare(ctx context.Context, in remora.StageInput) (d remora.Diff, err error) {
+	err = c.w.step(ctx, c.kind.Activity(remora.CompareVerb), func() error {
+		if c.w.kinds[c.kind].journal[in.Run].stage != c.w.backups[in.Backup].content[c.kind] {
+			d.Differences = []string{"it differs"}
+		}
+		return nil
+	})
+	return d, err
+}
+
+func (c component) turn(ctx context.Context, in remora.SwitchInput) error {
+	return c.w.step(ctx, c.kind.Activity(remora.SwitchVerb), func() error {
+		s, turn := c.w.kinds[c.kind], in.Turn
+		e := s.journal[turn.Run]
+		switch {
+		case e == nil:
+			return broken(remora.NotFound)
+		case turn.Seq < e.seq:
+			return broken(remora.Fenced)
+		case len(c.w.offline) == 0:
+			return errors.New("switched while the application was online")
+		}
+		if e.seq = turn.Seq; turn.Live == e.live {
+			return nil
+		}
+		if !e.switched {
+			e.switched, e.stage, e.away = true, "", e.stage
+		}
+		s.live, e.away, e.live = e.away, s.live, turn.Live
+		return nil
+	})
+}
+
+// discard holds the world's strictest rule (S1).
+func (c component) discard(ctx context.Context, in remora.DiscardInput) error {
+	return c.w.step(ctx, c.kind.Activity(remora.DiscardVerb), func() error {
+		e := c.w.kinds[c.kind].journal[in.Run]
+		if e == nil {
+			return nil
+		}
+		if e.switched && e.away != "" {
+			held := c.w.backups[in.HeldBy]
+			if held == nil || !held.verified || held.content[c.kind] != e.away {
+				c.w.t.Errorf("S1: %s side %q was discarded though %q does not hold it", c.kind, e.away, in.HeldBy)
+			}
+		}
+		delete(c.w.kinds[c.kind].journal, in.Run)
+		return nil
+	})
+}
+
+func (c component) leftovers(ctx context.Context, _ remora.LeftoversInput) (all []remora.Leftover, err error) {
+	err = c.w.step(ctx, c.kind.Activity(remora.LeftoversVerb), func() error {
+		for run, e := range c.w.kinds[c.kind].journal {
+			all = append(all, remora.Leftover{
+				Kind: c.kind, Run: run, Source: "shop", Seq: e.seq, Live: e.live, Switched: e.switched, Since: time.Unix(0, 0),
+			})
+		}
+		return nil
+	})
+	return all, err
+}
+
+// lives fails the test unless this is live in every component.
+func (w *world) lives(content string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, kind := range both {
+		if got := w.kinds[kind].live; got != content {
+			w.t.Errorf("live %s is %q, want %q; steps: %v", kind, got, content, w.calls)
+		}
+	}
+}
+
+// tidy fails the test if anything of a run remains beside the data, or the application is offline.
+func (w *world) tidy() {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.offline) > 0 {
+		w.t.Errorf("the application is offline; steps: %v", w.calls)
+	}
+	for _, kind := range both {
+		for _, e := range w.kinds[kind].journal {
+			w.t.Errorf("left beside %s: %+v; steps: %v", kind, *e, w.calls)
+		}
+	}
+}
+
+// of finds the backups of a purpose.
+func (w *world) of(p remora.Purpose) []*stored {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var found []*stored
+	for id, s := range w.backups {
+		if id != "good" && s.manifest.Purpose == p {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+func (w *world) count(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.calls) - len(slices.DeleteFunc(slices.Clone(w.calls), func(c string) bool { return c == name }))
+}
