@@ -1,0 +1,306 @@
+package filetree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+const compareOp = "compare the staged files with the backup"
+
+// Compare reads the stage back and compares it with the part: every name, byte, mode, owner, time, symlink and
+// extended attribute; nothing may be missing and nothing may be there that is not in the part. Only a stage that was
+// found equal can be switched to, so a late attempt that stages again cannot slip uncompared files in (as S2).
+func (t *Tree) Compare(ctx context.Context, job remora.Job, from fs.FS) (remora.Diff, error) {
+	if err := checkRun(compareOp, job.Run); err != nil {
+		return remora.Diff{}, err
+	}
+	p, err := t.readPart(compareOp, from)
+	if err != nil {
+		return remora.Diff{}, err
+	}
+	h, err := t.lock(ctx, compareOp, job.Run)
+	if err != nil {
+		return remora.Diff{}, err
+	}
+	defer h.release()
+	j, err := t.ours(compareOp, h.work, job.Run)
+	if err != nil {
+		return remora.Diff{}, err
+	}
+	if j == nil || j.State != staged && j.State != compared {
+		return remora.Diff{}, &remora.Problem{
+			Op: compareOp, Kind: remora.Fenced, Subject: "run " + job.Run, Err: errors.New("the journal knows no finished stage of this run"),
+			Hint: "start a new restore",
+		}
+	}
+	c, err := t.compareStage(ctx, job, h, j, p, from)
+	if err != nil {
+		return remora.Diff{}, fault(compareOp, t.work, err)
+	}
+	diff := remora.Diff{Compared: remora.Summary{Objects: int64(len(p.Directories)), Entries: c.read.Files, Bytes: c.read.Bytes}, Differences: c.found}
+	if j.State = staged; diff.Equal() {
+		j.State = compared
+	}
+	return diff, h.write(compareOp, j)
+}
+
+func (t *Tree) compareStage(ctx context.Context, job remora.Job, h *held, j *journal, p part, from fs.FS) (*comparer, error) {
+	root, err := h.work.OpenRoot(j.stageName())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	c := &comparer{root: root, from: from, own: currentOwnership()}
+	for _, d := range p.Directories {
+		c.meter = meter{job: job, now: remora.Progress{Phase: "compare " + d.Path, Total: d.Bytes, Unit: "bytes", Since: time.Now()}}
+		err := c.directory(ctx, d)
+		if errors.Is(err, errEnough) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// errEnough ends a comparison that has found as much as anybody wants to read.
+var errEnough = errors.New("enough differences")
+
+type comparer struct {
+	root *os.Root
+	from fs.FS
+	own  ownership
+
+	meter meter
+	lock  sync.Mutex
+	read  count
+	found []string
+}
+
+// differ notes a difference, and returns errEnough when that was the last one worth noting.
+func (c *comparer) differ(format string, args ...any) error {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if len(c.found) < remora.MaxDifferences {
+		c.found = append(c.found, remora.OneLine(fmt.Sprintf(format, args...)))
+	}
+	if len(c.found) == remora.MaxDifferences {
+		return errEnough
+	}
+	return nil
+}
+
+func (c *comparer) directory(ctx context.Context, d partDirectory) error {
+	info, err := c.root.Lstat(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.differ("directory %s is missing", d.Path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.like(d.top(), info); err != nil {
+		return err
+	}
+	before := c.read
+	c.read.Directories++
+	files, ctx := errgroup.WithContext(ctx)
+	files.SetLimit(compares)
+	err = walkPart(ctx, compareOp, c.from, d.Path, ".", func(rel string, entries []fs.FileInfo) error {
+		return c.folder(ctx, files, d, rel, entries)
+	})
+	if failed := files.Wait(); failed != nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	read := count{c.read.Files - before.Files, c.read.Directories - before.Directories, c.read.Symlinks - before.Symlinks, c.read.Bytes - before.Bytes}
+	if read != d.count {
+		return c.differ("directory %s: part.json counts %v (files, directories, symlinks, bytes), %v were read back", d.Path, d.count, read)
+	}
+	return nil
+}
+
+// folder compares one folder's entries by name, and starts the comparison of its files.
+func (c *comparer) folder(ctx context.Context, files *errgroup.Group, d partDirectory, rel string, want []fs.FileInfo) error {
+	at := path.Join(d.Path, rel)
+	staged, err := c.list(at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDirectory) {
+		return nil // noted with its parent
+	}
+	if err != nil {
+		return err
+	}
+	for _, info := range want {
+		e := entryOf(d, path.Join(rel, info.Name()), info)
+		there, ok := staged[info.Name()]
+		delete(staged, info.Name())
+		if !ok {
+			if err := c.differ("%s is missing", e.at); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.like(e, there); err != nil {
+			return err
+		}
+		if there.Mode().Type() != e.mode.Type() {
+			continue
+		}
+		c.lock.Lock()
+		c.read.add(there.Mode(), there.Size())
+		c.lock.Unlock()
+		if e.mode.IsRegular() {
+			files.Go(func() error { return c.content(ctx, e) })
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(staged)) {
+		if err := c.differ("%s is not in the backup", path.Join(at, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *comparer) list(at string) (map[string]fs.FileInfo, error) {
+	if info, err := c.root.Lstat(at); err != nil || !info.IsDir() {
+		return nil, errors.Join(errNoDirectory, err)
+	}
+	f, err := c.root.Open(at)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	entries, err := f.Readdir(-1)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]fs.FileInfo, len(entries))
+	for _, e := range entries {
+		found[e.Name()] = e
+	}
+	return found, nil
+}
+
+// like compares everything but the content.
+func (c *comparer) like(want entry, got fs.FileInfo) error {
+	if want.mode.Type() != got.Mode().Type() {
+		return c.differ("%s should be of type %v, but is %v", want.at, want.mode.Type(), got.Mode().Type())
+	}
+	given := want.owned && c.own.may(want.owner)
+	if mode := safeMode(want.mode, given); want.mode.Type() != fs.ModeSymlink && unixMode(mode) != unixMode(got.Mode()) {
+		if err := c.differ("%s should have the mode %04o, but has %04o", want.at, unixMode(mode), unixMode(got.Mode())); err != nil {
+			return err
+		}
+	}
+	if owner, _ := ownerOf(got); given && owner != want.owner {
+		if err := c.differ("%s should belong to %d:%d, but belongs to %d:%d", want.at, want.owner.UID, want.owner.GID, owner.UID, owner.GID); err != nil {
+			return err
+		}
+	}
+	if !sameTime(want.mtime, got.ModTime()) {
+		if err := c.differ("%s should be of %v, but is of %v", want.at, want.mtime.UTC(), got.ModTime().UTC()); err != nil {
+			return err
+		}
+	}
+	if want.mode.Type() == fs.ModeSymlink {
+		return c.target(want)
+	}
+	attrs, err := attributes(filepath.Join(c.root.Name(), filepath.FromSlash(want.at)))
+	if err != nil {
+		return err
+	}
+	if !maps.EqualFunc(attrs, want.attrs, bytes.Equal) {
+		return c.differ("%s has other extended attributes", want.at)
+	}
+	return nil
+}
+
+// sameTime forgives a file system that keeps times in whole seconds, or micro- or 100 nanoseconds.
+func sameTime(want, got time.Time) bool {
+	if want.IsZero() || want.Equal(got) {
+		return true
+	}
+	for _, unit := range []time.Duration{time.Second, time.Microsecond, 100 * time.Nanosecond} {
+		if want.Truncate(unit).Equal(got) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *comparer) target(want entry) error {
+	wanted, err := readLink(compareOp, c.from, want.at)
+	if err != nil {
+		return err
+	}
+	got, err := c.root.Readlink(want.at)
+	if err != nil {
+		return err
+	}
+	if got != wanted {
+		return c.differ("the symlink %s should point to %q, but points to %q", want.at, wanted, got)
+	}
+	return nil
+}
+
+// content compares two files byte for byte.
+func (c *comparer) content(ctx context.Context, want entry) error {
+	in, err := c.from.Open(want.at)
+	if err != nil {
+		return fmt.Errorf("open %s in the backup: %w", want.at, err)
+	}
+	defer func() { _ = in.Close() }()
+	f, err := c.root.Open(want.at)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	c.meter.item(want.rel)
+	a, _ := buffers.Get().(*[]byte)
+	b, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(a)
+	defer buffers.Put(b)
+	for at := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, errA := io.ReadFull(in, *a)
+		m, errB := io.ReadFull(f, *b)
+		if err := errors.Join(unexpected(errA), unexpected(errB)); err != nil {
+			return fmt.Errorf("read %s: %w", want.at, err)
+		}
+		if !bytes.Equal((*a)[:n], (*b)[:m]) {
+			return c.differ("%s has other bytes, or another length, after byte %d", want.at, at)
+		}
+		if errA != nil {
+			return nil
+		}
+		at += int64(n)
+		c.meter.add(int64(n))
+	}
+}
+
+// unexpected drops the errors that only say that a file has ended.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
+}
