@@ -85,13 +85,24 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 			return Run{}, c.asked(s.op, s.source, err)
 		}
 		if err == nil && holder.open {
-			return Run{}, c.busy(s, holder)
+			return Run{}, c.busy(s, c.topOf(ctx, holder))
 		}
 	}
 	return Run{}, &remora.Problem{
 		Op: s.op, Kind: remora.Busy, Subject: s.source, Hint: "try again",
 		Err: errors.New("the source is taken again and again by short runs"),
 	}
+}
+
+// topOf gives a child the actor and the start of the restore that it works for.
+func (c *Control) topOf(ctx context.Context, l look) look {
+	if l.parent == "" || l.workflow != remora.ApplyWorkflow {
+		return l
+	}
+	if parent, err := c.glance(ctx, l.parent, ""); err == nil {
+		l.actor, l.started = parent.actor, parent.started
+	}
+	return l
 }
 
 // busy says who holds what a start needs, since when, and how far that is.

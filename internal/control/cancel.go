@@ -32,7 +32,14 @@ func (c *Control) Active(ctx context.Context, source string) (Running, error) {
 	if err != nil {
 		return Running{}, c.asked(op, source, err)
 	}
-	return c.running(source, l), nil
+	return c.runningTop(ctx, source, l), nil
+}
+
+// runningTop is a top workflow as it stands, with the progress of its child.
+func (c *Control) runningTop(ctx context.Context, source string, l look) Running {
+	r := c.running(source, c.childOf(ctx, l))
+	r.Run = Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID}
+	return r
 }
 
 // active finds the top workflow that works on a source now; errNoRun when there is none.
@@ -89,8 +96,7 @@ func (c *Control) Cancel(ctx context.Context, source string) (Cancelled, error) 
 	if err != nil {
 		return Cancelled{}, c.asked(op, source, err)
 	}
-	r := c.running(source, c.childOf(ctx, l))
-	r.Run = Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID}
+	r := c.runningTop(ctx, source, l)
 	switch l.workflow {
 	case remora.TurnWorkflow, remora.DiscardWorkflow:
 		return Cancelled{}, &remora.Problem{

@@ -119,7 +119,7 @@ func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
 	l, err := c.active(ctx, s.Source)
 	switch {
 	case err == nil:
-		r := c.running(s.Source, c.childOf(ctx, l))
+		r := c.runningTop(ctx, s.Source, l)
 		s.Running = &r
 	case !errors.Is(err, errNoRun):
 		return c.asked("look for what is running", s.Source, err)

@@ -1,0 +1,109 @@
+package control
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+func restoreOf(source string) remora.RestoreRequest {
+	return remora.RestoreRequest{PlanRequest: remora.PlanRequest{Source: source, Backup: source + "-1", Undo: time.Hour}}
+}
+
+// restored gives a source with an open undo window.
+func restored(t *testing.T, source string) *site {
+	t.Helper()
+	server := testenv.Temporal(t)
+	s := newSite(t, server)
+	s.startWorker(server)
+	s.terminate(remora.Lane(source), remora.RestoreLane(source))
+	run, err := s.control.Restore(context.Background(), restoreOf(source))
+	require.NoError(t, err)
+	end, err := s.control.Follow(context.Background(), run, nil)
+	require.NoError(t, err)
+	require.Equal(t, remora.OutcomeApplied, end.Restore.Outcome, "following a restore ends in its undo window")
+	return s
+}
+
+func TestPlanComesBackSealed(t *testing.T) {
+	server := testenv.Temporal(t)
+	s := newSite(t, server)
+	s.startWorker(server)
+	plan, err := s.control.Plan(context.Background(), restoreOf("planned").PlanRequest, nil)
+	require.NoError(t, err)
+	require.Equal(t, "planned-1", plan.Backup.ID)
+	require.NotEmpty(t, plan.Hash)
+}
+
+func TestSecondRestoreIsPointedAtRollbackAndAccept(t *testing.T) {
+	s := restored(t, "windowed")
+	ctx := context.Background()
+	_, err := s.control.Restore(ctx, restoreOf("windowed"))
+	requireProblem(t, err, remora.Busy, "undo window", "is open until", "remora rollback windowed", "remora accept windowed")
+	_, err = s.control.Plan(ctx, restoreOf("windowed").PlanRequest, nil)
+	requireProblem(t, err, remora.Busy, "undo window")
+
+	answer, err := s.control.Cancel(ctx, "windowed")
+	require.NoError(t, err)
+	require.Nil(t, answer.Running, "the window is not cancelled")
+	require.Contains(t, answer.Message, "remora rollback windowed")
+
+	run, err := s.control.Backup(ctx, shopBackup("windowed"))
+	require.NoError(t, err, "backups go on in the window")
+	_, err = s.control.Follow(ctx, run, nil)
+	require.NoError(t, err)
+}
+
+func TestBackupAndCancelMeetARestoreAtWork(t *testing.T) {
+	server := testenv.Temporal(t)
+	s := newSite(t, server)
+	s.startWorker(server)
+	s.terminate(remora.Lane("working"), remora.RestoreLane("working"))
+	release := s.hold(remora.Progress{Phase: "load shop", Done: 43, Total: 100, Unit: "rows"})
+	defer release()
+	ctx := context.Background()
+	run, err := s.control.Restore(ctx, restoreOf("working"))
+	require.NoError(t, err)
+	eventually(t, "it loads", func() bool {
+		r, err := s.control.Active(ctx, "working")
+		return err == nil && r.Run.Workflow == remora.RestoreWorkflow && r.Progress != nil
+	})
+	_, err = s.control.Backup(ctx, shopBackup("working"))
+	requireProblem(t, err, remora.Busy, "a restore by alice@desk runs since", "load shop, 43 %", "remora cancel working")
+	_, err = s.control.Restore(ctx, restoreOf("working"))
+	requireProblem(t, err, remora.Busy, "a restore by alice@desk", "load shop, 43 %", "remora cancel working")
+
+	answer, err := s.control.Cancel(ctx, "working")
+	require.NoError(t, err)
+	require.Equal(t, remora.RestoreLane("working"), answer.Running.Run.ID, "the top workflow is asked, not its child")
+	_, err = s.control.Follow(ctx, run, nil)
+	requireProblem(t, err, remora.RolledBack, "as it was before", "see the log")
+}
+
+func TestRollbackTellsWhatItDoesAndAcceptEndsTheWindow(t *testing.T) {
+	s := restored(t, "turned")
+	ctx := context.Background()
+	var told updates
+	r, err := s.control.Rollback(ctx, "turned", told.add)
+	require.NoError(t, err)
+	require.Equal(t, remora.OutcomeUndone, r.Outcome)
+	for _, u := range told.all {
+		require.NotContains(t, u.Phase, "stage", "what the restore did before is not news")
+	}
+	r, err = s.control.Accept(ctx, "turned", nil)
+	require.NoError(t, err)
+	require.Equal(t, remora.OutcomeAccepted, r.Outcome)
+	l, err := s.control.glance(ctx, remora.RestoreLane("turned"), "")
+	require.NoError(t, err)
+	require.False(t, l.open, "accept returns when all is done")
+
+	_, err = s.control.Rollback(ctx, "turned", nil)
+	requireProblem(t, err, remora.NotFound, "its last restore is over since", "remora restores turned")
+	_, err = s.control.Accept(ctx, "never", nil)
+	requireProblem(t, err, remora.NotFound, "no restore of it has an open undo window")
+}
