@@ -232,8 +232,8 @@ func (r *Repository) saveBackup(ctx context.Context, w repo.RepositoryWriter, m 
 		Source: r.origin(m.Source), Description: m.ID, Tags: tags, RootEntry: root,
 		StartTime: kopiafs.UTCTimestampFromTime(m.Started), EndTime: kopiafs.UTCTimestampFromTime(m.Ended),
 		Stats: snapshot.Stats{
-			TotalFileCount: int32(min(root.DirSummary.TotalFileCount, 1<<31-1)), TotalFileSize: root.DirSummary.TotalFileSize, //nolint:gosec // bounded
-			TotalDirectoryCount: int32(min(root.DirSummary.TotalDirCount, 1<<31-1)), //nolint:gosec // bounded
+			TotalFileCount: int32(min(root.DirSummary.TotalFileCount, 1<<31-1)), TotalFileSize: root.DirSummary.TotalFileSize,
+			TotalDirectoryCount: int32(min(root.DirSummary.TotalDirCount, 1<<31-1)),
 		},
 	})
 	if err != nil {

@@ -251,7 +251,7 @@ func (i fileInfo) Size() int64 {
 }
 
 func (i fileInfo) Mode() fs.FileMode {
-	mode := fs.FileMode(i.entry.Permissions) & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky) //nolint:gosec // masked
+	mode := fs.FileMode(i.entry.Permissions) & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
 	switch i.entry.Type {
 	case snapshot.EntryTypeDirectory:
 		return mode | fs.ModeDir

@@ -349,12 +349,15 @@ func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*
 // RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored.
 func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) error {
 	labels := map[string]string{manifest.TypeLabelKey: failureType, labelBackup: f.ID, labelSource: f.Source}
-	err := r.write(ctx, "failure", func(ctx context.Context, w repo.RepositoryWriter) error {
-		if err := dropCheckpoints(ctx, w, f.Run); err != nil {
-			return err
-		}
-		return replace(ctx, w, labels, labelBackup, f)
-	})
+	err := r.rep.Refresh(ctx)
+	if err == nil {
+		err = r.write(ctx, "failure", func(ctx context.Context, w repo.RepositoryWriter) error {
+			if err := dropCheckpoints(ctx, w, f.Run); err != nil {
+				return err
+			}
+			return replace(ctx, w, labels, labelBackup, f)
+		})
+	}
 	return problem("record the failed run", f.ID, err)
 }
 

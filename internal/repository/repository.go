@@ -104,7 +104,7 @@ func claim(op, path string) (unlock func(), err error) {
 		return nil, problem(op, path, err)
 	}
 	unlock = func() { _ = dir.Close() }
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits an int
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		unlock()
 		return nil, &remora.Problem{Op: op, Kind: remora.Busy, Subject: path, Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
 	}

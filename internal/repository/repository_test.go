@@ -114,7 +114,7 @@ func verified(t testing.TB, r *Repository, id string) remora.Verification {
 	return v
 }
 
-func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...string) *remora.Problem {
+func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...string) {
 	t.Helper()
 	var p *remora.Problem
 	require.ErrorAs(t, err, &p)
@@ -123,7 +123,6 @@ func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...s
 	for _, w := range words {
 		require.Contains(t, p.Error()+" "+p.Hint, w)
 	}
-	return p
 }
 
 func TestABackupComesBackAsItWasPut(t *testing.T) {

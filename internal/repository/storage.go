@@ -24,8 +24,8 @@ const directoryType = "remora-dir"
 // little is the free space, in bytes, below which nothing optional is written.
 const little = 64 << 20
 
-// init registers the storage type; kopia opens storages through its registry alone.
-func init() {
+// init registers the storage type.
+func init() { //nolint:gochecknoinits // kopia opens storages through its registry alone
 	blob.AddSupportedStorage(directoryType, directoryOptions{}, func(ctx context.Context, o *directoryOptions, create bool) (blob.Storage, error) {
 		return openDirectory(ctx, o.Path, create)
 	})
@@ -77,7 +77,7 @@ func (d *directory) IsReadOnly() bool {
 		return true
 	}
 	var s unix.Statfs_t
-	return unix.Statfs(d.path, &s) == nil && s.Bavail*uint64(s.Bsize) < little //nolint:gosec // a block size is positive
+	return unix.Statfs(d.path, &s) == nil && s.Bavail*uint64(s.Bsize) < little
 }
 
 // PutBlob writes a blob atomically. Packs and session markers mean nothing until an index names them; before
@@ -172,7 +172,7 @@ func syncDirectory(path string) error {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
-	if err := unix.Syncfs(int(dir.Fd())); err != nil { //nolint:gosec // a descriptor fits an int
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
 		return &fs.PathError{Op: "sync", Path: path, Err: err}
 	}
 	return nil
@@ -182,7 +182,12 @@ var leftover = regexp.MustCompile(`\.tmp\.[0-9a-f]{16}$`)
 
 // sweep removes the temporary files that killed writers left in the repository, once they are a week old.
 func sweep(path string) error {
-	return filepath.WalkDir(path, func(name string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() || !leftover.MatchString(e.Name()) {
 			return err
 		}
@@ -193,6 +198,6 @@ func sweep(path string) error {
 		if err != nil {
 			return err
 		}
-		return os.Remove(name)
+		return root.Remove(name)
 	})
 }

@@ -288,7 +288,7 @@ func (p *PartWriter) earlier(ctx context.Context, name string) (*snapshot.DirEnt
 	for elem := range pathElements(name) {
 		children, err := p.r.children(ctx, at)
 		if err != nil || children[elem] == nil {
-			return nil, nil //nolint:nilerr // what cannot be read is not needed: the files are read instead
+			return nil, nil // what cannot be read is not needed: the files are read instead
 		}
 		at = children[elem]
 	}
@@ -297,7 +297,7 @@ func (p *PartWriter) earlier(ctx context.Context, name string) (*snapshot.DirEnt
 
 func describe(name string, kind snapshot.EntryType, info fs.FileInfo) snapshot.DirEntry {
 	entry := snapshot.DirEntry{
-		Name: name, Type: kind, Permissions: snapshot.Permissions(info.Mode() & kopiafs.ModBits), //nolint:gosec // a few bits
+		Name: name, Type: kind, Permissions: snapshot.Permissions(info.Mode() & kopiafs.ModBits),
 		ModTime: kopiafs.UTCTimestampFromTime(info.ModTime()),
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -32,16 +32,20 @@ const (
 	shownDamage = 5
 )
 
-// Verify walks a backup: every block that its run wrote is read back, decrypted and authenticated; every block that it
-// shares with earlier backups must be in the index, and its pack there in full length. The result is recorded, also
-// when it is bad; then it is returned with a Corrupt problem that names what is damaged.
+// Verify walks a backup: every block that its run wrote is read back, decrypted and authenticated, and so is what
+// earlier runs left that no verification has seen since; every other block must be in the index, and its pack there in
+// full length. The result is recorded, also when it is bad; then it is returned with a Corrupt problem that names what
+// is damaged. report is called by one goroutine at a time; it may be nil.
 func (r *Repository) Verify(ctx context.Context, id string, report func(remora.Progress)) (remora.Verification, error) {
 	c, err := r.exactly(ctx, verifyOp, id)
 	if err != nil {
 		return remora.Verification{}, err
 	}
-	v := &verifier{r: r, since: c.Manifest.Started.Add(-clocks), report: report, blocks: map[content.ID]block{}}
-	if err := v.run(ctx, c); err != nil {
+	v := &verifier{r: r, report: report, began: time.Now(), blocks: map[content.ID]block{}}
+	if v.unseen, err = r.unseen(ctx, c.Manifest); err == nil {
+		err = v.run(ctx, c)
+	}
+	if err != nil {
 		return remora.Verification{}, problem(verifyOp, id, err)
 	}
 	result := remora.Verification{
@@ -66,14 +70,35 @@ type block struct {
 	file string
 }
 
+// window is a time in which blocks were written that nobody has read back yet.
+type window struct{ from, to time.Time }
+
+// unseen lists when this backup was written, and the runs before it that were not verified, back to the last of the
+// source's backups that was.
+func (r *Repository) unseen(ctx context.Context, m remora.Manifest) ([]window, error) {
+	all, err := r.List(ctx, Filter{Source: m.Source, Until: m.Started})
+	if err != nil {
+		return nil, err
+	}
+	windows := []window{{from: m.Started.Add(-clocks), to: time.Now().Add(clocks)}}
+	for _, b := range all {
+		if b.Status == remora.Completed {
+			break
+		}
+		windows = append(windows, window{from: b.Started.Add(-clocks), to: b.Ended.Add(clocks)})
+	}
+	return windows, nil
+}
+
 type verifier struct {
 	r       *Repository
-	since   time.Time
+	unseen  []window
 	report  func(remora.Progress)
+	began   time.Time
 	blocks  map[content.ID]block
+	present int64
 	read    atomic.Int64
 	bytes   atomic.Int64
-	present int64
 
 	mu      sync.Mutex
 	damage  []string
@@ -107,6 +132,9 @@ func (v *verifier) walk(ctx context.Context, name string, entry *snapshot.DirEnt
 	children, err := v.r.children(ctx, entry)
 	if err != nil {
 		return v.damages(name, err)
+	}
+	if entry.Type == snapshot.EntryTypeDirectory {
+		v.tell(remora.Progress{Item: name})
 	}
 	for _, child := range children {
 		if err := v.walk(ctx, path.Join(name, child.Name), child); err != nil {
@@ -166,7 +194,6 @@ func (v *verifier) check(ctx context.Context, packs map[blob.ID]blob.Metadata) e
 	slices.SortFunc(all, func(a, b block) int {
 		return cmp.Or(cmp.Compare(a.info.PackBlobID, b.info.PackBlobID), cmp.Compare(a.info.PackOffset, b.info.PackOffset))
 	})
-	since := time.Now()
 	readers, inner := errgroup.WithContext(ctx)
 	readers.SetLimit(parallelReads)
 	for _, b := range all {
@@ -187,9 +214,7 @@ func (v *verifier) check(ctx context.Context, packs map[blob.ID]blob.Metadata) e
 				}
 				v.read.Add(1)
 				done := v.bytes.Add(int64(b.info.PackedLength))
-				if v.report != nil {
-					v.report(remora.Progress{Phase: "verify", Done: done, Total: total, Unit: "bytes", Item: b.file, Since: since})
-				}
+				v.tell(remora.Progress{Done: done, Total: total, Unit: "bytes", Item: b.file})
 				return nil
 			})
 		default:
@@ -199,8 +224,21 @@ func (v *verifier) check(ctx context.Context, packs map[blob.ID]blob.Metadata) e
 	return errors.Join(readers.Wait(), ctx.Err())
 }
 
-// fresh tells whether the backup's own run may have written the block.
-func (v *verifier) fresh(b block) bool { return !b.info.Timestamp().Before(v.since) }
+// fresh tells whether the block may have been written since somebody last looked.
+func (v *verifier) fresh(b block) bool {
+	at := b.info.Timestamp()
+	return slices.ContainsFunc(v.unseen, func(w window) bool { return !at.Before(w.from) && !at.After(w.to) })
+}
+
+func (v *verifier) tell(p remora.Progress) {
+	if v.report == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p.Phase, p.Since = "verify", v.began
+	v.report(p)
+}
 
 // damages notes that a file is damaged; it hands back an error that says nothing about the file, such as a cancel.
 func (v *verifier) damages(file string, err error) error {

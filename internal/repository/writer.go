@@ -113,7 +113,7 @@ func (p *PartWriter) stream(ctx context.Context, name string, write func(io.Writ
 	}
 	return &snapshot.DirEntry{
 		Name: path.Base(name), Type: snapshot.EntryTypeFile, Permissions: 0o600, FileSize: counted.n, ObjectID: id,
-		ModTime: kopiafs.UTCTimestampFromTime(time.Now()), UserID: uint32(os.Geteuid()), GroupID: uint32(os.Getegid()), //nolint:gosec // ids are not negative
+		ModTime: kopiafs.UTCTimestampFromTime(time.Now()), UserID: uint32(os.Geteuid()), GroupID: uint32(os.Getegid()),
 	}, nil
 }
 
@@ -374,7 +374,7 @@ func assemble(ctx context.Context, w repo.RepositoryWriter, name string, entries
 func plainDir(name string) snapshot.DirEntry {
 	return snapshot.DirEntry{
 		Name: name, Type: snapshot.EntryTypeDirectory, Permissions: 0o700, ModTime: kopiafs.UTCTimestampFromTime(time.Now()),
-		UserID: uint32(os.Geteuid()), GroupID: uint32(os.Getegid()), //nolint:gosec // ids are not negative
+		UserID: uint32(os.Geteuid()), GroupID: uint32(os.Getegid()),
 	}
 }
 
