@@ -84,7 +84,7 @@ func (s *Source) Kinds() []remora.Kind {
 
 // Database says how to reach a source's database.
 type Database struct {
-	// Address is host:port.
+	// Address is host:port, or the absolute path of a socket.
 	Address  string
 	User     string
 	Password remora.SecretFunc
@@ -149,11 +149,20 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Parse(file, text, getenv)
+}
+
+// Parse reads a configuration that stands in file, or is about to. Its errors are those of Load.
+func Parse(file string, text []byte, getenv func(string) string) (*Config, error) {
 	c, mistakes := parse(file, text, getenv)
-	if len(mistakes) > 0 {
-		return nil, &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Err: mistakes}
+	if len(mistakes) == 0 {
+		return c, nil
 	}
-	return c, nil
+	problem := &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Err: mistakes}
+	if len(mistakes) > 1 {
+		problem.Hint = "`remora config check` shows one mistake on each line."
+	}
+	return nil, problem
 }
 
 func find(path string, getenv func(string) string) (string, error) {

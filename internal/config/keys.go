@@ -142,7 +142,7 @@ func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 	d := &Database{Sessions: DefaultSessions}
 	user := login{secret: secret{key: key}}
 	known := r.login(&user)
-	known["address"] = r.address(&d.Address, "3306")
+	known["address"] = r.databaseAddress(&d.Address)
 	known["schemas"] = r.texts(&d.Schemas)
 	known["sessions"] = r.number(&d.Sessions, 1, 64)
 	r.mapping(key, n, known, "tls", "socket", "exclude", "tables", "routines", "triggers", "single_transaction")
@@ -287,6 +287,18 @@ func (r *reader) matching(to *string, pattern *regexp.Regexp, otherwise string) 
 	}
 }
 
+// databaseAddress reads HOST:PORT, HOST, or the absolute path of a socket.
+func (r *reader) databaseAddress(to *string) setter {
+	network := r.address(to, "3306")
+	return func(key string, n ast.Node) {
+		if text, ok := n.(*ast.StringNode); ok && strings.HasPrefix(text.Value, "/") {
+			r.path(to)(key, n)
+			return
+		}
+		network(key, n)
+	}
+}
+
 // address reads HOST:PORT, or HOST with the usual port. A message never repeats it: it may hold a password.
 func (r *reader) address(to *string, port string) setter {
 	return func(key string, n ast.Node) {
@@ -300,8 +312,6 @@ func (r *reader) address(to *string, port string) setter {
 		}
 		number, err := strconv.Atoi(p)
 		switch {
-		case strings.HasPrefix(value, "/"):
-			r.wrong(key, n, "sockets are not supported yet; write HOST:%s", port)
 		case strings.ContainsAny(value, "@/"):
 			r.wrong(key, n, "write HOST:%s alone, without user, password or schema", port)
 		case net.ParseIP(host) == nil && !hostName.MatchString(host):
