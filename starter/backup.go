@@ -20,7 +20,7 @@ Without --database or --files it takes all that the source has. SOURCE may be le
 
 Ctrl-C stops watching, not the backup.`,
 		Example: "  remora backup shop\n  remora backup shop --database --name before-migration",
-		Args:    atMost(1, "one SOURCE"),
+		Args:    atMostOne("one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			s, err := a.open(ctx, needControl)

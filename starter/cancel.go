@@ -15,7 +15,7 @@ func newCancelCommand(a *app) *cobra.Command {
 		Long: `Asks what runs on a source to stop. A backup leaves nothing behind; a restore that has not switched yet leaves the source
 as it was. It returns at once; follow the end with remora watch. A restore that is done is undone with remora rollback.`,
 		Example: "  remora cancel shop",
-		Args:    atMost(1, "one SOURCE"),
+		Args:    atMostOne("one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			s, err := a.open(ctx, needControl)

@@ -23,7 +23,7 @@ func newHistoryCommand(a *app) *cobra.Command {
 
 T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone), or an age (90m, 12h, 7d).`,
 		Example: "  remora history shop --since 7d\n  remora history --status failed -o json",
-		Args:    atMost(1, "one SOURCE"),
+		Args:    atMostOne("one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := a.historyFilter(kind, status, since, until, limit)
 			if err != nil {

@@ -12,7 +12,7 @@ func newRestoresCommand(a *app) *cobra.Command {
 		Short:   "List restores and how they stand, newest first",
 		Long:    "Lists restores, how they ended or how long they can still be undone, newest first. It reads the repository alone.",
 		Example: "  remora restores shop",
-		Args:    atMost(1, "one SOURCE"),
+		Args:    atMostOne("one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			s, err := a.open(ctx, needRepository)

@@ -21,7 +21,7 @@ func newRollbackCommand(a *app) *cobra.Command {
 of the undo window, so that a second rollback brings it back.
 ` + restoreHelp,
 		Example: "  remora rollback shop",
-		Args:    atMost(1, "one RESTORE"),
+		Args:    atMostOne("one RESTORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.inWindow(cmd.Context(), args, "roll back", func(ctx context.Context, s *session, source string, tell func(control.Update)) error {
 				r, err := s.control.Rollback(ctx, source, tell)
@@ -42,7 +42,7 @@ func newAcceptCommand(a *app) *cobra.Command {
 then removed.
 ` + restoreHelp,
 		Example: "  remora accept shop",
-		Args:    atMost(1, "one RESTORE"),
+		Args:    atMostOne("one RESTORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.inWindow(cmd.Context(), args, "accept", func(ctx context.Context, s *session, source string, tell func(control.Update)) error {
 				r, err := s.control.Accept(ctx, source, tell)

@@ -49,7 +49,7 @@ func (a *app) json() bool { return a.Output == jsonOutput }
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, a *app, args []string) int {
-	root := newRootCommand(a)
+	root := newRootCommand(a) //nolint:contextcheck // the commands get ctx from ExecuteContext
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.parsed {
@@ -118,10 +118,8 @@ and can be undone for a day.`,
 	return root
 }
 
-// atMost refuses more than n arguments, in words that name what was expected.
-func atMost(n int, usage string) cobra.PositionalArgs {
-	return between(0, n, usage)
-}
+// atMostOne refuses a second argument, in words that name what was expected.
+func atMostOne(usage string) cobra.PositionalArgs { return between(0, 1, usage) }
 
 // exactly wants n arguments.
 func exactly(n int, usage string) cobra.PositionalArgs {

@@ -16,7 +16,7 @@ func newStatusCommand(a *app) *cobra.Command {
 		Long: `Tells how things stand: the newest good backup and its age, what failed since, what is running and how far it is, and
 which restores can still be undone. When Temporal does not answer it tells what the repository knows and ends with 7.`,
 		Example: "  remora status\n  remora status shop -o json",
-		Args:    atMost(1, "one SOURCE"),
+		Args:    atMostOne("one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			s, err := a.open(ctx, needRepository|needControl)

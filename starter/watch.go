@@ -12,7 +12,7 @@ func newWatchCommand(a *app) *cobra.Command {
 		Short:   "Follow what runs on a source now, or what runs next",
 		Long:    "Follows what runs on a source, from its beginning to its end. When nothing runs, it waits for what runs next.\nIt ends as the run ends: with the same exit status. Ctrl-C stops watching, not the run.",
 		Example: "  remora watch shop",
-		Args:    atMost(1, "one SOURCE"),
+		Args:    atMostOne("one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			s, err := a.open(ctx, needControl)

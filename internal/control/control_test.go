@@ -19,7 +19,8 @@ func shopBackup(source string) remora.BackupRequest {
 	return remora.BackupRequest{Source: source, Kinds: []remora.Kind{remora.Database}}
 }
 
-func requireProblem(t *testing.T, err error, kind remora.ProblemKind, words ...string) *remora.Problem {
+// requireProblem wants a Problem of that kind whose line or hint has the words.
+func requireProblem(t *testing.T, err error, kind remora.ProblemKind, words ...string) {
 	t.Helper()
 	var p *remora.Problem
 	require.ErrorAs(t, err, &p)
@@ -27,7 +28,6 @@ func requireProblem(t *testing.T, err error, kind remora.ProblemKind, words ...s
 	for _, w := range words {
 		require.Contains(t, p.Error()+" "+p.Hint, w)
 	}
-	return p
 }
 
 func TestUnreachableTemporalIsSaidAtOnce(t *testing.T) {
@@ -171,8 +171,7 @@ func TestFailureComesBackAsTheProblemThatItWas(t *testing.T) {
 	require.NoError(t, err)
 	var told updates
 	_, err = s.control.Follow(context.Background(), run, told.add)
-	p := requireProblem(t, err, remora.Denied, "check the rights (remora@127.0.0.1): SELECT is missing")
-	require.Equal(t, "GRANT SELECT ON shop.* TO remora", p.Hint)
+	requireProblem(t, err, remora.Denied, "check the rights (remora@127.0.0.1): SELECT is missing", "GRANT SELECT ON shop.* TO remora")
 	ended, ok := told.find(PhaseEnded)
 	require.True(t, ok)
 	require.Contains(t, ended.Problem, "SELECT is missing")

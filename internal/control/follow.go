@@ -172,7 +172,7 @@ func (f *follower) round(ctx context.Context) (bool, error) {
 		case errors.Is(err, errNoRun):
 			return false, &remora.Problem{
 				Op: "follow the run", Kind: remora.NotFound, Subject: w.id,
-				Hint: "`remora status` tells how things stand", Err: errors.New("Temporal does not know it any more"),
+				Hint: "`remora status` tells how things stand", Err: errors.New("it is not known any more"),
 			}
 		default:
 			return false, f.control.asked("follow the run", w.id, err)

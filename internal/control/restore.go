@@ -35,7 +35,7 @@ func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Up
 	ended, err := c.Follow(ctx, run, tell)
 	if err != nil {
 		if ctx.Err() != nil {
-			c.abandon(run)
+			c.abandon(ctx, run)
 		}
 		return remora.Plan{}, err
 	}
@@ -43,8 +43,8 @@ func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Up
 }
 
 // abandon cancels a run that nobody waits for any more, as far as that goes.
-func (c *Control) abandon(run Run) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+func (c *Control) abandon(ctx context.Context, run Run) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	_ = c.client.CancelWorkflow(ctx, run.ID, run.RunID) // it ends by itself within planLimit
 }
