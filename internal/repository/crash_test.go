@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
+	if path := os.Getenv("REMORA_TEST_NOBODY"); path != "" {
+		nobody(path)
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
