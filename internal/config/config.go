@@ -158,11 +158,7 @@ func Parse(file string, text []byte, getenv func(string) string) (*Config, error
 	if len(mistakes) == 0 {
 		return c, nil
 	}
-	problem := &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Err: mistakes}
-	if len(mistakes) > 1 {
-		problem.Hint = "`remora config check` shows one mistake on each line."
-	}
-	return nil, problem
+	return nil, &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Err: mistakes}
 }
 
 func find(path string, getenv func(string) string) (string, error) {
