@@ -1,0 +1,334 @@
+package mysql
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Capture writes one consistent image of the schema: the live one, or what a restore put away, under the live one's
+// name, so that it can be restored like any other.
+func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subject, to remora.PartWriter) (remora.Summary, error) {
+	op := "dump " + d.schema
+	c := capture{d: d, op: op, who: d.read, needs: d.backupNeeds(), schema: d.schema, to: to}
+	if of.PutAway != "" {
+		side, err := d.putAwaySide(ctx, of.PutAway)
+		if err != nil {
+			return remora.Summary{}, err
+		}
+		c.who, c.needs, c.schema = d.write, d.restoreNeeds(), side
+	}
+	snap, err := d.openSnapshot(ctx, c.who)
+	if err != nil {
+		return remora.Summary{}, err
+	}
+	defer snap.close()
+	c.snap = snap
+	kept, stop := snap.keep(ctx)
+	defer stop()
+	summary, err := c.run(kept, job)
+	return summary, d.problem(kept, op, "schema "+d.schema, err)
+}
+
+// capture is one run of Capture.
+type capture struct {
+	d      *Database
+	op     string
+	who    account
+	needs  []need
+	schema string
+	to     remora.PartWriter
+	snap   *snapshot
+	meter  *meter
+	tables []partTable
+}
+
+func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, error) {
+	weaker, err := c.snap.grants.checkRights(c.op, c.needs)
+	if err != nil {
+		return remora.Summary{}, err
+	}
+	found, err := takeCensus(ctx, c.snap.control, c.schema, c.snap.grants.everywhere("PROCESS"))
+	if err != nil {
+		return remora.Summary{}, err
+	}
+	if !found.exists {
+		return remora.Summary{}, fail(remora.NotFound, c.op, "schema "+c.schema, "check the schema's name in the configuration", "there is no such schema")
+	}
+	if err := found.refusal(c.op, c.schema); err != nil {
+		return remora.Summary{}, err
+	}
+	c.meter = newMeter(job, c.op, found.bytes(), c.d.cfg.Stall)
+	ctx, stop := c.meter.watch(ctx, c.op)
+	defer stop()
+	if err := c.plan(ctx, found); err != nil {
+		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
+	}
+	if err := share(ctx, c.snap.readers, c.tasks(), func(ctx context.Context, r *reader, t task) error { return t(ctx, r) }); err != nil {
+		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
+	}
+	for _, r := range weaker {
+		c.snap.warnings = append(c.snap.warnings, fmt.Sprintf("%s lacks %s: %s. To change that: %s", r.Account, r.Name, r.Why, r.Grant))
+	}
+	return c.finish(ctx, found)
+}
+
+// plan cuts every table, the largest first, so that the last thing to be read is small.
+func (c *capture) plan(ctx context.Context, found census) error {
+	tables := slices.Clone(found.tables)
+	slices.SortStableFunc(tables, func(a, b table) int { return cmp.Compare(b.bytes, a.bytes) })
+	c.tables = make([]partTable, len(tables))
+	numbers := make([]int, len(tables))
+	for i := range tables {
+		c.tables[i].table, numbers[i] = tables[i], i
+	}
+	return share(ctx, c.snap.readers, numbers, func(ctx context.Context, r *reader, i int) error {
+		t := &c.tables[i]
+		c.meter.begin(t.Name)
+		return c.meter.quiet(func() error {
+			if err := c.findReparsed(ctx, r, t); err != nil {
+				return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+			}
+			ranges, err := c.cutTable(ctx, r, t.table)
+			t.Ranges = ranges
+			return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+		})
+	})
+}
+
+// findReparsed finds JSON columns whose values are not what their text says: a DECIMAL inside JSON prints as 1.50 and
+// is read back as 1.5. Such a column is read as its text means, which is how any text backup brings it back.
+func (c *capture) findReparsed(ctx context.Context, r *reader, t *partTable) error {
+	t.Columns = slices.Clone(t.Columns)
+	for i, col := range t.Columns {
+		if col.Type != "json" {
+			continue
+		}
+		n, err := r.value(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE CONVERT(%s USING utf8mb4) COLLATE utf8mb4_bin <> CONVERT(%s USING utf8mb4) COLLATE utf8mb4_bin",
+			qualified(c.schema, t.Name), quote(col.Name), col.reparsed()), 0)
+		if err != nil {
+			return err
+		}
+		if n != "0" {
+			t.Columns[i].Reparsed = true
+			c.d.log.Warn("json values have types that text cannot carry", "table", t.Name, "column", col.Name, "rows", n)
+		}
+	}
+	return nil
+}
+
+// cutTable cuts a table into ranges.
+func (c *capture) cutTable(ctx context.Context, r *reader, t table) ([]partRange, error) {
+	key, ok := t.cut()
+	if !ok || t.bytes <= rangeBytes {
+		return c.number(t, []partRange{{}}), nil
+	}
+	var bounds [2]uint64
+	for i, function := range []string{"MIN", "MAX"} {
+		value, err := r.value(ctx, fmt.Sprintf("SELECT %s(%s) FROM %s", function, quote(key.Name), qualified(c.schema, t.Name)), 0)
+		if err != nil {
+			return nil, err
+		}
+		if value == "" {
+			return c.number(t, []partRange{{}}), nil // estimated to be large, but empty
+		}
+		if bounds[i], err = mapKey(value, key.Unsigned); err != nil {
+			return nil, err
+		}
+	}
+	span := func(i interval) partRange {
+		return partRange{From: keyText(i.first, key.Unsigned), To: keyText(i.last(), key.Unsigned)}
+	}
+	cuts, err := cutKeys(bounds[0], bounds[1], rangeRows(t.rowBytes), func(i interval) (int64, error) {
+		const rowsColumn = 9
+		rows, err := r.value(ctx, "EXPLAIN FORMAT=TRADITIONAL SELECT 1"+t.source(c.schema, span(i)), rowsColumn)
+		if err != nil || rows == "" {
+			return 0, err
+		}
+		return strconv.ParseInt(rows, 10, 64)
+	})
+	ranges := make([]partRange, len(cuts))
+	for i, cut := range cuts {
+		ranges[i] = span(cut)
+	}
+	return c.number(t, ranges), err
+}
+
+// number gives each range its file.
+func (c *capture) number(t table, ranges []partRange) []partRange {
+	for i := range ranges {
+		ranges[i].File = fmt.Sprintf("%s/%s.%05d.tsv", fileName(c.d.schema), fileName(t.Name), i+1)
+	}
+	return ranges
+}
+
+// task is a piece of work on one reader.
+type task func(ctx context.Context, r *reader) error
+
+// tasks lists all work in order: of each table its check and its ranges. The check of a large table takes long in one
+// session, so it goes first and does not become the tail; where definitions may change it goes last, and then lets the
+// table go.
+func (c *capture) tasks() []task {
+	var all []task
+	for i := range c.tables {
+		t := &c.tables[i]
+		check := func(ctx context.Context, r *reader) error {
+			return c.d.problem(ctx, c.op, c.d.tableName(t.Name), c.check(ctx, r, t))
+		}
+		if c.snap.sealed {
+			all = append(all, check)
+		}
+		for j := range t.Ranges {
+			all = append(all, func(ctx context.Context, r *reader) error {
+				c.meter.begin(t.Name)
+				return c.d.problem(ctx, c.op, c.d.tableName(t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
+			})
+		}
+		if !c.snap.sealed {
+			all = append(all, check)
+		}
+	}
+	return all
+}
+
+func (c *capture) copy(ctx context.Context, r *reader, t *partTable, into *partRange) error {
+	return c.to.Put(ctx, into.File, func(w io.Writer) error {
+		read, err := digest(ctx, r, t.table, c.schema, *into, io.MultiWriter(w, c.meter))
+		*into = read
+		return err
+	})
+}
+
+// digest reads a range to w and returns it with what was counted.
+func digest(ctx context.Context, r *reader, t table, schema string, of partRange, w io.Writer) (partRange, error) {
+	sum := sha256.New()
+	var size counter
+	rows, err := r.copy(ctx, t.selects(schema, of), len(t.Columns), io.MultiWriter(w, sum, &size))
+	of.Rows, of.Bytes, of.SHA256 = rows, int64(size), hex.EncodeToString(sum.Sum(nil))
+	return of, err
+}
+
+// counter counts bytes.
+type counter int64
+
+func (n *counter) Write(p []byte) (int, error) {
+	*n += counter(len(p))
+	return len(p), nil
+}
+
+// check has the server count the rows and compute its checksum, in the snapshot; where definitions may change it looks
+// at the definition again, while the snapshot still holds the table, and then lets it go, so that a migration need not
+// wait for the whole backup.
+func (c *capture) check(ctx context.Context, r *reader, t *partTable) error {
+	err := c.meter.quiet(func() (err error) {
+		t.Rows, t.Checksum, err = serverCheck(ctx, r, t.table, c.schema)
+		return err
+	})
+	if err != nil || c.snap.sealed {
+		return err
+	}
+	now, err := r.value(ctx, "SHOW CREATE TABLE "+qualified(c.schema, t.Name), 1)
+	if err != nil {
+		return err
+	}
+	if normalised(now) != normalised(t.Definition) {
+		return fail(remora.Busy, c.op, c.d.tableName(t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
+	}
+	return r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
+}
+
+// serverCheck is what the server itself says of a table's rows.
+func serverCheck(ctx context.Context, r *reader, t table, schema string) (rows int64, checksum string, err error) {
+	counted, err := r.value(ctx, "SELECT COUNT(*) FROM "+qualified(schema, t.Name), 0)
+	if err != nil {
+		return 0, "", err
+	}
+	if rows, err = strconv.ParseInt(counted, 10, 64); err != nil {
+		return 0, "", err
+	}
+	if slices.ContainsFunc(t.Columns, func(c column) bool { return c.Reparsed }) {
+		return rows, "", nil
+	}
+	checksum, err = r.value(ctx, "CHECKSUM TABLE "+qualified(schema, t.Name), 1)
+	return rows, checksum, err
+}
+
+// finish compares what was read with what the server counted, and writes how to load it and, last, part.json.
+func (c *capture) finish(ctx context.Context, found census) (remora.Summary, error) {
+	slices.SortFunc(c.tables, func(a, b partTable) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range c.tables {
+		t := &c.tables[i]
+		var rows int64
+		for _, r := range t.Ranges {
+			rows, t.Bytes = rows+r.Rows, t.Bytes+r.Bytes
+		}
+		if rows != t.Rows {
+			return remora.Summary{}, fail(remora.Internal, c.op, c.d.tableName(t.Name), "", "%d rows were read, but the server counts %d", rows, t.Rows)
+		}
+		for _, col := range t.Columns {
+			if col.Reparsed {
+				c.snap.warnings = append(c.snap.warnings, fmt.Sprintf("column %s of table %s holds JSON values with types that text cannot carry (such as DECIMAL): they come back as plain JSON", col.Name, t.Name))
+			}
+		}
+	}
+	p := part{
+		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position,
+		Schemas: []partSchema{{
+			Name: c.d.schema, Directory: fileName(c.d.schema), schemaOptions: found.options, Tables: c.tables,
+			Census: map[string]int{"tables": len(c.tables), "views": 0, "triggers": 0, "routines": 0, "events": 0},
+		}},
+	}
+	raw, err := json.MarshalIndent(p, "", " ")
+	if err != nil {
+		return remora.Summary{}, err
+	}
+	for _, file := range []struct {
+		name    string
+		content []byte
+	}{{"load.sql", loadSQL(p)}, {remora.PartFile, raw}} {
+		if err := c.to.Put(ctx, file.name, func(w io.Writer) error {
+			_, err := io.Copy(w, bytes.NewReader(file.content))
+			return err
+		}); err != nil {
+			return remora.Summary{}, err
+		}
+	}
+	tables, rows, size := p.counts()
+	return remora.Summary{Objects: tables, Entries: rows, Bytes: size, Facts: c.snap.facts, Warnings: c.snap.warnings}, nil
+}
+
+// share has workers take items in order until none is left or one fails.
+func share[W, T any](ctx context.Context, workers []W, items []T, work func(context.Context, W, T) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for _, w := range workers {
+		group.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(items) {
+					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return context.Cause(ctx)
+				}
+				if err := work(ctx, w, items[i]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return group.Wait()
+}

@@ -1,0 +1,193 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Compare reads the stage back through the reader that captured it, range by range, and compares digests, counts, the
+// server's checksums and definitions with those of the part.
+func (d *Database) Compare(ctx context.Context, job remora.Job, from fs.FS) (remora.Diff, error) {
+	op := "compare " + d.schema
+	p, err := d.readPart(from)
+	if err != nil {
+		return remora.Diff{}, err
+	}
+	s, err := d.hold(ctx)
+	if err != nil {
+		return remora.Diff{}, err
+	}
+	defer release(ctx, s)
+	c := comparison{d: d, op: op, s: s, part: p}
+	diff, err := c.run(ctx, job)
+	return diff, d.problem(ctx, op, "schema "+d.schema, err)
+}
+
+// comparison is one run of Compare.
+type comparison struct {
+	d     *Database
+	op    string
+	s     *session
+	part  part
+	stage string
+	meter *meter
+
+	mu          sync.Mutex
+	differences []string
+}
+
+func (c *comparison) differ(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.differences) < remora.MaxDifferences {
+		c.differences = append(c.differences, fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff, err error) {
+	e, err := c.d.mine(ctx, c.s, c.op, job.Run)
+	if err != nil {
+		return diff, err
+	}
+	if e.State != stateStaged {
+		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "stage it again", "the stage is not complete")
+	}
+	f, err := c.d.whereIs(ctx, c.s, c.op, e)
+	if err != nil {
+		return diff, err
+	}
+	if f.live(e) == remora.Restored {
+		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "", "the stage is live already")
+	}
+	// From here on nothing can write into the stage any more: what is compared is what will be live (S2).
+	if err := c.d.endLoaders(ctx, c.s, e); err != nil {
+		return diff, err
+	}
+	c.stage = e.Detail.Stage
+	if err := c.compareDefinitions(ctx); err != nil {
+		return diff, err
+	}
+	diff.Compared.Objects, diff.Compared.Entries, diff.Compared.Bytes = c.part.counts()
+	diff.Compared.Facts = map[string]string{"stage": c.stage}
+	if len(c.differences) == 0 { // rows are read by the definitions of the part
+		if err := c.compareRows(ctx, job, diff.Compared.Bytes); err != nil {
+			return diff, err
+		}
+	}
+	slices.Sort(c.differences)
+	diff.Differences = c.differences
+	return diff, nil
+}
+
+// compareDefinitions compares the schema and every definition, and finds what is missing or too much.
+func (c *comparison) compareDefinitions(ctx context.Context) error {
+	want := c.part.Schemas[0]
+	found, err := takeCensus(ctx, c.s, c.stage, false)
+	if err != nil {
+		return err
+	}
+	if found.options != want.schemaOptions {
+		c.differ("schema %s: its options are %s instead of %s", want.Name, found.options.clause(), want.clause())
+	}
+	for _, o := range found.refused {
+		c.differ("%s: it is not in the backup", o)
+	}
+	for _, t := range want.Tables {
+		staged := found.find(t.Name)
+		switch {
+		case staged == nil:
+			c.differ("table %s is missing", t.Name)
+		case normalised(staged.Definition) != normalised(t.Definition):
+			c.differ("table %s: its definition differs", t.Name)
+		case below(nextNumber(staged.Definition), nextNumber(t.Definition)):
+			c.differ("table %s: its AUTO_INCREMENT would hand out numbers again", t.Name)
+		}
+	}
+	for _, name := range found.names() {
+		if !slices.ContainsFunc(want.Tables, func(t partTable) bool { return t.Name == name }) {
+			c.differ("table %s is not in the backup", name)
+		}
+	}
+	return nil
+}
+
+// below compares two counters. That of a stage may be higher: a source whose counter had fallen behind its rows is put
+// right by loading them.
+func below(a, b string) bool {
+	x, _ := strconv.ParseUint(a, 10, 64)
+	y, _ := strconv.ParseUint(b, 10, 64)
+	return x < y
+}
+
+// compareRows reads every range back.
+func (c *comparison) compareRows(ctx context.Context, job remora.Job, total int64) error {
+	c.meter = newMeter(job, c.op, total, c.d.cfg.Stall)
+	ctx, stop := c.meter.watch(ctx, c.op)
+	defer stop()
+	var readers []*reader
+	defer func() {
+		for _, r := range readers {
+			r.close()
+		}
+	}()
+	for range c.d.cfg.Sessions {
+		limit := strconv.Itoa(int((c.d.cfg.Stall + time.Minute).Seconds()))
+		r, err := c.d.openReader(ctx, c.d.write, c.s.encrypted, "lock_wait_timeout = 60", "net_write_timeout = "+limit, forever)
+		if err != nil {
+			return err
+		}
+		readers = append(readers, r)
+	}
+	err := share(ctx, readers, c.tasks(), func(ctx context.Context, r *reader, t task) error { return t(ctx, r) })
+	return c.d.problem(ctx, c.op, "schema "+c.stage, err)
+}
+
+func (c *comparison) tasks() []task {
+	sameKind := c.part.Server.sameKind(c.s.server)
+	var all []task
+	for _, t := range c.part.Schemas[0].Tables {
+		all = append(all, func(ctx context.Context, r *reader) error {
+			return c.meter.quiet(func() error { return c.compareTable(ctx, r, t, sameKind) })
+		})
+		for _, want := range t.Ranges {
+			all = append(all, func(ctx context.Context, r *reader) error { return c.compareRange(ctx, r, t, want) })
+		}
+	}
+	return all
+}
+
+func (c *comparison) compareTable(ctx context.Context, r *reader, t partTable, sameKind bool) error {
+	rows, checksum, err := serverCheck(ctx, r, t.table, c.stage)
+	switch {
+	case err != nil:
+		return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+	case rows != t.Rows:
+		c.differ("table %s: %d rows instead of %d", t.Name, rows, t.Rows)
+	case sameKind && checksum != t.Checksum:
+		c.differ("table %s: the server's checksum differs", t.Name)
+	}
+	return nil
+}
+
+func (c *comparison) compareRange(ctx context.Context, r *reader, t partTable, want partRange) error {
+	c.meter.begin(t.Name)
+	read, err := digest(ctx, r, t.table, c.stage, want, io.MultiWriter(c.meter))
+	if err != nil {
+		return c.d.problem(ctx, c.op, c.d.tableName(t.Name)+", range "+want.File, err)
+	}
+	switch {
+	case read.Rows != want.Rows:
+		c.differ("table %s, range %s: %d rows instead of %d", t.Name, want.File, read.Rows, want.Rows)
+	case read.SHA256 != want.SHA256:
+		c.differ("table %s, range %s: its rows differ", t.Name, want.File)
+	}
+	return nil
+}

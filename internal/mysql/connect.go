@@ -1,0 +1,269 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+	sqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// account is a user and the way to its password.
+type account struct {
+	user     string
+	password remora.SecretFunc
+}
+
+// server is what a connection found at its other end.
+type server struct {
+	Version string `json:"version"`
+	Comment string `json:"comment,omitempty"`
+	UUID    string `json:"uuid"`
+	// LowerCase is lower_case_table_names: servers that differ in it read names differently.
+	LowerCase int `json:"lower_case_table_names"`
+}
+
+// session is one connection that is never replaced behind our back: once it breaks, every statement on it fails (S3).
+type session struct {
+	db     *sql.DB
+	conn   *sql.Conn
+	id     uint64
+	server server
+	// encrypted tells whether this session is, so that the row readers beside it are too.
+	encrypted bool
+}
+
+const (
+	connectTimeout = 10 * time.Second
+	// pinned makes every session mean the same by the same text, whatever the server's defaults are. An instant
+	// statistic costs a little and saves a day-old one.
+	pinned = `SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, max_execution_time = 0,
+		show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0,
+		group_concat_max_len = 1048576`
+)
+
+// connect opens a session. settings are further assignments for SET SESSION.
+func (d *Database) connect(ctx context.Context, who account, settings ...string) (*session, error) {
+	const op = "connect to the database"
+	cfg, err := d.driverConfig(who)
+	if err != nil {
+		return nil, err
+	}
+	connector, err := sqldriver.NewConnector(cfg)
+	if err != nil {
+		return nil, fail(remora.Invalid, op, d.cfg.Address, "set address to host:port", "%w", err)
+	}
+	s := &session{db: sql.OpenDB(connector)}
+	s.db.SetMaxOpenConns(1)
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		_ = s.db.Close()
+		return nil, d.problem(ctx, op, who.user+" at "+d.cfg.Address, unreachable(err))
+	}
+	if err := s.prepare(ctx, settings); err != nil {
+		s.close()
+		return nil, d.problem(ctx, op, who.user+" at "+d.cfg.Address, err)
+	}
+	return s, nil
+}
+
+// unreachable keeps a failed dial recognisable as such: the driver's text alone would do for people, not for kinds.
+func unreachable(err error) error {
+	if codeOf(err) == 0 && !lost(err) {
+		return fmt.Errorf("%w: %w", sqldriver.ErrInvalidConn, err)
+	}
+	return err
+}
+
+func (d *Database) driverConfig(who account) (*sqldriver.Config, error) {
+	secret, err := who.password()
+	if err != nil {
+		return nil, fail(remora.Denied, "read the database password", "user "+who.user, "check password_file in the configuration", "%w", err)
+	}
+	cfg := sqldriver.NewConfig()
+	cfg.User, cfg.Passwd = who.user, secret.Reveal()
+	cfg.Net, cfg.Addr = d.network(), d.cfg.Address
+	cfg.Timeout = connectTimeout
+	cfg.InterpolateParams = true
+	cfg.MaxAllowedPacket = 0 // ask the server, so that a long definition comes whole
+	cfg.Logger = &sqldriver.NopLogger{}
+	cfg.ConnectionAttributes = "program_name:remora"
+	if !d.local() {
+		cfg.TLSConfig = "preferred"
+	}
+	return cfg, nil
+}
+
+func (d *Database) network() string {
+	if strings.HasPrefix(d.cfg.Address, "/") {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// local tells whether the way to the server leaves this machine: only then is it worth encrypting.
+func (d *Database) local() bool {
+	host, _, err := net.SplitHostPort(d.cfg.Address)
+	if d.network() == "unix" || err != nil || host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// prepare finds out what server this is, refuses what is not MySQL, and pins the session.
+func (s *session) prepare(ctx context.Context, settings []string) error {
+	if err := s.row(ctx, "SELECT VERSION(), @@version_comment, CONNECTION_ID()").Scan(&s.server.Version, &s.server.Comment, &s.id); err != nil {
+		return err
+	}
+	if err := s.server.supported(); err != nil {
+		return err
+	}
+	if err := s.row(ctx, "SELECT @@server_uuid, @@lower_case_table_names").Scan(&s.server.UUID, &s.server.LowerCase); err != nil {
+		return err
+	}
+	var cipher string
+	if err := s.row(ctx, "SHOW SESSION STATUS LIKE 'Ssl_cipher'").Scan(new(string), &cipher); err != nil {
+		return err
+	}
+	s.encrypted = cipher != ""
+	// Roles that are granted but not active would hide what the account may see.
+	for _, statement := range append([]string{"SET ROLE ALL", pinned}, assignments(settings)...) {
+		if err := s.exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func assignments(settings []string) []string {
+	if len(settings) == 0 {
+		return nil
+	}
+	return []string{"SET SESSION " + strings.Join(settings, ", ")}
+}
+
+var versionNumber = regexp.MustCompile(`^(\d+)\.(\d+)`)
+
+// supported refuses, by name, servers that this component has not been tried on.
+func (v server) supported() error {
+	name := "MySQL " + v.Version
+	for _, other := range []string{"MariaDB", "TiDB", "Vitess", "OceanBase", "SingleStore"} {
+		if strings.Contains(strings.ToLower(v.Version+" "+v.Comment), strings.ToLower(other)) {
+			name = other + " (" + v.Version + ")"
+			return fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0 or later", "%s is not supported yet", other)
+		}
+	}
+	if major, _ := v.numbers(); major < 8 {
+		return fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0 or later", "this version is not supported")
+	}
+	return nil
+}
+
+func (v server) numbers() (major, minor int) {
+	if m := versionNumber.FindStringSubmatch(v.Version); m != nil {
+		major, _ = strconv.Atoi(m[1])
+		minor, _ = strconv.Atoi(m[2])
+	}
+	return major, minor
+}
+
+// sameKind tells whether digests that the server itself computes mean the same on both.
+func (v server) sameKind(w server) bool {
+	a, b := v.numbers()
+	c, d := w.numbers()
+	return a == c && b == d
+}
+
+func (s *session) close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+	_ = s.db.Close()
+}
+
+func (s *session) exec(ctx context.Context, query string, args ...any) error {
+	_, err := s.conn.ExecContext(ctx, query, args...)
+	return err
+}
+
+func (s *session) row(ctx context.Context, query string, args ...any) *sql.Row {
+	return s.conn.QueryRowContext(ctx, query, args...)
+}
+
+// each runs scan for every row of a query.
+func (s *session) each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) (err error) {
+	rows, err := s.conn.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// strings reads a query of one text column.
+func (s *session) strings(ctx context.Context, query string, args ...any) (all []string, err error) {
+	err = s.each(ctx, func(rows *sql.Rows) error {
+		var one string
+		err := rows.Scan(&one)
+		all = append(all, one)
+		return err
+	}, query, args...)
+	return all, err
+}
+
+// variables reads global variables that may not exist on this server; missing ones are "".
+func (s *session) variables(ctx context.Context, names ...string) (map[string]string, error) {
+	values := make(map[string]string, len(names))
+	for _, name := range names {
+		var value string
+		err := s.row(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name = ?", name).Scan(new(string), &value)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		values[name] = value
+	}
+	return values, nil
+}
+
+// dial opens a connection for a row reader.
+func (d *Database) dial(ctx context.Context, who account, encrypted bool) (*client.Conn, error) {
+	secret, err := who.password()
+	if err != nil {
+		return nil, fail(remora.Denied, "read the database password", "user "+who.user, "check password_file in the configuration", "%w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	stop := func() bool { return false }
+	dialer := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err == nil { // the handshake knows no context: it ends when its connection does
+			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+	conn, err := client.ConnectWithDialer(ctx, d.network(), d.cfg.Address, who.user, secret.Reveal(), "", dialer, func(c *client.Conn) error {
+		if encrypted && d.network() == "tcp" {
+			c.UseSSL(true)
+		}
+		return nil
+	})
+	stop()
+	if err != nil {
+		return nil, d.problem(ctx, "connect to the database", who.user+" at "+d.cfg.Address, unreachable(err))
+	}
+	return conn, nil
+}

@@ -1,0 +1,141 @@
+package mysql
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Config says which schema of which server a source's database is.
+type Config struct {
+	// Source is the name of the source, Installation the id of the repository that it is backed up to.
+	Source, Installation string
+	// Address is host:port, or the absolute path of a socket.
+	Address string
+	// User and Password read, and write too when RestoreUser is empty. Passwords are read again for each connection.
+	User     string
+	Password remora.SecretFunc
+	// RestoreUser and RestorePassword, where given, are used by everything that writes or reads a stage.
+	RestoreUser     string
+	RestorePassword remora.SecretFunc
+	// Schemas are the schemas of the source; exactly one for now.
+	Schemas []string
+	// Sessions is how many connections copy rows at the same time; 0 means 4.
+	Sessions int
+	// Stall is how long a copy may go without a byte; 0 means 300 seconds.
+	Stall time.Duration
+	// Log takes what is worth knowing but no error; nil means nowhere.
+	Log *slog.Logger
+}
+
+const (
+	defaultSessions = 4
+	maxSessions     = 64
+	defaultStall    = 300 * time.Second
+)
+
+// Database is the database component of a source. It holds no connection between calls.
+type Database struct {
+	cfg    Config
+	schema string
+	log    *slog.Logger
+	read   account
+	write  account
+}
+
+var _ remora.Component = (*Database)(nil)
+
+// New checks the configuration. It does not connect.
+func New(cfg Config) (*Database, error) {
+	invalid := func(subject, why, hint string) (*Database, error) {
+		return nil, &remora.Problem{Op: "configure the database", Kind: remora.Invalid, Subject: subject, Hint: hint, Err: errors.New(why)}
+	}
+	switch {
+	case cfg.Source == "" || cfg.Installation == "":
+		return invalid("source "+cfg.Source, "a source and an installation are needed", "")
+	case cfg.Address == "":
+		return invalid("source "+cfg.Source, "the server's address is missing", "set address to host:port, such as 127.0.0.1:3306")
+	case cfg.User == "" || cfg.Password == nil:
+		return invalid("source "+cfg.Source, "the user or its password is missing", "set user and password_file")
+	case len(cfg.Schemas) != 1:
+		return nil, &remora.Problem{
+			Op: "configure the database", Kind: remora.Unsupported, Subject: "source " + cfg.Source,
+			Hint: "name exactly one schema per source; make a source for each further one",
+			Err:  fmt.Errorf("%d schemas are configured", len(cfg.Schemas)),
+		}
+	case !plausibleSchema(cfg.Schemas[0]):
+		return invalid("schema "+cfg.Schemas[0], "this is not the schema of an application", "name the application's own schema")
+	case cfg.Sessions < 0 || cfg.Sessions > maxSessions:
+		return invalid("source "+cfg.Source, fmt.Sprintf("sessions must be between 1 and %d", maxSessions), "")
+	}
+	if cfg.Sessions == 0 {
+		cfg.Sessions = defaultSessions
+	}
+	if cfg.Stall == 0 {
+		cfg.Stall = defaultStall
+	}
+	d := &Database{cfg: cfg, schema: cfg.Schemas[0], log: cfg.Log, read: account{cfg.User, cfg.Password}}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	d.write = d.read
+	if cfg.RestoreUser != "" {
+		d.write = account{cfg.RestoreUser, cfg.RestorePassword}
+	}
+	if d.write.password == nil {
+		return invalid("source "+cfg.Source, "the restore user has no password", "set restore.password_file")
+	}
+	return d, nil
+}
+
+func plausibleSchema(name string) bool {
+	switch strings.ToLower(name) {
+	case "", "mysql", "sys", "information_schema", "performance_schema":
+		return false
+	}
+	return !ours(name) && len([]rune(name)) <= 64
+}
+
+// prefix begins every name that we give to something on a server.
+const prefix = "_remora"
+
+// ours tells whether a schema's name is one that we gave.
+func ours(schema string) bool { return strings.HasPrefix(strings.ToLower(schema), prefix) }
+
+// short is the run's part of a schema's name: 12 hex digits. It is a digest because the ids of workflows may begin
+// with a clock, so that two of one moment would begin alike.
+func short(run string) string {
+	sum := sha256.Sum256([]byte(run))
+	return hex.EncodeToString(sum[:6])
+}
+
+// putAwaySchema is side a of a restore: where the replaced tables lie while the restored ones are live.
+func putAwaySchema(run string) string { return prefix + "_" + short(run) + "_1_a" }
+
+// stageSchema is side b: where an attempt stages, and where the restored tables lie while the replaced ones are live.
+func stageSchema(run string, attempt int) string {
+	return fmt.Sprintf("%s_%s_1_b%d", prefix, short(run), attempt)
+}
+
+// table names a table of the source for people.
+func (d *Database) tableName(table string) string { return "table " + d.schema + "." + table }
+
+// fail builds a problem of ours.
+func fail(kind remora.ProblemKind, op, subject, hint, format string, args ...any) error {
+	return &remora.Problem{Op: op, Kind: kind, Subject: subject, Hint: hint, Err: fmt.Errorf(format, args...)}
+}
+
+// within runs work with a context of its own that ends after limit: for statements whose outcome must be known even
+// when the caller has lost interest.
+func within(ctx context.Context, limit time.Duration, work func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return work(ctx)
+}

@@ -1,0 +1,163 @@
+package mysql
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// definition is the text of a CREATE TABLE, as SHOW CREATE TABLE writes it, taken apart.
+type definition struct {
+	// elements are columns, keys and constraints, in order; options is what follows the closing parenthesis.
+	elements []string
+	options  string
+}
+
+// parseDefinition splits the text at the commas between its elements. Names, strings and expressions may hold commas,
+// parentheses and newlines themselves.
+func parseDefinition(sql string) (definition, error) {
+	open := -1
+	depth, start := 0, 0
+	var d definition
+	for i := 0; i < len(sql); i++ {
+		switch c := sql[i]; c {
+		case '`', '\'', '"':
+			i = closing(sql, i)
+		case '(':
+			if depth++; depth == 1 && open < 0 {
+				open, start = i, i+1
+			}
+		case ',':
+			if depth == 1 {
+				d.elements = append(d.elements, strings.TrimSpace(sql[start:i]))
+				start = i + 1
+			}
+		case ')':
+			if depth--; depth == 0 && d.options == "" {
+				d.elements = append(d.elements, strings.TrimSpace(sql[start:i]))
+				d.options = strings.TrimSpace(sql[i+1:])
+				if !strings.HasPrefix(sql, "CREATE TABLE `") {
+					return d, fmt.Errorf("this is not the definition of a table")
+				}
+				return d, nil
+			}
+		}
+	}
+	return d, fmt.Errorf("this definition has no end")
+}
+
+// closing is the index of the quote that closes the one at i. A doubled quote stands for itself, and in strings a
+// backslash escapes.
+func closing(sql string, i int) int {
+	q := sql[i]
+	for i++; i < len(sql); i++ {
+		switch {
+		case sql[i] == '\\' && q != '`':
+			i++
+		case sql[i] == q && i+1 < len(sql) && sql[i+1] == q:
+			i++
+		case sql[i] == q:
+			return i
+		}
+	}
+	return i
+}
+
+// elementKind tells what an element is, as far as staging it differs.
+type elementKind int
+
+const (
+	plainElement elementKind = iota // columns, the primary key, checks
+	uniqueElement
+	keyElement
+	fulltextElement
+	foreignElement
+)
+
+func kindOf(element string) elementKind {
+	switch {
+	case strings.HasPrefix(element, "UNIQUE KEY "):
+		return uniqueElement
+	case strings.HasPrefix(element, "KEY "), strings.HasPrefix(element, "SPATIAL KEY "):
+		return keyElement
+	case strings.HasPrefix(element, "FULLTEXT KEY "):
+		return fulltextElement
+	case strings.HasPrefix(element, "CONSTRAINT ") && strings.HasPrefix(element[closing(element, len("CONSTRAINT ")):], "` FOREIGN KEY"):
+		return foreignElement
+	default:
+		return plainElement
+	}
+}
+
+// staged says how a table is built in a stage: created without what would slow the loading down, which is added after.
+type staged struct {
+	create string
+	// keys are added by one ALTER, each of fulltext by one of its own (InnoDB builds one at a time), foreign keys when
+	// all tables are there.
+	keys, fulltext, foreign []string
+}
+
+// stage plans how to build the table under its name in the session's schema.
+func (t table) stage() (staged, error) {
+	d, err := parseDefinition(t.Definition)
+	if err != nil {
+		return staged{}, err
+	}
+	primary := slices.ContainsFunc(d.elements, func(e string) bool { return strings.HasPrefix(e, "PRIMARY KEY") })
+	var s staged
+	var kept []string
+	for _, e := range d.elements {
+		switch kind := kindOf(e); {
+		case kind == foreignElement:
+			s.foreign = append(s.foreign, e)
+		case kind == fulltextElement:
+			s.fulltext = append(s.fulltext, e)
+		case kind == uniqueElement && !primary, // it may be what the table is ordered by
+			kind == plainElement, t.numbers(e):
+			kept = append(kept, e)
+		default:
+			s.keys = append(s.keys, e)
+		}
+	}
+	s.create = "CREATE TABLE " + quote(t.Name) + " (\n  " + strings.Join(kept, ",\n  ") + "\n) " + d.options
+	return s, nil
+}
+
+// numbers tells whether a key is one that an AUTO_INCREMENT column needs.
+func (t table) numbers(key string) bool {
+	for _, c := range t.Columns {
+		if c.AutoIncrement && strings.HasPrefix(key[strings.IndexByte(key, '(')+1:], quote(c.Name)) {
+			return true
+		}
+	}
+	return false
+}
+
+var autoIncrement = regexp.MustCompile(` AUTO_INCREMENT=(\d+)`)
+
+// normalised makes definitions comparable: the counter left out, keys and constraints sorted, since those that are
+// added later come later.
+func normalised(sql string) string {
+	d, err := parseDefinition(sql)
+	if err != nil {
+		return sql
+	}
+	first := slices.IndexFunc(d.elements, func(e string) bool { return !strings.HasPrefix(e, "`") })
+	if first >= 0 {
+		slices.Sort(d.elements[first:])
+	}
+	return strings.Join(d.elements, ",\n") + "\n" + autoIncrement.ReplaceAllString(d.options, "")
+}
+
+// nextNumber is the AUTO_INCREMENT of a definition, "" when there is none.
+func nextNumber(sql string) string {
+	d, err := parseDefinition(sql)
+	if err != nil {
+		return ""
+	}
+	if m := autoIncrement.FindStringSubmatch(d.options); m != nil {
+		return m[1]
+	}
+	return ""
+}

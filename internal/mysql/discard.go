@@ -1,0 +1,125 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Discard removes the side of a run that is not live and settles the journal; the journal itself goes with its last
+// run, so that nothing of ours is left. A side that was once live is only removed when a backup holds it (S1).
+func (d *Database) Discard(ctx context.Context, job remora.Job, heldBy string) error {
+	const op = "discard"
+	known, err := d.knows(ctx, job.Run)
+	if err != nil || !known {
+		return err
+	}
+	s, err := d.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release(ctx, s)
+	return d.problem(ctx, op, "schema "+d.schema, d.discard(ctx, s, op, job.Run, heldBy))
+}
+
+// knows tells whether the journal has the run. It takes no lock, so that there is none to wait for when it does not.
+func (d *Database) knows(ctx context.Context, run string) (bool, error) {
+	s, err := d.connect(ctx, d.write)
+	if err != nil {
+		return false, err
+	}
+	defer s.close()
+	e, err := find(ctx, s, run)
+	if err != nil {
+		return false, d.problem(ctx, "read the journal", d.cfg.Address, err)
+	}
+	if e == nil {
+		return false, d.problem(ctx, "drop the journal", d.cfg.Address, d.dropJournal(ctx, s))
+	}
+	return true, d.mayAct("discard", e, s.server)
+}
+
+func (d *Database) discard(ctx context.Context, s *session, op, run, heldBy string) error {
+	e, err := find(ctx, s, run)
+	if err != nil || e == nil {
+		return err
+	}
+	if err := d.mayAct(op, e, s.server); err != nil {
+		return err
+	}
+	if e.State != stateDiscarding {
+		if err := d.mayDiscard(ctx, s, op, e, heldBy); err != nil {
+			return err
+		}
+		e.State, e.Detail.HeldBy = stateDiscarding, heldBy
+		if err := e.save(ctx, s); err != nil {
+			return err
+		}
+	}
+	// The intent is on record: no switch comes any more, and a repeated call goes on from here.
+	if err := d.endLoaders(ctx, s, e); err != nil {
+		return err
+	}
+	for _, schema := range e.schemas() {
+		if err := dropSchema(ctx, s, e.Run, schema); err != nil {
+			return err
+		}
+	}
+	if err := s.exec(ctx, "DELETE FROM "+journalTable+" WHERE run = ?", e.Run); err != nil {
+		return err
+	}
+	return d.dropJournal(ctx, s)
+}
+
+// schemas are all schemas that a run may have made.
+func (e *entry) schemas() []string {
+	all := []string{e.Detail.PutAway}
+	for attempt := 1; attempt <= e.Attempt; attempt++ {
+		all = append(all, stageSchema(e.Run, attempt))
+	}
+	if !slices.Contains(all, e.Detail.Stage) {
+		all = append(all, e.Detail.Stage)
+	}
+	return all
+}
+
+// mayDiscard tells whether what is not live may go: when it never was live, when there is nothing in it, or when a
+// backup holds it.
+func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *entry, heldBy string) error {
+	f, err := findFence(ctx, s, e)
+	if errors.Is(err, errNoFence) && !e.Switched {
+		return nil // the stage was never begun
+	}
+	if err != nil {
+		_, err := d.whereIs(ctx, s, op, e)
+		return err
+	}
+	if !e.Switched && f.live(e) == remora.Replaced || heldBy != "" {
+		return nil
+	}
+	aside, err := takeCensus(ctx, s, f.schema, false)
+	if err != nil {
+		return err
+	}
+	if len(aside.tables)+len(aside.refused) == 0 {
+		return nil
+	}
+	return fail(remora.Fenced, op, "schema "+f.schema, "capture the side that was put away first, and verify that backup", "its data was live once, and no backup is named that holds it")
+}
+
+// dropJournal drops the journal when it is empty, while nobody can begin to write in it.
+func (d *Database) dropJournal(ctx context.Context, s *session) error {
+	return d.withJournal(ctx, s, func() error {
+		var n int
+		err := s.row(ctx, "SELECT COUNT(*) FROM "+journalTable).Scan(&n)
+		if noJournal(err) || err == nil && n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(journalSchema))
+	})
+}

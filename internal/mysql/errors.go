@@ -1,0 +1,168 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"slices"
+
+	protocol "github.com/go-mysql-org/go-mysql/mysql"
+	sqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// The error codes of the server that we act on.
+const (
+	codeSchemaDenied    = 1044
+	codeLoginDenied     = 1045
+	codeUnknownSchema   = 1049
+	codeTableExists     = 1050
+	codeTableDenied     = 1142
+	codeColumnDenied    = 1143
+	codeUnknownTable    = 1146
+	codeLockWait        = 1205
+	codeDeadlock        = 1213
+	codeRightDenied     = 1227
+	codeReadOnly        = 1290
+	codeAccountDenied   = 1410
+	codeDefinition      = 1412
+	codeTriggerInSchema = 1435
+	codeKeyNotStandard  = 6125
+)
+
+// kinds translates the server's codes for people and for the retry policy.
+var kinds = map[uint16]remora.ProblemKind{
+	codeSchemaDenied: remora.Denied, codeLoginDenied: remora.Denied, codeTableDenied: remora.Denied,
+	codeColumnDenied: remora.Denied, codeRightDenied: remora.Denied, codeAccountDenied: remora.Denied,
+	1129: remora.Denied, 1130: remora.Denied, 1251: remora.Denied, 1396: remora.Denied, 1698: remora.Denied,
+	1820: remora.Denied, 1862: remora.Denied, 3118: remora.Denied, 3948: remora.Denied, 1148: remora.Denied,
+	codeReadOnly: remora.Denied, 1836: remora.Denied, codeKeyNotStandard: remora.Denied,
+	codeUnknownSchema: remora.NotFound, codeUnknownTable: remora.Changed, codeTriggerInSchema: remora.Changed,
+	codeDefinition: remora.Busy, codeLockWait: remora.Busy, codeDeadlock: remora.Busy,
+	1040: remora.Unavailable, 1053: remora.Unavailable, 1077: remora.Unavailable, 1158: remora.Unavailable,
+	1159: remora.Unavailable, 1160: remora.Unavailable, 1161: remora.Unavailable, 1203: remora.Unavailable,
+	1226: remora.Unavailable, 1317: remora.Unavailable, 1927: remora.Unavailable, 2006: remora.Unavailable,
+	2013: remora.Unavailable, 4031: remora.Unavailable, 3168: remora.Unavailable,
+	3: remora.Full, 1021: remora.Full, 1114: remora.Full, 1026: remora.Full, 1197: remora.Full,
+}
+
+// telling are the codes whose text may be passed on although they are not in kinds: it names objects, never values.
+// Texts such as "Duplicate entry '…'" hold row data and stay behind.
+var telling = []uint16{
+	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, 1064, 1115, 1117, 1118, 1119, 1146, 1193, 1195, 1215, 1231,
+	1273, 1283, 1305, 1450, 1822, 1824, 1826, 3008, 3185, 3730, 3780, 3819, 3821, 3825,
+}
+
+// codeOf is the server's error code in err, 0 when there is none.
+func codeOf(err error) uint16 {
+	var a *sqldriver.MySQLError
+	if errors.As(err, &a) {
+		return a.Number
+	}
+	var b *protocol.MyError
+	if errors.As(err, &b) {
+		return b.Code
+	}
+	return 0
+}
+
+func isCode(err error, codes ...uint16) bool { return slices.Contains(codes, codeOf(err)) }
+
+// messageOf is the server's own text in err.
+func messageOf(err error) string {
+	var a *sqldriver.MySQLError
+	if errors.As(err, &a) {
+		return a.Message
+	}
+	var b *protocol.MyError
+	if errors.As(err, &b) {
+		return b.Message
+	}
+	return ""
+}
+
+// lost tells whether err means that the connection is gone, and with it the answer to what was asked last.
+func lost(err error) bool {
+	var network net.Error
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, sqldriver.ErrInvalidConn) ||
+		errors.Is(err, protocol.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.As(err, &network) || isCode(err, 1053, 1317, 1927, 2006, 2013, 4031)
+}
+
+// problem translates err into what a person may see. A Problem passes through, a cancelled context too: with its cause
+// when that is a Problem, since then it was us who gave up. Nothing of a row ever gets into the text.
+func (d *Database) problem(ctx context.Context, op, subject string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *remora.Problem
+	if errors.As(err, &known) {
+		return err
+	}
+	if ctx.Err() != nil {
+		cause := context.Cause(ctx)
+		if errors.As(cause, &known) {
+			return cause
+		}
+		return fmt.Errorf("%s: %w", op, cause)
+	}
+	p := &remora.Problem{Op: op, Subject: subject, Err: scrubbed(err)}
+	code := codeOf(err)
+	switch kind, ok := kinds[code]; {
+	case ok:
+		p.Kind = kind
+	case code != 0:
+		p.Kind = remora.Internal
+	case lost(err):
+		p.Kind = remora.Unavailable
+	case errors.Is(err, fs.ErrNotExist):
+		p.Kind = remora.Corrupt
+	default:
+		p.Kind = remora.Internal
+	}
+	p.Hint = d.hint(code, p.Kind)
+	return p
+}
+
+func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
+	switch {
+	case code == codeLoginDenied || code == 1698:
+		return "check the user and the password in the configuration; the server does not say which of them is wrong"
+	case code == 1130 || code == 1129:
+		return "the server refuses this host: CREATE USER for this host, or FLUSH HOSTS"
+	case code == 3948 || code == 1148:
+		return localInfileHint
+	case code == codeReadOnly || code == 1836:
+		return "the server is read-only: restore on the primary"
+	case code == codeKeyNotStandard:
+		return "GRANT SESSION_VARIABLES_ADMIN ON *.* to the restore user, or SET PERSIST restrict_fk_on_non_standard_key = OFF"
+	case code == codeDefinition || code == codeUnknownTable:
+		return "a table was altered at the same moment: try again when the migration is over"
+	case kind == remora.Denied:
+		return "run `remora init` again: it prints the GRANT statement that is missing"
+	case kind == remora.Unavailable:
+		return fmt.Sprintf("is the server running at %s, and does it stay up?", d.cfg.Address)
+	case kind == remora.Full:
+		return "free space on the server's data directory or its tmpdir"
+	default:
+		return ""
+	}
+}
+
+// scrubbed keeps of a server's error what cannot hold row data.
+func scrubbed(err error) error {
+	code := codeOf(err)
+	if code == 0 {
+		return err
+	}
+	if _, ok := kinds[code]; ok || slices.Contains(telling, code) {
+		return fmt.Errorf("%s (error %d)", messageOf(err), code)
+	}
+	return fmt.Errorf("the server answered with error %d", code)
+}

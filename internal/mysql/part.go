@@ -1,0 +1,123 @@
+package mysql
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// partFormat is the version of the part that this program writes; a later one is refused.
+const partFormat = 1
+
+// part is part.json: everything about a captured database but its rows. It is written last, so a part that has it is
+// whole.
+type part struct {
+	Format int       `json:"format"`
+	Taken  time.Time `json:"taken"`
+	Server server    `json:"server"`
+	// Consistency says how the rows came to belong to one moment.
+	Consistency string       `json:"consistency"`
+	Position    *position    `json:"position,omitempty"`
+	Schemas     []partSchema `json:"schemas"`
+}
+
+// position is the moment of the part in the server's binary log.
+type position struct {
+	File   string `json:"file"`
+	Offset uint64 `json:"offset"`
+	GTID   string `json:"gtid,omitempty"`
+}
+
+// partSchema is one schema of a part. Its files lie under Directory.
+type partSchema struct {
+	Name      string `json:"name"`
+	Directory string `json:"directory"`
+	schemaOptions
+	// Census counts every kind of object that was looked for.
+	Census map[string]int `json:"census"`
+	Tables []partTable    `json:"tables"`
+}
+
+// partTable is one table with what was read of it.
+type partTable struct {
+	table
+	Rows  int64 `json:"rows"`
+	Bytes int64 `json:"bytes"`
+	// Checksum is the server's CHECKSUM TABLE inside the snapshot; empty where it cannot come back equal.
+	Checksum string      `json:"checksum,omitempty"`
+	Ranges   []partRange `json:"ranges"`
+}
+
+// partRange is one file of rows: those whose leading key column lies between From and To, both included. Without them
+// it is the whole table.
+type partRange struct {
+	File   string `json:"file"`
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+	Rows   int64  `json:"rows"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// counts sums up a part.
+func (p part) counts() (tables, rows, bytes int64) {
+	for _, s := range p.Schemas {
+		for _, t := range s.Tables {
+			tables, rows, bytes = tables+1, rows+t.Rows, bytes+t.Bytes
+		}
+	}
+	return tables, rows, bytes
+}
+
+// readPart reads and checks the part.json of a part. What it returns can be relied on: one schema, sensible paths.
+func (d *Database) readPart(from fs.FS) (part, error) {
+	const op = "read the part"
+	p, err := parsePart(from)
+	switch {
+	case errors.Is(err, errLaterFormat):
+		return p, fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "%w", err)
+	case err != nil:
+		return p, fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
+	case len(p.Schemas) != 1:
+		return p, fail(remora.Unsupported, op, remora.PartFile, "", "it holds %d schemas", len(p.Schemas))
+	case p.Schemas[0].Name != d.schema:
+		return p, fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", p.Schemas[0].Name),
+			"the backup holds the schema %s, the source is configured with %s", p.Schemas[0].Name, d.schema)
+	}
+	return p, nil
+}
+
+var errLaterFormat = errors.New("it was written by a later version")
+
+func parsePart(from fs.FS) (p part, err error) {
+	raw, err := fs.ReadFile(from, remora.PartFile)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return p, err
+	}
+	if p.Format > partFormat {
+		return p, errLaterFormat
+	}
+	for _, s := range p.Schemas {
+		for _, t := range s.Tables {
+			if t.Name == "" || len(t.Columns) == 0 {
+				return p, fmt.Errorf("table %q has no name or no columns", t.Name)
+			}
+			if _, err := parseDefinition(t.Definition); err != nil {
+				return p, fmt.Errorf("table %q: %w", t.Name, err)
+			}
+			for _, r := range t.Ranges {
+				if !fs.ValidPath(r.File) {
+					return p, fmt.Errorf("table %q: %q is not a path", t.Name, r.File)
+				}
+			}
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,67 @@
+package mysql
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// quote makes an identifier of any name: the one way in which names enter SQL text.
+func quote(name string) string {
+	return "`" + strings.ReplaceAll(name, "`", "``") + "`"
+}
+
+// qualified quotes a table with its schema.
+func qualified(schema, table string) string { return quote(schema) + "." + quote(table) }
+
+// quoteAll quotes names for a list.
+func quoteAll(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quote(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// text makes a string literal, for the few statements that take no placeholder. It holds for sql_mode without
+// NO_BACKSLASH_ESCAPES, which every connection pins.
+func text(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`, "\n", `\n`, "\x00", `\0`).Replace(s) + "'"
+}
+
+// grantPattern writes a schema as GRANT wants it: _ and % are wildcards there unless they are escaped.
+func grantPattern(schema string) string {
+	return quote(strings.NewReplacer(`_`, `\_`, `%`, `\%`).Replace(schema))
+}
+
+// maxFileName bounds the encoded name of a table in a part, in bytes, so that number and suffix still fit into the
+// 255 bytes of a file name.
+const maxFileName = 200
+
+// fileName turns the name of a schema or table into one path element that no file system and no shell misreads:
+// letters, digits, _, - and $ stay, every other byte becomes %XX. A name that grows too long keeps its beginning and
+// gets a digest, since part.json holds the true name anyway.
+func fileName(name string) string {
+	var b strings.Builder
+	for len(name) > 0 {
+		r, size := utf8.DecodeRuneInString(name)
+		if (r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))) || strings.ContainsRune("_-$", r) {
+			b.WriteString(name[:size])
+		} else {
+			for _, c := range []byte(name[:size]) {
+				fmt.Fprintf(&b, "%%%02X", c)
+			}
+		}
+		name = name[size:]
+	}
+	encoded := b.String()
+	if len(encoded) <= maxFileName {
+		return encoded
+	}
+	sum := sha256.Sum256([]byte(encoded))
+	short := strings.ToValidUTF8(encoded[:maxFileName-20], "")
+	return short + "%~" + hex.EncodeToString(sum[:8])
+}

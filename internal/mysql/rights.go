@@ -1,0 +1,291 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Right is a right that an account lacks.
+type Right struct {
+	// Purpose is what it is needed for: "backup" or "restore".
+	Purpose string `json:"purpose"`
+	// Account is the account as the server knows it: 'remora'@'%'.
+	Account string `json:"account"`
+	// Name says what is missing: "TRIGGER on shop".
+	Name string `json:"name"`
+	// Why says what happens without it.
+	Why string `json:"why"`
+	// Required is false where the work goes on without it, in a weaker way.
+	Required bool `json:"required"`
+	// Grant is the statement that gives it.
+	Grant string `json:"grant"`
+}
+
+// Rights tests what the accounts may do and returns what is missing for backups and for restores, the required ones
+// first. It changes nothing.
+func (d *Database) Rights(ctx context.Context) ([]Right, error) {
+	var all []Right
+	for _, purpose := range []struct {
+		who   account
+		needs []need
+	}{{d.read, d.backupNeeds()}, {d.write, d.restoreNeeds()}} {
+		s, err := d.connect(ctx, purpose.who)
+		if err != nil {
+			return nil, err
+		}
+		g, err := readGrants(ctx, s)
+		s.close()
+		if err != nil {
+			return nil, d.problem(ctx, "read the rights", purpose.who.user, err)
+		}
+		all = append(all, g.missing(purpose.needs)...)
+	}
+	slices.SortStableFunc(all, func(a, b Right) int {
+		switch {
+		case a.Required == b.Required:
+			return 0
+		case a.Required:
+			return -1
+		default:
+			return 1
+		}
+	})
+	return all, nil
+}
+
+// scope is where a right must hold: everywhere, in one schema, or in all schemas of ours.
+type scope struct {
+	schema string
+	ours   bool
+}
+
+func (s scope) global() bool { return s.schema == "" && !s.ours }
+
+func (s scope) String() string {
+	switch {
+	case s.ours:
+		return "the schemas _remora…"
+	case s.schema != "":
+		return s.schema
+	default:
+		return "the server"
+	}
+}
+
+// need is a set of rights that belong together.
+type need struct {
+	purpose    string
+	privileges []string
+	scope      scope
+	required   bool
+	why        string
+}
+
+const (
+	forBackup  = "backup"
+	forRestore = "restore"
+)
+
+func (d *Database) backupNeeds() []need {
+	return []need{
+		{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, scope{schema: d.schema}, true, "without them the server hides rows, views, triggers and events"},
+		{forBackup, []string{"SHOW_ROUTINE"}, scope{}, true, "without it the server hides routines"},
+		{forBackup, []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}, scope{}, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
+		{forBackup, []string{"REPLICATION CLIENT"}, scope{}, false, "without it the position in the binary log is not recorded"},
+	}
+}
+
+func (d *Database) restoreNeeds() []need {
+	return []need{
+		{forRestore, []string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER", "SHOW VIEW", "TRIGGER", "EVENT"}, scope{schema: d.schema}, true, "they move tables out and in"},
+		{forRestore, []string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "SHOW VIEW", "TRIGGER", "EVENT"}, scope{ours: true}, true, "they build the stage, and keep the journal"},
+		{forRestore, []string{"SHOW_ROUTINE", "PROCESS"}, scope{}, true, "without them the server hides routines and foreign keys of other schemas"},
+		{forRestore, []string{"SELECT"}, scope{schema: "performance_schema"}, false, "without it nobody can tell who blocks a switch"},
+	}
+}
+
+// grants are what an account may do, its active roles included.
+type grants struct {
+	account string
+	global  map[string]bool
+	schemas []schemaGrant
+	revoked []schemaGrant
+	// literal tells that wildcards mean nothing (partial_revokes).
+	literal bool
+	fold    bool
+}
+
+type schemaGrant struct {
+	pattern    string
+	privileges map[string]bool
+}
+
+// grantLine reads grants on everything and on schemas. Grants on single tables, columns and routines are not enough for
+// anything that we do, and roles have been expanded by the server.
+var grantLine = regexp.MustCompile("(?s)^(GRANT|REVOKE) ([A-Z0-9_, ]+) ON (?:(\\*)|`((?:[^`]|``)*)`)\\.\\* (?:TO|FROM) ")
+
+// readGrants reads the rights of a session's account.
+func readGrants(ctx context.Context, s *session) (grants, error) {
+	g := grants{global: map[string]bool{}, fold: s.server.LowerCase != 0}
+	if err := s.row(ctx, "SELECT CURRENT_USER(), @@partial_revokes").Scan(&g.account, &g.literal); err != nil {
+		return g, err
+	}
+	lines, err := s.strings(ctx, "SHOW GRANTS")
+	for _, line := range lines {
+		g.add(line)
+	}
+	return g, err
+}
+
+func (g *grants) add(line string) {
+	m := grantLine.FindStringSubmatch(line)
+	if m == nil {
+		return
+	}
+	set := map[string]bool{}
+	for p := range strings.SplitSeq(m[2], ",") {
+		set[strings.TrimSpace(p)] = true
+	}
+	one := schemaGrant{strings.ReplaceAll(m[4], "``", "`"), set}
+	switch {
+	case m[1] == "REVOKE":
+		g.revoked = append(g.revoked, one)
+	case m[3] == "*":
+		for p := range set {
+			g.global[p] = true
+		}
+	default:
+		g.schemas = append(g.schemas, one)
+	}
+}
+
+// everywhere tells whether a right holds for the whole server.
+func (g grants) everywhere(privilege string) bool {
+	switch {
+	case g.global[privilege] || g.global["ALL PRIVILEGES"]:
+		return true
+	case privilege == "FLUSH_TABLES":
+		return g.global["RELOAD"]
+	case privilege == "SHOW_ROUTINE":
+		return g.global["SELECT"]
+	}
+	return false
+}
+
+// in tells whether a right holds in a schema.
+func (g grants) in(schema, privilege string) bool {
+	if g.everywhere(privilege) && !slices.ContainsFunc(g.revoked, func(r schemaGrant) bool {
+		return strings.EqualFold(r.pattern, schema) && r.privileges[privilege]
+	}) {
+		return true
+	}
+	return slices.ContainsFunc(g.schemas, func(s schemaGrant) bool {
+		return (s.privileges[privilege] || s.privileges["ALL PRIVILEGES"]) && g.matches(s.pattern, schema)
+	})
+}
+
+// matches compares a schema with the pattern of a grant: _ and % are wildcards unless escaped, or unless partial_revokes
+// makes all of them mean themselves.
+func (g grants) matches(pattern, schema string) bool {
+	var b strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\' && i+1 < len(pattern) && strings.IndexByte(`_%\`, pattern[i+1]) >= 0:
+			i++
+			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
+		case c == '%' && !g.literal:
+			b.WriteString(".*")
+		case c == '_' && !g.literal:
+			b.WriteString(".")
+		default:
+			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
+		}
+	}
+	flags := "(?s)"
+	if g.fold {
+		flags = "(?si)"
+	}
+	matched, err := regexp.MatchString(flags+"^"+b.String()+"$", schema)
+	return err == nil && matched
+}
+
+// has tells whether a right holds in a scope.
+func (g grants) has(s scope, privilege string) bool {
+	switch {
+	case s.global():
+		return g.everywhere(privilege)
+	case s.ours: // a pattern that covers both covers all
+		return g.in(prefix, privilege) && g.in(putAwaySchema("a"), privilege) && g.in(stageSchema("b", 10), privilege)
+	default:
+		return g.in(s.schema, privilege)
+	}
+}
+
+// missing lists the needs that are not met, one right for each.
+func (g grants) missing(needs []need) []Right {
+	var all []Right
+	for _, n := range needs {
+		var lack []string
+		for _, p := range n.privileges {
+			if !g.has(n.scope, p) {
+				lack = append(lack, p)
+			}
+		}
+		if len(lack) == 0 {
+			continue
+		}
+		list := strings.Join(lack, ", ")
+		all = append(all, Right{
+			Purpose: n.purpose, Account: g.quoted(), Name: list + " on " + n.scope.String(), Why: n.why, Required: n.required,
+			Grant: fmt.Sprintf("GRANT %s ON %s TO %s;", list, g.target(n.scope), g.quoted()),
+		})
+	}
+	return all
+}
+
+// target writes a scope as GRANT wants it. With partial_revokes no pattern covers our schemas, so the right must hold
+// everywhere.
+func (g grants) target(s scope) string {
+	switch {
+	case s.global(), s.ours && g.literal:
+		return "*.*"
+	case s.ours:
+		return "`\\_remora%`.*"
+	case g.literal:
+		return quote(s.schema) + ".*"
+	default:
+		return grantPattern(s.schema) + ".*"
+	}
+}
+
+// quoted writes the account as GRANT wants it.
+func (g grants) quoted() string {
+	at := strings.LastIndexByte(g.account, '@')
+	if at < 0 {
+		return text(g.account)
+	}
+	return text(g.account[:at]) + "@" + text(g.account[at+1:])
+}
+
+// checkRights refuses when a required right is missing, with the statements that give it, and returns what is only
+// worth a warning.
+func (g grants) checkRights(op string, needs []need) (weaker []Right, err error) {
+	var names, statements []string
+	for _, r := range g.missing(needs) {
+		if !r.Required {
+			weaker = append(weaker, r)
+			continue
+		}
+		names = append(names, r.Name+" ("+r.Why+")")
+		statements = append(statements, r.Grant)
+	}
+	if len(names) > 0 {
+		return nil, fail(remora.Denied, op, "user "+g.quoted(), strings.Join(statements, " "), "missing rights: %s", strings.Join(names, "; "))
+	}
+	return weaker, nil
+}

@@ -1,0 +1,258 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+const (
+	// holderTimeout is after how many idle seconds the server closes a session that holds a lock others wait for: a
+	// worker that froze must not freeze them (S17). A living one pings.
+	holderTimeout = 10
+	pingEvery     = 2 * time.Second
+
+	// statementPatience is the age in seconds beyond which a running statement keeps us from taking the global read
+	// lock, which would queue everybody behind it (S16); lockPatience is how long we wait for such statements to end.
+	statementPatience = 2
+	lockPatience      = 30 * time.Second
+
+	// migrationPatience is for how many seconds somebody's DDL may wait for our snapshot when nothing else keeps it out
+	// (S18).
+	migrationPatience = 10
+)
+
+// snapshot is a set of readers that all see the same moment of a server.
+type snapshot struct {
+	d *Database
+	// control holds the backup lock, if anything does.
+	control *session
+	readers []*reader
+	grants  grants
+	// sealed tells that no definition can change while control lives.
+	sealed      bool
+	consistency string
+	position    *position
+	facts       map[string]string
+	warnings    []string
+}
+
+// openSnapshot takes the moment: with all sessions under a read lock held for milliseconds where rights and traffic
+// allow, else with one session.
+func (d *Database) openSnapshot(ctx context.Context, who account) (*snapshot, error) {
+	control, err := d.connect(ctx, who, fmt.Sprintf("wait_timeout = %d", holderTimeout), "lock_wait_timeout = 5")
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{d: d, control: control, facts: map[string]string{"server": "MySQL " + control.server.Version}}
+	if err := s.open(ctx, who); err != nil {
+		s.close()
+		return nil, d.problem(ctx, "take a snapshot", d.cfg.Address, err)
+	}
+	s.facts["consistency"] = s.consistency
+	return s, nil
+}
+
+func (s *snapshot) open(ctx context.Context, who account) (err error) {
+	if s.grants, err = readGrants(ctx, s.control); err != nil {
+		return err
+	}
+	together := s.grants.everywhere("BACKUP_ADMIN") && s.grants.everywhere("FLUSH_TABLES") && s.grants.everywhere("PROCESS")
+	if together {
+		if together, err = s.seal(ctx); err != nil {
+			return err
+		}
+	}
+	if together {
+		if err := s.dial(ctx, who, s.d.cfg.Sessions); err != nil {
+			return err
+		}
+		if together, err = s.startTogether(ctx); err != nil || together {
+			return err
+		}
+	}
+	if len(s.readers) == 0 {
+		if err := s.dial(ctx, who, 1); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.readers[1:] {
+		r.close()
+	}
+	s.readers = s.readers[:1]
+	s.consistency = "one session, one moment"
+	return s.start(ctx)
+}
+
+// seal keeps definitions as they are for as long as control lives.
+func (s *snapshot) seal(ctx context.Context) (bool, error) {
+	err := s.control.exec(ctx, "LOCK INSTANCE FOR BACKUP")
+	if isCode(err, codeLockWait) {
+		s.warnings = append(s.warnings, "the backup lock was not to be had because of a running migration: one session read everything")
+		return false, nil
+	}
+	s.sealed = err == nil
+	return s.sealed, err
+}
+
+func (s *snapshot) dial(ctx context.Context, who account, sessions int) error {
+	limit := strconv.Itoa(int((s.d.cfg.Stall + time.Minute).Seconds()))
+	for range sessions {
+		r, err := s.d.openReader(ctx, who, s.control.encrypted,
+			"transaction_isolation = 'REPEATABLE-READ'", "lock_wait_timeout = 60",
+			"net_write_timeout = "+limit, "wait_timeout = "+limit) // S22
+		if err != nil {
+			return err
+		}
+		s.readers = append(s.readers, r)
+	}
+	return nil
+}
+
+// start begins the transaction of every reader.
+func (s *snapshot) start(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, r := range s.readers {
+		group.Go(func() error {
+			if err := r.exec(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"); err != nil {
+				return err
+			}
+			return r.exec(ctx, "SAVEPOINT remora")
+		})
+	}
+	return group.Wait()
+}
+
+// startTogether begins all transactions under the global read lock. It answers false when the lock is not to be had
+// without making others wait.
+func (s *snapshot) startTogether(ctx context.Context) (bool, error) {
+	asked := time.Now()
+	if blockers, err := s.waitForStatements(ctx); err != nil || blockers != "" {
+		if blockers != "" {
+			s.warnings = append(s.warnings, "one session read everything, because the read lock would have made others wait for "+blockers)
+		}
+		return false, err
+	}
+	if err := s.control.exec(ctx, "FLUSH TABLES WITH READ LOCK"); err != nil {
+		if isCode(err, codeLockWait) {
+			s.warnings = append(s.warnings, "one session read everything, because the read lock was not to be had in 5 seconds")
+			return false, nil
+		}
+		return false, err
+	}
+	taken := time.Now()
+	err := s.start(ctx)
+	if err == nil {
+		err = s.readPosition(ctx)
+	}
+	err = errors.Join(err, s.control.exec(context.WithoutCancel(ctx), "UNLOCK TABLES"))
+	s.facts["read_lock"] = fmt.Sprintf("waited %s, held %s", taken.Sub(asked).Round(time.Millisecond), time.Since(taken).Round(100*time.Microsecond))
+	s.consistency = fmt.Sprintf("%d sessions, one moment", len(s.readers))
+	return err == nil, err
+}
+
+// waitForStatements waits until no statement is so old that the read lock would queue everybody behind it, and names
+// those that did not end.
+func (s *snapshot) waitForStatements(ctx context.Context) (string, error) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for begun := time.Now(); ; {
+		old, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
+			WHERE command IN ('Query', 'Execute') AND user NOT IN ('system user', 'event_scheduler') AND time > ? AND id <> CONNECTION_ID()`, statementPatience)
+		if err != nil || len(old) == 0 {
+			return "", err
+		}
+		if time.Since(begun) > lockPatience {
+			return listed(old), nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// readPosition records where in the binary log the moment lies. Under the read lock it stands still.
+func (s *snapshot) readPosition(ctx context.Context) error {
+	if !s.grants.everywhere("REPLICATION CLIENT") {
+		return nil
+	}
+	var p position
+	err := s.control.row(ctx, statusCommand(s.control.server)).Scan(&p.File, &p.Offset, new(sql.NullString), new(sql.NullString), &p.GTID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // the log is off
+	}
+	p.GTID = strings.ReplaceAll(p.GTID, "\n", "")
+	s.position = &p
+	s.facts["position"] = fmt.Sprintf("%s:%d", p.File, p.Offset)
+	if len(p.GTID) < 200 {
+		s.facts["gtid"] = p.GTID
+	}
+	return err
+}
+
+// statusCommand asks for the position in the binary log.
+func statusCommand(on server) string {
+	if major, minor := on.numbers(); major == 8 && minor < 2 {
+		return "SHOW MASTER STATUS"
+	}
+	return "SHOW BINARY LOG STATUS"
+}
+
+// keep holds the snapshot: it pings the session that holds the backup lock, and ends the work through the context it
+// returns when that session is lost, or when somebody's DDL waits for us. stop ends the keeping and waits for it.
+func (s *snapshot) keep(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		tick := time.NewTicker(pingEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := s.ping(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		<-gone
+	}
+}
+
+func (s *snapshot) ping(ctx context.Context) error {
+	const op = "hold the snapshot"
+	if s.sealed || !s.grants.everywhere("PROCESS") {
+		err := s.control.exec(ctx, "DO 1")
+		return s.d.problem(ctx, op, s.d.cfg.Address, err)
+	}
+	waiting, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
+		WHERE state = 'Waiting for table metadata lock' AND time > ?`, migrationPatience)
+	if err == nil && len(waiting) > 0 {
+		return fail(remora.Busy, op, "schema "+s.d.schema, "the backup is tried again; grant BACKUP_ADMIN, FLUSH_TABLES and PROCESS to keep migrations apart",
+			"a migration waits for the backup: %s", listed(waiting))
+	}
+	return s.d.problem(ctx, op, s.d.cfg.Address, err)
+}
+
+func (s *snapshot) close() {
+	for _, r := range s.readers {
+		r.close()
+	}
+	s.control.close()
+}

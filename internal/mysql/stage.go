@@ -1,0 +1,391 @@
+package mysql
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	sqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// loadMode keeps zeros in AUTO_INCREMENT columns and dates that some setting once let in.
+const loadMode = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
+
+// Stage builds the part beside the live schema, in a schema of this attempt. What an earlier attempt of the run left is
+// ended and removed first.
+func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (remora.Summary, error) {
+	op := "load " + d.schema
+	p, err := d.readPart(from)
+	if err != nil {
+		return remora.Summary{}, err
+	}
+	s, err := d.hold(ctx)
+	if err != nil {
+		return remora.Summary{}, err
+	}
+	defer release(ctx, s)
+	st := stage{d: d, op: op, s: s, from: from, part: p.Schemas[0]}
+	summary, err := st.run(ctx, job)
+	return summary, d.problem(ctx, op, "schema "+d.schema, err)
+}
+
+// stage is one run of Stage.
+type stage struct {
+	d       *Database
+	op      string
+	s       *session
+	from    fs.FS
+	part    partSchema
+	entry   *entry
+	meter   *meter
+	loaders []*session
+	plans   map[string]staged
+}
+
+func (st *stage) run(ctx context.Context, job remora.Job) (sum remora.Summary, err error) {
+	if err := st.begin(ctx, job.Run); err != nil {
+		return sum, err
+	}
+	for _, t := range st.part.Tables {
+		sum.Bytes += t.Bytes
+		sum.Entries += t.Rows
+	}
+	st.meter = newMeter(job, st.op, sum.Bytes, st.d.cfg.Stall)
+	ctx, stop := st.meter.watch(ctx, st.op)
+	defer stop()
+	for _, step := range []func(context.Context) error{st.clear, st.create, st.connect, st.load, st.addKeys, st.addForeignKeys} {
+		if err := step(ctx); err != nil {
+			st.disconnect()
+			return sum, st.d.problem(ctx, st.op, "schema "+st.entry.Detail.Stage, err)
+		}
+	}
+	st.disconnect()
+	st.entry.State = stateStaged
+	sum.Objects = int64(len(st.part.Tables))
+	sum.Facts = map[string]string{"server": "MySQL " + st.s.server.Version, "stage": st.entry.Detail.Stage}
+	return sum, st.entry.save(ctx, st.s)
+}
+
+// begin writes the intent: a new attempt of this run, with both sides as they are.
+func (st *stage) begin(ctx context.Context, run string) error {
+	live, err := takeCensus(ctx, st.s, st.d.schema, false)
+	if err != nil {
+		return err
+	}
+	return st.d.withJournal(ctx, st.s, func() error {
+		for _, ddl := range journalDDL {
+			if err := st.s.exec(ctx, ddl); err != nil {
+				return err
+			}
+		}
+		if err := st.d.recordHolder(ctx, st.s, lockName(st.s.server.UUID, st.d.schema)); err != nil {
+			return err
+		}
+		if err := st.d.unsettled(ctx, st.s, st.op, run); err != nil {
+			return err
+		}
+		if err := st.resume(ctx, run); err != nil {
+			return err
+		}
+		st.entry.Attempt++
+		st.entry.State = stateStaging
+		st.entry.Detail.Stage, st.entry.Detail.PutAway = stageSchema(run, st.entry.Attempt), putAwaySchema(run)
+		st.entry.Detail.Sessions = max(st.entry.Detail.Sessions, st.d.cfg.Sessions)
+		st.entry.Detail.LiveExisted, st.entry.Detail.Live = live.exists, live.side()
+		st.entry.Detail.Restored = side{Options: st.part.schemaOptions, Tables: map[string]string{}}
+		for _, t := range st.part.Tables {
+			st.entry.Detail.Restored.Tables[t.Name] = t.digest()
+		}
+		return st.entry.save(ctx, st.s)
+	})
+}
+
+// resume finds this run's entry or begins one. A run that was switched is never staged again.
+func (st *stage) resume(ctx context.Context, run string) error {
+	e, err := find(ctx, st.s, run)
+	if err != nil {
+		return err
+	}
+	if e == nil {
+		st.entry = &entry{
+			Run: run, Source: st.d.cfg.Source, Installation: st.d.cfg.Installation, Schema: st.d.schema,
+			ServerUUID: st.s.server.UUID, Wanted: remora.Replaced, Since: time.Now(),
+		}
+		return nil
+	}
+	if err := st.d.mayAct(st.op, e, st.s.server); err != nil {
+		return err
+	}
+	f, err := findFence(ctx, st.s, e)
+	if e.Switched || e.State == stateDiscarding || err == nil && f.live(e) == remora.Restored {
+		return fail(remora.Fenced, st.op, "run "+run, "start a new restore", "this restore was switched already")
+	}
+	st.entry = e
+	return nil
+}
+
+// clear removes what earlier attempts left: first their sessions, so that nothing can write any more.
+func (st *stage) clear(ctx context.Context) error {
+	if err := st.d.endLoaders(ctx, st.s, st.entry); err != nil {
+		return err
+	}
+	for attempt := 1; attempt < st.entry.Attempt; attempt++ {
+		if err := dropSchema(ctx, st.s, st.entry.Run, stageSchema(st.entry.Run, attempt)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the schema, its fence, and the tables without what would slow the loading down.
+func (st *stage) create(ctx context.Context) error {
+	schema := st.entry.Detail.Stage
+	statements := []string{
+		"CREATE DATABASE " + quote(schema) + " " + st.part.clause(),
+		"CREATE TABLE " + qualified(schema, fenceName(st.entry.Attempt)) + " (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
+		"USE " + quote(schema),
+		"SET SESSION sql_mode = '" + loadMode + "'",
+	}
+	for _, statement := range statements {
+		if err := st.s.exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	if err := allowOldKeys(ctx, st.s); err != nil {
+		return err
+	}
+	st.plans = map[string]staged{}
+	for _, t := range st.part.Tables {
+		plan, err := t.stage()
+		if err != nil {
+			return err
+		}
+		st.plans[t.Name] = plan
+		st.meter.begin(t.Name)
+		if err := st.s.exec(ctx, plan.create); err != nil {
+			return st.d.problem(ctx, st.op, st.d.tableName(t.Name), err)
+		}
+	}
+	return nil
+}
+
+// allowOldKeys lets foreign keys point to keys that are not unique, as old schemas have them. Without the right to it
+// a key that needs it is refused later, by name.
+func allowOldKeys(ctx context.Context, s *session) error {
+	const unknownVariable = 1193
+	err := s.exec(ctx, "SET SESSION restrict_fk_on_non_standard_key = OFF")
+	if isCode(err, unknownVariable, codeRightDenied) {
+		return nil
+	}
+	return err
+}
+
+// connect opens the loading sessions. Each holds a lock by which a successor finds it.
+func (st *stage) connect(ctx context.Context) error {
+	limit := strconv.Itoa(int((st.d.cfg.Stall + time.Minute).Seconds()))
+	for number := range st.d.cfg.Sessions {
+		l, err := st.d.connect(ctx, st.d.write, forever, "sql_mode = '"+loadMode+"'", "foreign_key_checks = 0",
+			"lock_wait_timeout = 60", "net_read_timeout = "+limit)
+		if err != nil {
+			return err
+		}
+		st.loaders = append(st.loaders, l)
+		var got sql.NullInt64
+		if err := l.row(ctx, "SELECT GET_LOCK(?, 0)", loadLock(st.entry, st.entry.Attempt, number)).Scan(&got); err != nil {
+			return err
+		}
+		if got.Int64 != 1 {
+			return fail(remora.Fenced, st.op, "run "+st.entry.Run, "", "another process works on the same attempt")
+		}
+		if err := l.exec(ctx, "USE "+quote(st.entry.Detail.Stage)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (st *stage) disconnect() {
+	for _, l := range st.loaders {
+		l.close()
+	}
+	st.loaders = nil
+}
+
+// load fills the tables: the largest first, each table's ranges in the order of its key.
+func (st *stage) load(ctx context.Context) error {
+	type piece struct {
+		table partTable
+		rows  partRange
+	}
+	tables := slices.Clone(st.part.Tables)
+	slices.SortStableFunc(tables, func(a, b partTable) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	var pieces []piece
+	for _, t := range tables {
+		for _, r := range t.Ranges {
+			pieces = append(pieces, piece{t, r})
+		}
+	}
+	return share(ctx, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
+		st.meter.begin(p.table.Name)
+		return st.d.problem(ctx, st.op, st.d.tableName(p.table.Name)+", range "+p.rows.File, st.loadRange(ctx, l, p.table, p.rows))
+	})
+}
+
+// loadRange loads one file of rows. LOAD DATA LOCAL never fails on bad rows, it only warns; so whatever it did not take
+// exactly as it stands is an error here.
+func (st *stage) loadRange(ctx context.Context, l *session, t partTable, r partRange) error {
+	file, err := st.from.Open(r.File)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	sum := sha256.New()
+	var size counter
+	body := io.TeeReader(file, io.MultiWriter(sum, &size, st.meter))
+	name := rand.Text() // unguessable: a server may ask for any reader by name
+	sqldriver.RegisterReaderHandler(name, func() io.Reader { return body })
+	defer sqldriver.DeregisterReaderHandler(name)
+
+	result, err := l.conn.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s %s %s", name, quote(t.Name), loadFormat, t.loads()))
+	if err != nil {
+		return err
+	}
+	rows, err := result.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if err := checkWarnings(ctx, l, t.table); err != nil {
+		return damaged("%w", err)
+	}
+	if rows != r.Rows {
+		return damaged("%d rows were loaded instead of %d", rows, r.Rows)
+	}
+	if int64(size) != r.Bytes || hex.EncodeToString(sum.Sum(nil)) != r.SHA256 {
+		return damaged("the file is not the one that was written")
+	}
+	return nil
+}
+
+func damaged(format string, args ...any) error {
+	return &remora.Problem{Op: "load rows", Kind: remora.Corrupt, Hint: "verify the backup, and restore another one", Err: fmt.Errorf(format, args...)}
+}
+
+var truncatedColumn = regexp.MustCompile(`^Data truncated for column '(.*)' at row \d+$`)
+
+// checkWarnings turns a warning of the last statement into an error. One kind is let through: an ENUM that holds the
+// empty error value cannot be loaded without one; that it is loaded right is for Compare to say. Only texts that hold no
+// row data are passed on.
+func checkWarnings(ctx context.Context, l *session, t table) error {
+	var count int64
+	if err := l.row(ctx, "SELECT @@warning_count").Scan(&count); err != nil || count == 0 {
+		return err
+	}
+	var first error
+	err := l.each(ctx, func(rows *sql.Rows) error {
+		var code int
+		var message string
+		if err := rows.Scan(new(string), &code, &message); err != nil {
+			return err
+		}
+		m := truncatedColumn.FindStringSubmatch(message)
+		if code == 1265 && m != nil && slices.ContainsFunc(t.Columns, func(c column) bool { return c.Type == "enum" && c.Name == m[1] }) {
+			return nil
+		}
+		if !slices.Contains([]int{1261, 1262, 1264, 1265}, code) {
+			message = fmt.Sprintf("warning %d", code)
+		}
+		if first == nil {
+			first = fmt.Errorf("the server warned %d times, first: %s", count, message)
+		}
+		return nil
+	}, "SHOW WARNINGS")
+	if err != nil {
+		return err
+	}
+	return first
+}
+
+// addKeys adds the secondary keys, several tables at a time: all of a table at once, but one FULLTEXT key after the
+// other, since the first of them builds the table anew.
+func (st *stage) addKeys(ctx context.Context) error {
+	return share(ctx, st.loaders, st.part.Tables, func(ctx context.Context, l *session, t partTable) error {
+		plan := st.plans[t.Name]
+		var alters []string
+		if len(plan.keys) > 0 {
+			alters = append(alters, strings.Join(plan.keys, ", ADD "))
+		}
+		for _, clauses := range append(alters, plan.fulltext...) {
+			st.meter.begin(t.Name)
+			err := st.meter.quiet(func() error { return l.exec(ctx, "ALTER TABLE "+quote(t.Name)+" ADD "+clauses) })
+			if err != nil {
+				return st.d.problem(ctx, "add keys", st.d.tableName(t.Name), err)
+			}
+		}
+		return nil
+	})
+}
+
+// addForeignKeys adds the foreign keys when every table has its keys. Nothing is validated, so it is quick; one session
+// does it, because two would wait for each other's tables.
+func (st *stage) addForeignKeys(ctx context.Context) error {
+	for _, t := range st.part.Tables {
+		keys := st.plans[t.Name].foreign
+		if len(keys) == 0 {
+			continue
+		}
+		st.meter.begin(t.Name)
+		err := st.meter.quiet(func() error {
+			return st.s.exec(ctx, "ALTER TABLE "+quote(t.Name)+" ADD "+strings.Join(keys, ", ADD "))
+		})
+		if err != nil {
+			return st.d.problem(ctx, "add foreign keys", st.d.tableName(t.Name), err)
+		}
+	}
+	return nil
+}
+
+// side is the shape of a schema for the journal.
+func (c census) side() side {
+	s := side{Options: c.options, Tables: map[string]string{}}
+	for _, t := range c.tables {
+		s.Tables[t.Name] = t.digest()
+	}
+	return s
+}
+
+// digest changes when the definition does.
+func (t table) digest() string {
+	sum := sha256.Sum256([]byte(normalised(t.Definition)))
+	return hex.EncodeToString(sum[:8])
+}
+
+// dropSchema removes a schema of ours, table by table, the fence last. It refuses any name that this run did not give.
+func dropSchema(ctx context.Context, s *session, run, schema string) error {
+	if !strings.HasPrefix(schema, prefix+"_"+short(run)+"_") {
+		return fail(remora.Fenced, "drop a schema", "schema "+schema, "", "this is not a schema of run %s", run)
+	}
+	tables, err := s.strings(ctx, `SELECT table_name FROM information_schema.tables WHERE table_schema = ?
+		ORDER BY LEFT(table_name, ?) = ?, table_name`, schema, len(fencePrefix), fencePrefix)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		if err := s.exec(ctx, "DROP TABLE IF EXISTS "+qualified(schema, t)); err != nil {
+			return fmt.Errorf("drop table %s of schema %s: %w", t, schema, err)
+		}
+	}
+	return s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(schema))
+}

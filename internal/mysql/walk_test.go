@@ -1,0 +1,65 @@
+package mysql
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+const shop = `
+	CREATE TABLE users (id INT UNSIGNED PRIMARY KEY AUTO_INCREMENT, name VARCHAR(40) NOT NULL, UNIQUE KEY (name));
+	CREATE TABLE orders (id BIGINT PRIMARY KEY AUTO_INCREMENT, user INT UNSIGNED NOT NULL, total DECIMAL(10,2),
+		KEY (user), CONSTRAINT of_user FOREIGN KEY (user) REFERENCES users (id));
+	INSERT INTO users (name) VALUES ('ann'), ('bob'), ('o''neil');
+	INSERT INTO orders (user, total) VALUES (1, 9.99), (2, 100), (1, NULL);`
+
+// The whole walk: back up, destroy, restore, undo, redo, accept.
+func TestARestoreCanBeAppliedUndoneAndRedone(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop)
+	before := w.server.Dump(t, w.schema)
+	part := w.capture()
+
+	w.exec("ALTER TABLE users DROP KEY name, ADD COLUMN oops INT; DELETE FROM orders WHERE id = 1; CREATE TABLE added (id INT PRIMARY KEY)")
+	damaged := w.server.Dump(t, w.schema)
+
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r1"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Len(t, est.Replaces, 3)
+	w.staged("r1", part)
+	require.Equal(t, damaged, w.server.Dump(t, w.schema), "staging touches nothing live")
+
+	require.NoError(t, w.turn("r1", 1, remora.Restored))
+	require.Equal(t, before, w.server.Dump(t, w.schema))
+	require.NoError(t, w.turn("r1", 1, remora.Restored), "a turn is a level")
+	require.Equal(t, before, w.server.Dump(t, w.schema))
+
+	require.NoError(t, w.turn("r1", 2, remora.Replaced))
+	require.Equal(t, damaged, w.server.Dump(t, w.schema))
+	require.ErrorIs(t, w.turn("r1", 1, remora.Restored), remora.ErrStaleTurn)
+	require.Equal(t, damaged, w.server.Dump(t, w.schema))
+
+	require.NoError(t, w.turn("r1", 3, remora.Restored))
+	require.Equal(t, before, w.server.Dump(t, w.schema))
+
+	left, err := w.d.Leftovers(t.Context())
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Equal(t, remora.Restored, left[0].Live)
+	require.True(t, left[0].Switched)
+
+	requireProblem(t, w.d.Discard(t.Context(), remora.Job{Run: "r1"}, ""), remora.Fenced, "no backup is named")
+	aside, _ := w.captureOf(remora.Subject{PutAway: "r1"})
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r1"}, "shop-backup"))
+	require.Equal(t, before, w.server.Dump(t, w.schema))
+	require.Empty(t, w.leftovers())
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r1"}, "shop-backup"), "nothing is left to discard")
+
+	// What was put away restores like any other backup.
+	w.staged("r2", aside)
+	require.NoError(t, w.turn("r2", 1, remora.Restored))
+	require.Equal(t, damaged, w.server.Dump(t, w.schema))
+}
