@@ -83,7 +83,7 @@ func (c *carrier) add(at string, info fs.FileInfo) error {
 		return err
 	}
 	there, err := c.stage.Lstat(at)
-	if err == nil && !(there.IsDir() && info.IsDir()) {
+	if err == nil && (!there.IsDir() || !info.IsDir()) {
 		return nil // what the backup has, wins; the live one stays on the replaced side
 	}
 	if info.IsDir() {
@@ -180,7 +180,7 @@ func (c *carrier) place(at string, info fs.FileInfo) error {
 	}
 	defer func() { _ = to.Close() }()
 	base := path.Base(at)
-	err = unix.Linkat(int(from.Fd()), base, int(to.Fd()), base, 0) //nolint:gosec // descriptors fit
+	err = unix.Linkat(int(from.Fd()), base, int(to.Fd()), base, 0)
 	switch {
 	case err == nil:
 		return nil

@@ -74,9 +74,6 @@ func (w *dirWriter) copy(dir, rel, to string, skip func(string) bool, sum *remor
 				return err
 			}
 		}
-		if err := os.Chmod(to, info.Mode()); err != nil {
-			return err
-		}
 	case info.Mode()&fs.ModeSymlink != 0:
 		sum.Symlinks++
 		target, err := os.Readlink(from)
@@ -106,6 +103,11 @@ func (w *dirWriter) copy(dir, rel, to string, skip func(string) bool, sum *remor
 	st := info.Sys().(*syscall.Stat_t)
 	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
 		return err
+	}
+	if info.Mode()&fs.ModeSymlink == 0 { // a new owner takes bits away
+		if err := os.Chmod(to, info.Mode()); err != nil {
+			return err
+		}
 	}
 	parent, err := os.Open(filepath.Dir(to))
 	if err != nil {

@@ -33,7 +33,7 @@ func (p patterns) match(rel string) bool {
 	}
 	for _, pattern := range p {
 		pattern = strings.TrimSuffix(pattern, "/")
-		if doublestar.MatchUnvalidated(pattern, rel) || doublestar.MatchUnvalidated(pattern, base) {
+		if doublestar.MatchUnvalidated(pattern, rel) || !strings.Contains(pattern, "/") && doublestar.MatchUnvalidated(pattern, base) {
 			return true
 		}
 	}

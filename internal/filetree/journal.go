@@ -105,11 +105,8 @@ func (t *Tree) workFolder(op string) (*os.Root, error) {
 	return parent.OpenRoot(workName)
 }
 
-// makeWorkFolder opens the folder and makes it first where needed, so that nobody else can look into it.
+// makeWorkFolder opens the folder, made where needed, so that nobody else can look into it.
 func (t *Tree) makeWorkFolder(op string) (*os.Root, error) {
-	if work, err := t.workFolder(op); !errors.Is(err, fs.ErrNotExist) {
-		return work, err
-	}
 	if err := os.Mkdir(t.work, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -118,7 +115,7 @@ func (t *Tree) makeWorkFolder(op string) (*os.Root, error) {
 		return nil, err
 	}
 	// A list that the parent passes on would otherwise appear on everything that is staged.
-	if err := errors.Join(work.Chmod(".", 0o700), dropInherited(t.work), syncFolder(work, ".")); err != nil {
+	if err := errors.Join(work.Chmod(".", 0o700), dropInherited(t.work)); err != nil {
 		_ = work.Close()
 		return nil, err
 	}

@@ -35,10 +35,10 @@ type ownership struct {
 }
 
 func currentOwnership() ownership {
-	o := ownership{uid: uint32(os.Geteuid()), groups: []uint32{uint32(os.Getegid())}} //nolint:gosec // ids are 32 bits
+	o := ownership{uid: uint32(os.Geteuid()), groups: []uint32{uint32(os.Getegid())}}
 	if more, err := os.Getgroups(); err == nil {
 		for _, g := range more {
-			o.groups = append(o.groups, uint32(g)) //nolint:gosec // ids are 32 bits
+			o.groups = append(o.groups, uint32(g))
 		}
 	}
 	var data [2]unix.CapUserData

@@ -76,7 +76,7 @@ func (t *Tree) estimate(ctx context.Context, op string, intent remora.Intent, fo
 
 func nothing(string) bool { return false }
 
-func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) } //nolint:gosec // never negative
+func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
 
 func refuseMissing(op string, t *Tree, found []place) error {
 	for _, at := range found {
@@ -174,7 +174,7 @@ func (t *Tree) space(op string, c count) error {
 		return fault(op, parent, &os.PathError{Op: "statfs", Path: parent, Err: err})
 	}
 	entries := c.Files + c.Directories + c.Symlinks
-	need, have := c.Bytes+entries*blockSize, int64(st.Bavail)*st.Bsize //nolint:gosec // file systems are smaller
+	need, have := c.Bytes+entries*blockSize, int64(st.Bavail)*st.Bsize
 	full := func(why string) error {
 		return &remora.Problem{
 			Op: op, Kind: remora.Full, Subject: parent, Err: errors.New(why),
@@ -184,8 +184,8 @@ func (t *Tree) space(op string, c count) error {
 	if need > have {
 		return full(fmt.Sprintf("need %s, have %s", size(need), size(have)))
 	}
-	if st.Files > 0 && entries > int64(st.Ffree) { //nolint:gosec // file systems are smaller
-		return full(fmt.Sprintf("need %s inodes, have %s", humanize.Comma(entries), humanize.Comma(int64(st.Ffree)))) //nolint:gosec // see above
+	if st.Files > 0 && entries > int64(st.Ffree) {
+		return full(fmt.Sprintf("need %s inodes, have %s", humanize.Comma(entries), humanize.Comma(int64(st.Ffree))))
 	}
 	return nil
 }

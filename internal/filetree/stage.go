@@ -130,7 +130,7 @@ func flush(root *os.Root) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	return unix.Syncfs(int(f.Fd())) //nolint:gosec // a descriptor fits
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // stager builds directories below root. Regular files are copied several at a time; symlinks come after them, so
@@ -337,13 +337,13 @@ func setAttribute(f *os.File, name string, value []byte) error {
 	if !kept(name) {
 		return errors.New("this name is not restored")
 	}
-	return unix.Fsetxattr(int(f.Fd()), name, value, 0) //nolint:gosec // a descriptor fits
+	return unix.Fsetxattr(int(f.Fd()), name, value, 0)
 }
 
 // touch sets the time of an entry of an open folder, never of what a symlink points to.
 func touch(folder *os.File, name string, mtime time.Time) error {
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: mtime.Unix(), Nsec: int64(mtime.Nanosecond())}}
-	return unix.UtimesNanoAt(int(folder.Fd()), name, times, unix.AT_SYMLINK_NOFOLLOW) //nolint:gosec // a descriptor fits
+	return unix.UtimesNanoAt(int(folder.Fd()), name, times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}

@@ -257,7 +257,7 @@ func (x *exchange) parents(dir string) (live, away int, closeAll func(), err err
 		_ = liveFolder.Close()
 		return 0, 0, nil, err
 	}
-	return int(liveFolder.Fd()), int(awayFolder.Fd()), func() { _, _ = liveFolder.Close(), awayFolder.Close() }, nil //nolint:gosec // descriptors fit
+	return int(liveFolder.Fd()), int(awayFolder.Fd()), func() { _, _ = liveFolder.Close(), awayFolder.Close() }, nil
 }
 
 // settle removes, on the way back, the folders that the way there had to make.
@@ -295,6 +295,6 @@ func (x *exchange) back(spots []spot) error {
 		failed = x.unmake()
 	}
 	// Nothing staged was ever live: the stage may be discarded without a backup of it.
-	x.j.Switched = x.j.Switched && !(x.virgin && x.moved == 0)
+	x.j.Switched = x.j.Switched && (!x.virgin || x.moved > 0)
 	return errors.Join(failed, x.h.write(switchOp, x.j))
 }

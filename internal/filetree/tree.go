@@ -32,7 +32,8 @@ type Config struct {
 	// Directories are slash-separated paths relative to Root. None lies within another.
 	Directories []string
 	// Exclude are patterns (with ** for any number of directories) of entries that are neither captured nor replaced.
-	// A pattern is matched against the slash-separated path relative to each directory, and against the base name.
+	// A pattern is matched against the slash-separated path relative to each directory; one without a slash also
+	// against the base name, at any depth.
 	Exclude []string
 	// Log may be nil.
 	Log *slog.Logger
@@ -167,7 +168,7 @@ func (t *Tree) places(op string) ([]place, error) {
 		for p := range ancestors(t.root, dir) {
 			info, err := os.Lstat(p)
 			if errors.Is(err, fs.ErrNotExist) {
-				at.exists = false
+				at = place{dir: dir}
 				break
 			}
 			switch {
