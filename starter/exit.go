@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -39,7 +41,7 @@ func exitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, errDetached) {
+	if errors.Is(err, errDetached) || errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
 	kind := remora.KindOf(err)
@@ -77,6 +79,10 @@ func (a *app) printError(err error) {
 	if err == nil || errors.Is(err, errDetached) {
 		return
 	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.Err, "\nremora: interrupted; nothing was started")
+		return
+	}
 	said := errorJSON{Kind: remora.KindOf(err), Message: remora.OneLine(err.Error())}
 	var p *remora.Problem
 	if errors.As(err, &p) {
@@ -88,7 +94,16 @@ func (a *app) printError(err error) {
 		_ = enc.Encode(map[string]errorJSON{"error": said}) // a broken pipe has nobody left to tell
 		return
 	}
+	var mistakes config.Mistakes
+	if errors.As(err, &mistakes) && len(mistakes) > 1 {
+		said.Message = fmt.Sprintf("%s: %d mistakes", said.Op, len(mistakes))
+	}
 	fmt.Fprintf(a.Err, "remora: %s\n", said.Message)
+	if len(mistakes) > 1 {
+		for _, m := range mistakes {
+			fmt.Fprintf(a.Err, "  %s\n", m)
+		}
+	}
 	for _, line := range strings.Split(said.Hint, "\n") {
 		if line != "" {
 			fmt.Fprintf(a.Err, "  what to do: %s\n", remora.OneLine(line))

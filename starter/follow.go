@@ -67,10 +67,10 @@ func ended(u control.Update) string {
 		return fmt.Sprintf("%s: failed after %s: %s", u.Phase, control.Span(u.Took), u.Problem)
 	}
 	var facts []string
-	if s := u.Summary; s != nil && s.Entries > 0 {
-		facts = append(facts, count(s.Entries, "entry", "entries"))
-	}
-	if s := u.Summary; s != nil && s.Bytes > 0 {
+	switch s := u.Summary; {
+	case s != nil && u.Kind != "":
+		facts = append(facts, counts(u.Kind, *s))
+	case s != nil && s.Bytes > 0:
 		facts = append(facts, size(s.Bytes))
 	}
 	return u.Phase + ": " + strings.Join(append(facts, "done in "+control.Span(u.Took)), ", ")

@@ -39,7 +39,7 @@ func newLsCommand(a *app) *cobra.Command {
 			if len(args) == 2 {
 				name = args[1]
 			}
-			entries, err := list(tree, name)
+			entries, err := listEntries(tree, name)
 			if err != nil {
 				return inBackup(b.ID, name, err)
 			}
@@ -60,8 +60,8 @@ type entryJSON struct {
 	Target   string    `json:"target,omitempty"`
 }
 
-// list reads a directory of a backup, or one entry.
-func list(tree fs.FS, name string) ([]entryJSON, error) {
+// listEntries reads a directory of a backup, or one entry.
+func listEntries(tree fs.FS, name string) ([]entryJSON, error) {
 	if name != "." {
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/")
 	}
@@ -102,14 +102,18 @@ func entry(tree fs.FS, name string, info fs.FileInfo) entryJSON {
 	return e
 }
 
+// inBackup puts the error of a path that leads nowhere into words. What is wrong with the repository says so itself.
 func inBackup(id, name string, err error) error {
-	if !errors.Is(err, fs.ErrNotExist) {
+	var p *remora.Problem
+	if errors.As(err, &p) {
 		return err
 	}
-	return &remora.Problem{
-		Op: "list " + id, Kind: remora.NotFound, Subject: name,
-		Hint: "see what there is with: remora ls " + id, Err: errors.New("there is nothing of that name in the backup"),
+	why := errors.New("there is nothing of that name in the backup")
+	var at *fs.PathError
+	if !errors.Is(err, fs.ErrNotExist) && errors.As(err, &at) {
+		why = at.Err
 	}
+	return &remora.Problem{Op: "list " + id, Kind: remora.NotFound, Subject: name, Hint: "see what there is with: remora ls " + id, Err: why}
 }
 
 func (a *app) printEntries(entries []entryJSON) error {

@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
@@ -27,17 +27,24 @@ func (a *app) say(format string, args ...any) {
 
 // table prints rows under a head, in columns.
 func (a *app) table(head []string, rows [][]string) error {
-	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{head}, rows...) {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = remora.OneLine(cell)
+	rows = append([][]string{head}, rows...)
+	widths := make([]int, len(head))
+	for _, row := range rows {
+		for i := range row {
+			row[i] = remora.OneLine(row[i])
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
-		if _, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t")); err != nil {
+	}
+	for _, row := range rows {
+		var b strings.Builder
+		for i, cell := range row {
+			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+		}
+		if _, err := fmt.Fprintln(a.Out, strings.TrimRight(b.String(), " ")); err != nil {
 			return err
 		}
 	}
-	return w.Flush()
+	return nil
 }
 
 // fields prints names and values under each other; an empty value is left out.

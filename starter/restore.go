@@ -123,7 +123,8 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 	if err != nil {
 		return err
 	}
-	if err := s.app.printPlan(plan, f.withoutSafety); err != nil {
+	maintenance := s.cfg.Sources[asked.Source].Maintenance.File
+	if err := s.app.printPlan(plan, maintenance, f.withoutSafety); err != nil {
 		return err
 	}
 	req := remora.RestoreRequest{PlanRequest: asked, WithoutSafety: f.withoutSafety}
@@ -173,8 +174,8 @@ func (a *app) confirm(ctx context.Context, source string) error {
 	}
 }
 
-// printPlan says what is going to happen, before it does.
-func (a *app) printPlan(p remora.Plan, withoutSafety string) error {
+// printPlan says what is going to happen, before it does. maintenance is the file that takes the application offline.
+func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
 	if a.json() {
 		return a.printJSON(planJSON{Event: "plan", At: a.Now(), Plan: p})
 	}
@@ -191,18 +192,31 @@ func (a *app) printPlan(p remora.Plan, withoutSafety string) error {
 	for _, t := range p.Targets {
 		a.planTarget(t)
 	}
+	a.planSteps(p, maintenance, withoutSafety)
+	return nil
+}
+
+func (a *app) planSteps(p remora.Plan, maintenance, withoutSafety string) {
 	a.say("\nWhat happens")
 	a.say("  1. %s", safety(p, withoutSafety))
 	a.say("  2. The backup is loaded beside the live data and compared with it row by row and file by file.")
 	a.say("     %s stays in use meanwhile.", p.Source)
-	a.say("  3. It is switched in at once. That is the only interruption: usually seconds.")
+	switch {
+	case maintenance != "":
+		a.say("  3. The application is taken offline (%s), the backup is switched in, and it is taken back.", remora.OneLine(maintenance))
+		a.say("     That is the only interruption: usually seconds.")
+	case len(p.Kinds) > 1:
+		a.say("  3. It is switched in, usually within a second. No maintenance mode is configured: for that moment the application")
+		a.say("     may see the restored database beside the old files.")
+	default:
+		a.say("  3. It is switched in at once. No maintenance mode is configured, so the application stays online.")
+	}
 	until := fmt.Sprintf("for %s", control.Span(p.Undo))
 	if withoutSafety != "" {
 		until = "until somebody ends it with remora accept"
 	}
 	a.say("  4. What was replaced is kept %s; remora rollback %s brings it back in seconds.", until, p.Source)
 	a.say("     If anything fails before that, %s is as it was before.", p.Source)
-	return nil
 }
 
 type planJSON struct {

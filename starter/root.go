@@ -113,13 +113,13 @@ and can be undone for a day.`,
 		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
 		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a),
-		newVersionCommand(a),
+		newInitCommand(a), newUpCommand(a), newConfigCommand(a), newVersionCommand(a),
 	)
 	return root
 }
 
 // atMostOne refuses a second argument, in words that name what was expected.
-func atMostOne(usage string) cobra.PositionalArgs { return between(0, 1, usage) }
+func atMostOne(usage string) cobra.PositionalArgs { return between(0, 1, "at most "+usage) }
 
 // exactly wants n arguments.
 func exactly(n int, usage string) cobra.PositionalArgs {

@@ -42,8 +42,9 @@ type Update struct {
 	Event Event     `json:"event"`
 	At    time.Time `json:"at"`
 	Phase string    `json:"phase,omitempty"`
-	// Took and Summary belong to PhaseEnded, in nanoseconds and counts; Problem says that the phase failed.
+	// Took and Summary belong to PhaseEnded, in nanoseconds and counts of Kind; Problem says that the phase failed.
 	Took    time.Duration   `json:"took,omitempty"`
+	Kind    remora.Kind     `json:"kind,omitempty"`
 	Summary *remora.Summary `json:"summary,omitempty"`
 	// Progress belongs to Progressed.
 	Progress *remora.Progress `json:"progress,omitempty"`
@@ -303,7 +304,7 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, s *remora.Summ
 		return
 	}
 	at := e.GetEventTime().AsTime()
-	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started), Summary: s}
+	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started), Kind: component(p.activity), Summary: s}
 	if problem != nil {
 		u.Problem = problem.Error()
 	}

@@ -87,3 +87,12 @@ func doing(workflow string) string {
 	}
 	return "run " + workflow
 }
+
+// component is the kind whose verb an activity is; empty for the other activities.
+func component(activity string) remora.Kind {
+	switch kind, _, _ := strings.Cut(activity, "."); remora.Kind(kind) {
+	case remora.Database, remora.Files:
+		return remora.Kind(kind)
+	}
+	return ""
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/control"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// printed runs a printer with a fixed clock and gives what it wrote.
+func printed(t *testing.T, output string, do func(a *app) error) string {
+	t.Helper()
+	var out bytes.Buffer
+	require.NoError(t, do(&app{Out: &out, Err: &out, Now: now, Output: output, Width: func() int { return 80 }}))
+	return out.String()
+}
+
+func ago(d time.Duration) time.Time { return now().Add(-d) }
+
+func goodBackup() remora.Backup {
+	started := ago(3 * time.Hour)
+	return remora.Backup{
+		Manifest: remora.Manifest{
+			Format: 1, ID: "shop-20261123T090000Z-1f2e", Run: "run", Source: "shop", Name: "before migration", Kind: remora.FullBackup,
+			Purpose: remora.Regular, RequestedBy: "alice@desk", Tool: "remora 1.0.0", Started: started, Ended: started.Add(95 * time.Second),
+			Parts: []remora.PartRef{
+				{
+					Kind: remora.Database, Started: started, Ended: started.Add(time.Minute), Added: 1_200_000,
+					Summary: remora.Summary{Objects: 3, Entries: 123_456, Bytes: 45_000_000, Facts: map[string]string{"server": "MySQL 9.7.0", "position": "binlog.000003:157"}},
+				},
+				{
+					Kind: remora.Files, Started: started.Add(time.Minute), Ended: started.Add(90 * time.Second), Added: 800_000,
+					Summary: remora.Summary{Objects: 2, Entries: 1, Bytes: 1_000, Warnings: []string{"receipts/x.sock: a socket is not stored"}},
+				},
+			},
+		},
+		Status: remora.Completed, Verification: &remora.Verification{At: started.Add(95 * time.Second), Bytes: 2_000_000},
+	}
+}
+
+func failedBackup() remora.Backup {
+	started := ago(26 * time.Hour)
+	return remora.Backup{
+		Manifest: remora.Manifest{
+			ID: "shop-20261122T100000Z-00aa", Source: "shop", Kind: remora.FullBackup, Purpose: remora.Regular,
+			RequestedBy: "alice@desk", Started: started, Ended: started.Add(4 * time.Second),
+		},
+		Status: remora.Failed, Phase: "check database of shop", Problem: "check the rights (remora@127.0.0.1): TRIGGER is missing\n\x1b[31m",
+		Hint: "GRANT TRIGGER ON `shop`.* TO 'remora'@'127.0.0.1'",
+	}
+}
+
+func safetyBackup() remora.Backup {
+	b := goodBackup()
+	b.ID, b.Name, b.Purpose, b.OfRestore = "shop-20261123T093000Z-77ab", "", remora.Safety, "shop-restore-20261123T093000Z-0c0c"
+	b.Started = ago(150 * time.Minute)
+	b.Status, b.Verification = remora.Pending, nil
+	return b
+}
+
+func openRestore() remora.Restore {
+	return remora.Restore{
+		ID: "shop-restore-20261123T093000Z-0c0c", Run: "run", Source: "shop", Backup: goodBackup().ID,
+		Kinds: []remora.Kind{remora.Database, remora.Files}, RequestedBy: "alice@desk", Outcome: remora.OutcomeApplied,
+		Live: remora.Restored, Started: ago(150 * time.Minute), KeepUntil: now().Add(21 * time.Hour), SafetyBackup: safetyBackup().ID,
+		Phases: []remora.Phase{{Name: "stage database of shop", Took: 42 * time.Second}, {Name: "switch database of shop", Took: 250 * time.Millisecond}},
+	}
+}
+
+func overRestore() remora.Restore {
+	r := openRestore()
+	r.ID, r.Outcome, r.Started, r.Ended = "shop-restore-20261101T093000Z-0d0d", remora.OutcomeAccepted, ago(22*24*time.Hour), ago(21*24*time.Hour)
+	r.PutAwayBackup = "shop-20261102T120000Z-9f9f"
+	return r
+}
+
+func plan() remora.Plan {
+	b := goodBackup()
+	return remora.Plan{
+		Source: "shop", Backup: b, Kinds: []remora.Kind{remora.Database, remora.Files}, Undo: 24 * time.Hour, Hash: "h",
+		Targets: []remora.Target{
+			{
+				Kind: remora.Database, Restores: b.Parts[0].Summary,
+				Live: remora.Estimate{
+					Identity: "MySQL 9.7.0 at 127.0.0.1:3306", Summary: remora.Summary{Objects: 2, Entries: 99_000, Bytes: 40_000_000},
+					Replaces: []string{"table shop.orders (about 1,200 rows)", "table shop.users (about 97,800 rows)"},
+					Warnings: []string{"table shop.orders_new is not in the backup and will be put away"},
+				},
+			},
+			{Kind: remora.Files, Restores: b.Parts[1].Summary, Live: remora.Estimate{Identity: "/srv/shop/storage", Empty: true}},
+		},
+	}
+}
+
+func TestTextsForPeople(t *testing.T) {
+	backups := []remora.Backup{goodBackup(), safetyBackup(), failedBackup()}
+	for name, do := range map[string]func(a *app) error{
+		"history":        func(a *app) error { return a.printHistory(backups) },
+		"history-none":   func(a *app) error { return a.printHistory(nil) },
+		"show-good":      func(a *app) error { return a.printBackup(goodBackup()) },
+		"show-failed":    func(a *app) error { return a.printBackup(failedBackup()) },
+		"show-safety":    func(a *app) error { return a.printBackup(safetyBackup()) },
+		"show-restore":   func(a *app) error { return a.printRestore(openRestore()) },
+		"show-over":      func(a *app) error { return a.printRestore(overRestore()) },
+		"restores":       func(a *app) error { return a.printRestores([]remora.Restore{openRestore(), overRestore()}) },
+		"plan":           func(a *app) error { return a.printPlan(plan(), "/srv/shop/storage/framework/down", "") },
+		"plan-no-safety": func(a *app) error { return a.printPlan(plan(), "", "the disk is\nfull") },
+		"plan-nothing": func(a *app) error {
+			p := plan()
+			p.Kinds, p.Targets = p.Kinds[1:], p.Targets[1:]
+			return a.printPlan(p, "", "")
+		},
+		"restored": func(a *app) error { return a.printRestored(openRestore()) },
+		"turned": func(a *app) error {
+			r := openRestore()
+			r.Outcome = remora.OutcomeUndone
+			return errors.Join(a.printTurned(r), a.printTurned(openRestore()))
+		},
+		"accepted": func(a *app) error { return a.printAccepted(overRestore()) },
+		"status":   func(a *app) error { return a.printStatus(overview()) },
+		"over": func(a *app) error {
+			s := &session{app: a}
+			a.printError(s.over("roll back", overRestore()))
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := printed(t, textOutput, do)
+			require.NotContains(t, got, "\x1b")
+			golden(t, "testdata/"+name+".txt", got)
+		})
+	}
+}
+
+func overview() control.Overview {
+	good, failed, window := goodBackup(), failedBackup(), openRestore()
+	failed.Started = ago(time.Hour)
+	window.Problem, window.Hint = "end the undo window: no space", "Free some space, then ask again."
+	return control.Overview{
+		Sentence: "2 of 3 sources need a look: blog has no backup yet; shop failed to back up since its last good one.", Worker: true,
+		Sources: []control.SourceStatus{
+			{Source: "blog"},
+			{Source: "shop", Newest: &good, Last: &failed, FailedSince: 1, Window: &window},
+			{Source: "wiki", Newest: &good, Last: &good, Running: &control.Running{
+				Operation: "a backup", By: "bob@desk", Since: ago(4 * time.Minute), Phase: "dump wiki", Attempt: 2, Problem: "connection lost",
+				Progress: &remora.Progress{Phase: "dump wiki", Done: 1_200_000_000, Total: 2_800_000_000, Unit: "bytes"},
+			}},
+		},
+	}
+}
+
+// Lists are one object a line, each of which is the record itself.
+func TestJSONOfListsIsOneRecordALine(t *testing.T) {
+	out := printed(t, jsonOutput, func(a *app) error { return a.printHistory([]remora.Backup{goodBackup(), failedBackup()}) })
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	require.Len(t, lines, 2)
+	var b remora.Backup
+	require.NoError(t, json.Unmarshal([]byte(lines[0]), &b))
+	require.Equal(t, goodBackup(), b)
+	require.Contains(t, lines[0], `"started":"2026-11-23T09:00:00Z"`, "times are RFC 3339")
+
+	out = printed(t, jsonOutput, func(a *app) error { return a.printRestores([]remora.Restore{openRestore()}) })
+	var r remora.Restore
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.Equal(t, openRestore(), r)
+	require.Empty(t, printed(t, jsonOutput, func(a *app) error { return a.printHistory(nil) }))
+}
+
+func run1() []control.Update {
+	at := ago(time.Minute)
+	p := func(done int64) *remora.Progress {
+		return &remora.Progress{Phase: "dump shop", Done: done, Total: 2_800_000_000, Unit: "bytes", Item: "orders", Since: ago(10 * time.Second)}
+	}
+	return []control.Update{
+		{Event: control.PhaseStarted, At: at, Phase: "dump database of shop"},
+		{Event: control.Progressed, At: at, Phase: "dump database of shop", Progress: p(1_200_000_000)},
+		{Event: control.Retrying, At: at, Phase: "dump database of shop", Attempt: 2, Problem: "connection lost", Next: now().Add(4 * time.Second)},
+		{Event: control.Progressed, At: at, Phase: "dump database of shop", Progress: p(2_400_000_000), Attempt: 2},
+		{Event: control.Noticed, At: at, Message: control.NoWorker},
+		{Event: control.PhaseEnded, At: at, Phase: "dump database of shop", Took: 4200 * time.Millisecond, Kind: remora.Database, Summary: &remora.Summary{Objects: 3, Entries: 1200, Bytes: 3_100_000}},
+		{Event: control.PhaseStarted, At: at, Phase: "verify"},
+		{Event: control.PhaseEnded, At: at, Phase: "verify", Took: time.Second, Problem: "read block (p123): damaged"},
+	}
+}
+
+func TestAPipeGetsALineForEachBeginningAndEnd(t *testing.T) {
+	golden(t, "testdata/follow-pipe.txt", printed(t, textOutput, func(a *app) error {
+		teller := newTeller(a)
+		for _, u := range run1() {
+			teller.tell(u)
+		}
+		return nil
+	}))
+}
+
+func TestATerminalGetsOneLineThatIsRewritten(t *testing.T) {
+	out := printed(t, textOutput, func(a *app) error {
+		a.Live = true
+		teller := newTeller(a)
+		for _, u := range run1() {
+			teller.tell(u)
+		}
+		teller.clear()
+		return nil
+	})
+	golden(t, "testdata/follow-terminal.txt", strings.ReplaceAll(out, "\r", "<CR>"))
+	for _, line := range strings.FieldsFunc(out, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		if !strings.Contains(line, ":") { // lines that stay may wrap; the rewritten one may not
+			require.Less(t, len([]rune(line)), 80, line)
+		}
+	}
+}
+
+func TestJSONOfARunIsOneUpdateALine(t *testing.T) {
+	out := printed(t, jsonOutput, func(a *app) error {
+		teller := newTeller(a)
+		for _, u := range run1() {
+			teller.tell(u)
+		}
+		return nil
+	})
+	var events []string
+	dec := json.NewDecoder(strings.NewReader(out))
+	for dec.More() {
+		var u struct{ Event string }
+		require.NoError(t, dec.Decode(&u))
+		events = append(events, u.Event)
+	}
+	require.Equal(t, []string{"phase_started", "progress", "retry", "progress", "notice", "phase_ended", "phase_started", "phase_ended"}, events)
+}
