@@ -84,7 +84,7 @@ func (op *operation) safetyBackup(ctx workflow.Context, req remora.ApplyRequest,
 	m, err := op.takeBackup(ctx, remora.Manifest{
 		ID:      remora.BackupID(op.source, op.run, "safety", req.Started),
 		Purpose: remora.Safety, Started: workflow.Now(ctx), OfRestore: op.restore, Empty: empty,
-	}, live, remora.Subject{})
+	}, live, remora.Subject{Partial: true})
 	if err == nil {
 		return m.ID, nil
 	}

@@ -12,7 +12,7 @@ import (
 // backup, or it was not proven; the failed run is recorded.
 func Backup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult, error) {
 	info := workflow.GetInfo(ctx)
-	op, err := begin(ctx, "backup", req.Source, info.FirstRunID, req.RequestedBy)
+	op, err := begin(ctx, "backup", req.Source, firstRun(info), req.RequestedBy)
 	if err != nil {
 		return remora.BackupResult{}, err
 	}

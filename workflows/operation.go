@@ -50,6 +50,14 @@ func begin(ctx workflow.Context, kind, source, run, actor string) (*operation, e
 	return op, err
 }
 
+// firstRun is the run's name: it survives a reset, a retry and continue-as-new.
+func firstRun(info *workflow.Info) string {
+	if info.FirstRunID == "" { // tests run without a server
+		return info.WorkflowExecution.RunID
+	}
+	return info.FirstRunID
+}
+
 // backwards is the same operation with steps that have no last attempt.
 func (op *operation) backwards() *operation {
 	back := *op

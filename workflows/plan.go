@@ -12,7 +12,7 @@ import (
 
 // Plan says what a restore would do. It changes nothing and holds no lane.
 func Plan(ctx workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
-	op, err := begin(ctx, "plan", req.Source, workflow.GetInfo(ctx).FirstRunID, "")
+	op, err := begin(ctx, "plan", req.Source, firstRun(workflow.GetInfo(ctx)), "")
 	if err != nil {
 		return remora.Plan{}, err
 	}

@@ -16,7 +16,7 @@ import (
 // as it was before; the record says the same in the repository.
 func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, error) {
 	info := workflow.GetInfo(ctx)
-	op, err := begin(ctx, "restore", req.Source, info.FirstRunID, req.RequestedBy)
+	op, err := begin(ctx, "restore", req.Source, firstRun(info), req.RequestedBy)
 	if err != nil {
 		return remora.Restore{}, err
 	}
@@ -116,6 +116,7 @@ func (r *restore) listen(ctx workflow.Context) error {
 
 // grant leaves a wish with the workflow and waits for what comes of it.
 func (r *restore) grant(ctx workflow.Context, w *wish) (remora.Restore, error) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx) // people may ask after a cancel, which changes nothing
 	r.wish = w
 	if err := workflow.Await(ctx, func() bool { return w.done }); err != nil {
 		return r.record, err

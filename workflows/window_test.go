@@ -1,0 +1,347 @@
+package workflows
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+func (s *stage) restored(t *testing.T) remora.Restore {
+	t.Helper()
+	require.True(t, s.IsWorkflowCompleted())
+	require.NoError(t, s.GetWorkflowError())
+	var r remora.Restore
+	require.NoError(t, s.GetWorkflowResult(&r))
+	return r
+}
+
+func (a *asked) granted(t *testing.T) remora.Restore {
+	t.Helper()
+	require.NoError(t, a.rejected)
+	require.NoError(t, a.err)
+	r, ok := a.result.(remora.Restore)
+	require.True(t, ok, "the answer is %T", a.result)
+	return r
+}
+
+func restoring(t *testing.T) (*world, *stage) {
+	w := newWorld(t)
+	return w, newStage(t, w, "restore/shop")
+}
+
+func (w *world) held(t *testing.T, id, content string) {
+	t.Helper()
+	require.Contains(t, w.backups, id)
+	require.True(t, w.backups[id].verified)
+	for _, kind := range both {
+		require.Equal(t, content, w.backups[id].content[kind])
+	}
+}
+
+func TestUndoWindowExpires(t *testing.T) {
+	w, s := restoring(t)
+	began := s.Now()
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	require.Equal(t, remora.OutcomeExpired, r.Outcome)
+	require.Equal(t, remora.Restored, r.Live)
+	require.GreaterOrEqual(t, s.Now().Sub(began), 24*time.Hour)
+	w.lives(saved)
+	w.tidy()
+	w.held(t, r.PutAwayBackup, original)
+	w.held(t, r.SafetyBackup, original)
+	require.Equal(t, r.Outcome, w.restores[r.ID].Outcome)
+	require.NotEmpty(t, r.Phases)
+}
+
+func TestAcceptEndsTheWindow(t *testing.T) {
+	w, s := restoring(t)
+	accept := s.ask(time.Hour, remora.AcceptUpdate)
+	began := s.Now()
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	require.Equal(t, remora.OutcomeAccepted, accept.granted(t).Outcome)
+	require.Equal(t, remora.OutcomeAccepted, r.Outcome)
+	require.Less(t, s.Now().Sub(began), 2*time.Hour)
+	w.lives(saved)
+	w.tidy()
+	w.held(t, r.PutAwayBackup, original)
+}
+
+func TestRollbackMakesTheReplacedSideLive(t *testing.T) {
+	w, s := restoring(t)
+	rollback := s.ask(time.Hour, remora.RollbackUpdate)
+	s.RegisterDelayedCallback(func() { w.lives(original) }, 2*time.Hour)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	got := rollback.granted(t)
+	require.Equal(t, remora.OutcomeUndone, got.Outcome)
+	require.Equal(t, remora.Replaced, got.Live)
+	require.Equal(t, remora.OutcomeExpired, r.Outcome)
+	w.lives(original)
+	w.tidy()
+	w.held(t, r.PutAwayBackup, saved)
+}
+
+func TestAnUndoCanBeUndone(t *testing.T) {
+	w, s := restoring(t)
+	s.ask(time.Hour, remora.RollbackUpdate)
+	again := s.ask(2*time.Hour, remora.RollbackUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	require.Equal(t, remora.OutcomeApplied, again.granted(t).Outcome)
+	require.Equal(t, remora.Restored, r.Live)
+	w.lives(saved)
+	w.tidy()
+	w.held(t, r.PutAwayBackup, original)
+}
+
+// A rollback in the last minutes keeps the other side long enough for a second thought.
+func TestLateRollbackCanBeUndone(t *testing.T) {
+	w, s := restoring(t)
+	s.ask(23*time.Hour+55*time.Minute, remora.RollbackUpdate)
+	again := s.ask(24*time.Hour+30*time.Minute, remora.RollbackUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	s.restored(t)
+	again.granted(t)
+	w.lives(saved)
+	w.tidy()
+}
+
+func TestCancelInTheWindowChangesNothing(t *testing.T) {
+	w, s := restoring(t)
+	s.RegisterDelayedCallback(s.CancelWorkflow, time.Hour)
+	s.RegisterDelayedCallback(func() {
+		for _, r := range w.restores {
+			require.Contains(t, r.Hint, "remora rollback")
+			require.Contains(t, r.Hint, "remora accept")
+		}
+		w.lives(saved)
+	}, 2*time.Hour)
+	rollback := s.ask(3*time.Hour, remora.RollbackUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	rollback.granted(t)
+	require.Equal(t, remora.OutcomeExpired, r.Outcome)
+	w.lives(original)
+	w.tidy()
+}
+
+func TestUpdatesOutsideTheWindowAreRefused(t *testing.T) {
+	w, s := restoring(t)
+	var early, resolve, second asked
+	w.gate = func(_ context.Context, name string, _ int) {
+		if name == "database.Stage" {
+			s.UpdateWorkflow(remora.RollbackUpdate, "early", &early)
+		}
+		if name == "maintenance.Enter" && w.count("maintenance.Enter") == 2 {
+			s.UpdateWorkflow(remora.AcceptUpdate, "second", &second)
+		}
+	}
+	s.RegisterDelayedCallback(func() { s.UpdateWorkflow(remora.ResolveUpdate, "resolve", &resolve) }, time.Hour)
+	s.ask(2*time.Hour, remora.RollbackUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	s.restored(t)
+	require.Equal(t, string(remora.Invalid), kindOf(early.rejected))
+	require.Equal(t, string(remora.Invalid), kindOf(resolve.rejected))
+	require.Equal(t, string(remora.Busy), kindOf(second.rejected))
+}
+
+// S1: where the put-away side cannot be saved nothing is discarded; the window stays open for a person, who may
+// resolve it, accept again, or roll back.
+func TestS1WindowStaysOpenUntilThePutAwaySideIsSaved(t *testing.T) {
+	for name, then := range map[string]struct {
+		update string
+		live   string
+	}{
+		"resolve":  {remora.ResolveUpdate, saved},
+		"accept":   {remora.AcceptUpdate, saved},
+		"rollback": {remora.RollbackUpdate, original},
+		"time":     {"", saved},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, s := restoring(t)
+			s.RegisterDelayedCallback(func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.fault = fault{nth: len(w.calls) + 3, when: "before", how: "final"} // the capture of the put-away database
+			}, time.Hour)
+			accept := s.ask(2*time.Hour, remora.AcceptUpdate)
+			s.RegisterDelayedCallback(func() {
+				require.True(t, w.fired)
+				require.Equal(t, string(remora.Denied), kindOf(accept.err))
+				require.Equal(t, original, w.kinds[remora.Database].journal["default-test-run-id"].away)
+				for _, r := range w.restores {
+					require.Equal(t, remora.OutcomeApplied, r.Outcome)
+					require.Contains(t, r.Problem, "nothing was discarded")
+				}
+			}, 2*time.Hour+10*time.Minute)
+			answer := &asked{}
+			if then.update != "" {
+				answer = s.ask(2*time.Hour+20*time.Minute, then.update)
+			}
+			s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+			r := s.restored(t)
+			if then.update != "" {
+				answer.granted(t)
+			}
+			require.Empty(t, r.Problem)
+			w.lives(then.live)
+			w.tidy()
+		})
+	}
+}
+
+// Whatever fails in a restore, the record, the answer and the data agree, and nothing is left once it has ended.
+func TestRestoreWithEveryStepFailing(t *testing.T) {
+	faults(t, allFaults, func(t *testing.T, f fault) bool {
+		w, s := restoring(t)
+		w.fault = f
+		s.resolveSoon("op/shop")
+		s.RegisterDelayedCallback(func() { s.UpdateWorkflow(remora.RollbackUpdate, "undo", &asked{}) }, 10*time.Hour)
+		s.RegisterDelayedCallback(func() { s.UpdateWorkflow(remora.RollbackUpdate, "redo", &asked{}) }, 12*time.Hour)
+		s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+		require.True(t, s.IsWorkflowCompleted())
+		w.tidy()
+		if s.GetWorkflowError() != nil {
+			w.lives(original)
+			for _, r := range w.restores {
+				require.Contains(t, []remora.Outcome{remora.OutcomeRolledBack, remora.OutcomeRefused, remora.OutcomeRunning}, r.Outcome)
+			}
+			return w.fired
+		}
+		r := s.restored(t)
+		require.Equal(t, remora.OutcomeExpired, r.Outcome)
+		w.lives(map[remora.Side]string{remora.Restored: saved, remora.Replaced: original}[r.Live])
+		return w.fired
+	})
+}
+
+// A cancel at any moment before the window rolls back or comes too late; it never leaves something between.
+func TestRestoreCancelledAtEveryStep(t *testing.T) {
+	faults(t, []string{"cancel"}, func(t *testing.T, f fault) bool {
+		w, s := restoring(t)
+		f.again = s.CancelWorkflow
+		w.fault = f
+		s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+		require.True(t, s.IsWorkflowCompleted())
+		w.tidy()
+		if err := s.GetWorkflowError(); err != nil {
+			require.True(t, temporal.IsCanceledError(err), "%v", err)
+			w.lives(original)
+		} else {
+			w.lives(saved)
+		}
+		return w.fired
+	})
+}
+
+func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world, *remora.RestoreRequest)
+		kind   remora.ProblemKind
+	}{
+		"unknown backup": {func(_ *world, r *remora.RestoreRequest) { r.Backup = "none" }, remora.NotFound},
+		"pending backup": {func(w *world, _ *remora.RestoreRequest) { w.backups["good"].verified = false }, remora.Invalid},
+		"other source":   {func(w *world, _ *remora.RestoreRequest) { w.backups["good"].manifest.Source = "blog" }, remora.Invalid},
+		"changed plan":   {func(_ *world, r *remora.RestoreRequest) { r.PlanHash = "of another day" }, remora.Changed},
+		"unknown kind":   {func(_ *world, r *remora.RestoreRequest) { r.Kinds = []remora.Kind{"redis"} }, remora.Invalid},
+		"missing part": {func(w *world, _ *remora.RestoreRequest) {
+			w.backups["good"].manifest.Parts = w.backups["good"].manifest.Parts[:1]
+		}, ""},
+		"failed safety backup": {func(w *world, _ *remora.RestoreRequest) { w.refuse = 5 }, remora.Unsupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, s := restoring(t)
+			req := request()
+			c.change(w, &req)
+			if c.kind == "" {
+				req.Kinds, c.kind = both, remora.NotFound
+			}
+			s.ExecuteWorkflow(remora.RestoreWorkflow, req)
+			require.Equal(t, string(c.kind), kindOf(s.GetWorkflowError()))
+			for _, r := range w.restores {
+				require.Equal(t, remora.OutcomeRefused, r.Outcome)
+				require.NotEmpty(t, r.Problem)
+			}
+			require.Zero(t, w.count("database.Stage"))
+			w.lives(original)
+			w.tidy()
+		})
+	}
+}
+
+func TestPlanHashOfTheShownPlanIsAccepted(t *testing.T) {
+	w := newWorld(t)
+	s := newStage(t, w, "plan/1")
+	s.ExecuteWorkflow(remora.PlanWorkflow, request().PlanRequest)
+	require.NoError(t, s.GetWorkflowError())
+	var plan remora.Plan
+	require.NoError(t, s.GetWorkflowResult(&plan))
+	require.Equal(t, both, plan.Kinds)
+
+	s = newStage(t, w, "restore/shop")
+	req := request()
+	req.PlanHash = plan.Hash
+	s.ExecuteWorkflow(remora.RestoreWorkflow, req)
+	s.restored(t)
+	w.lives(saved)
+}
+
+func TestStageThatDiffersIsNeverSwitched(t *testing.T) {
+	w, s := restoring(t)
+	w.gate = func(_ context.Context, name string, _ int) {
+		if name == "files.Compare" {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.kinds[remora.Files].journal["default-test-run-id"].stage = "damaged"
+		}
+	}
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	require.Equal(t, string(remora.RolledBack), kindOf(s.GetWorkflowError()))
+	require.ErrorContains(t, s.GetWorkflowError(), "it differs")
+	w.lives(original)
+	w.tidy()
+	require.Zero(t, w.count("maintenance.Enter"), "the application was never offline")
+}
+
+// S14: nothing live is nothing to save, and nothing to hold before the discard.
+func TestS14NothingLive(t *testing.T) {
+	w, s := restoring(t)
+	for _, kind := range both {
+		w.kinds[kind].live = ""
+	}
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	require.Empty(t, r.SafetyBackup)
+	require.Empty(t, r.PutAwayBackup)
+	require.Contains(t, r.Phases[len(r.Phases)-10:][0].Name+r.Phases[3].Name, "nothing is live")
+	w.lives(saved)
+	w.tidy()
+}
+
+// S14: a window without a safety backup never ends by itself.
+func TestS14WithoutSafetyBackupTheWindowWaits(t *testing.T) {
+	w, s := restoring(t)
+	req := request()
+	req.WithoutSafety = "the disk under the database is dying"
+	s.RegisterDelayedCallback(func() {
+		for _, r := range w.restores {
+			require.Equal(t, remora.OutcomeApplied, r.Outcome)
+		}
+	}, 30*24*time.Hour)
+	accept := s.ask(31*24*time.Hour, remora.AcceptUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, req)
+	r := s.restored(t)
+	accept.granted(t)
+	require.Empty(t, r.SafetyBackup)
+	require.Empty(t, w.of(remora.Safety))
+	require.Len(t, w.of(remora.PutAway), 1)
+	w.lives(saved)
+	w.tidy()
+}
