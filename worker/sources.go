@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/fx"
+
+	"github.com/remora-backup/remora/activities"
+	"github.com/remora-backup/remora/internal/config"
+	"github.com/remora-backup/remora/internal/filetree"
+	"github.com/remora-backup/remora/internal/maintenance"
+	"github.com/remora-backup/remora/internal/mysql"
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
+)
+
+// runnable refuses a configuration that is good enough to ask with, but not to work with.
+func runnable(cfg *config.Config) error {
+	invalid := func(hint, why string) error {
+		return &remora.Problem{Op: "start", Kind: remora.Invalid, Subject: cfg.File, Hint: hint, Err: errors.New(why)}
+	}
+	switch {
+	case cfg.Repository.Path == "":
+		return invalid("Say where backups live: repository: {path: …, password_file: …}", "no repository is configured")
+	case len(cfg.Sources) == 0:
+		return invalid("Add one under sources, or run: remora init", "no source is configured")
+	}
+	return nil
+}
+
+// openTime bounds the opening of the repository.
+const openTime = time.Minute
+
+func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*repository.Repository, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	r, err := repository.Open(ctx, repository.Config{
+		Path: cfg.Repository.Path, Password: cfg.Repository.Password,
+		State: filepath.Join(cfg.State, "repository"), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	lc.Append(fx.StopHook(r.Close))
+	return r, nil
+}
+
+// sources are what this worker can act on.
+type sources struct {
+	components map[remora.Kind]map[string]remora.Component
+	modes      map[string]maintenance.Mode
+}
+
+func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logger) (*sources, error) {
+	s := &sources{
+		components: map[remora.Kind]map[string]remora.Component{remora.Database: {}, remora.Files: {}},
+		modes:      map[string]maintenance.Mode{},
+	}
+	for _, name := range cfg.Names() {
+		source := cfg.Sources[name]
+		if d := source.Database; d != nil {
+			db, err := mysql.New(mysql.Config{
+				Source: name, Installation: repo.Installation(),
+				Address: d.Address, User: d.User, Password: d.Password,
+				RestoreUser: d.RestoreUser, RestorePassword: d.RestorePassword,
+				Schemas: d.Schemas, Sessions: d.Sessions, Stall: cfg.Stall, Log: log.With("source", name),
+			})
+			if err != nil {
+				return nil, err
+			}
+			s.components[remora.Database][name] = db
+		}
+		if f := source.Files; f != nil {
+			tree, err := filetree.New(filetree.Config{
+				Source: name, Installation: repo.Installation(),
+				Root: f.Root, Directories: f.Directories, Exclude: f.Exclude, Log: log.With("source", name),
+			})
+			if err != nil {
+				return nil, err
+			}
+			s.components[remora.Files][name] = tree
+		}
+		s.modes[name] = maintenance.None()
+		if source.Maintenance.File != "" {
+			s.modes[name] = maintenance.FlagFile(source.Maintenance.File)
+		}
+	}
+	return s, nil
+}
+
+// of finds the components of a kind.
+func (s *sources) of(kind remora.Kind) func(string) (remora.Component, error) {
+	return func(source string) (remora.Component, error) {
+		if _, known := s.modes[source]; !known {
+			return nil, noSuchSource(source)
+		}
+		if c, ok := s.components[kind][source]; ok {
+			return c, nil
+		}
+		return nil, activities.NoSuchComponent(source, kind)
+	}
+}
+
+func (s *sources) mode(source string) (activities.MaintenanceMode, error) {
+	if m, ok := s.modes[source]; ok {
+		return m, nil
+	}
+	return nil, noSuchSource(source)
+}
+
+func noSuchSource(source string) error {
+	return &remora.Problem{
+		Op: "find the source", Kind: remora.NotFound, Subject: source,
+		Hint: "Add it to this worker's remora.yaml and start the worker again.",
+		Err:  errors.New("the worker's configuration has no such source"),
+	}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
+	temporallog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.uber.org/fx"
+
+	"github.com/remora-backup/remora/activities"
+	"github.com/remora-backup/remora/internal/config"
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
+	"github.com/remora-backup/remora/workflows"
+)
+
+const (
+	// dialTime is how long a starting worker waits for Temporal: both may be starting with the machine.
+	dialTime = 60 * time.Second
+	// copies is how many long copies run at once in this worker. More would only share the same disks.
+	copies = 4
+	// liveness is how often progress reaches a watcher.
+	liveness = time.Second
+)
+
+// dial connects to Temporal and sees that our namespace is there.
+func dial(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (client.Client, error) {
+	host, _ := os.Hostname() // a worker without a name is still told apart by its process id
+	options := client.Options{
+		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
+		Identity: fmt.Sprintf("remora-worker %d@%s", os.Getpid(), host),
+		Logger:   temporallog.NewStructuredLogger(log),
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
+	defer cancel()
+	c, err := dialPatiently(ctx, options, log)
+	if err != nil {
+		return nil, err
+	}
+	ready, done := context.WithTimeout(context.Background(), dialTime)
+	defer done()
+	if err := ensureNamespace(ready, c, cfg.Temporal.Namespace, log); err != nil {
+		c.Close()
+		return nil, err
+	}
+	lc.Append(fx.StopHook(c.Close))
+	return c, nil
+}
+
+// dialPatiently tries until ctx ends, and says once that it waits.
+func dialPatiently(ctx context.Context, options client.Options, log *slog.Logger) (client.Client, error) {
+	for waiting := false; ; waiting = true {
+		c, err := client.DialContext(ctx, options)
+		if err == nil {
+			return c, nil
+		}
+		if !waiting {
+			log.Warn("waiting for Temporal", "address", options.HostPort, "for_at_most", dialTime)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &remora.Problem{
+				Op: "connect to Temporal", Kind: remora.Unreachable, Subject: options.HostPort, Err: errors.New("it does not answer"),
+				Hint: "Start it (remora up does), or correct temporal.address in the configuration.",
+			}
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// startWorkers takes work from both queues as long as the program lives.
+// Its parts are made in the order of its arguments: what is wrong on this machine is said before Temporal is waited for.
+func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo *repository.Repository, s *sources, flying *inflight, c client.Client, log *slog.Logger) {
+	options := func(copies int) worker.Options {
+		return worker.Options{
+			MaxConcurrentActivityExecutionSize: copies, // 0: no limit worth naming
+			WorkerStopTimeout:                  drain,
+			MaxHeartbeatThrottleInterval:       liveness,
+			DefaultHeartbeatThrottleInterval:   liveness,
+			DisableRegistrationAliasing:        true,
+			Interceptors:                       []interceptor.WorkerInterceptor{flying},
+			OnFatalError: func(err error) {
+				log.Error("the worker cannot go on", "error", err)
+				_ = down.Shutdown(fx.ExitCode(exitFailed)) // it is going down already
+			},
+		}
+	}
+	workers := []worker.Worker{worker.New(c, remora.Queue, options(0)), worker.New(c, remora.DataQueue, options(copies))}
+	workflows.Register(workers[0])
+	watch := activities.Watch{Stall: cfg.Stall, Log: log}
+	store := activities.RepositoryStore(repo)
+	for _, w := range workers {
+		for _, kind := range []remora.Kind{remora.Database, remora.Files} {
+			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch}).Register(w)
+		}
+		(&activities.Repository{Store: store, Watch: watch, Tool: tool()}).Register(w)
+		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
+	}
+	lc.Append(fx.StartStopHook(
+		func() error {
+			flying.takeOver(c)
+			for _, w := range workers {
+				if err := w.Start(); err != nil {
+					return &remora.Problem{Op: "take work from Temporal", Kind: remora.Unreachable, Subject: cfg.Temporal.Address, Err: err}
+				}
+			}
+			log.Info("ready", "temporal", cfg.Temporal.Address, "namespace", cfg.Temporal.Namespace, "sources", cfg.Names(), "repository", cfg.Repository.Path)
+			return nil
+		},
+		func() {
+			var stopping sync.WaitGroup
+			for _, w := range workers {
+				stopping.Go(w.Stop)
+			}
+			stopping.Wait()
+			flying.land()
+			log.Info("stopped")
+		},
+	))
+}
+
+// version is set when a release is linked; otherwise the build's own records answer.
+var version string
+
+func tool() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" {
+		return "remora " + info.Main.Version
+	}
+	return "remora " + version
+}
