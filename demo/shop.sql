@@ -39,7 +39,7 @@ WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120000
 SELECT 1 + i * 7919 % 20000, ELT(1 + i % 4, 'open', 'paid', 'shipped', 'refunded'), 500 + i * 104729 % 100000, i % 977 / 13,
        CASE WHEN i > 1200 THEN NULL WHEN i % 4 = 0 THEN CONCAT('pre-alerts/', LPAD(i, 6, '0'), '.json')
             ELSE CONCAT('receipts/2026/', LPAD(1 + i % 12, 2, '0'), '/', LPAD(i, 6, '0'), '.pdf') END,
-       IF(i % 3 = 0, REPEAT(CONCAT(MD5(i), ' gift wrap\tplease\n'), 1 + i % 4), NULL),
+       IF(i % 3 = 0, REPEAT(CONCAT(LEFT(SHA2(i, 256), 32), ' gift wrap\tplease\n'), 1 + i % 4), NULL),
        TIMESTAMP('2025-06-01') + INTERVAL i * 3 MINUTE
 FROM n;
 
@@ -56,5 +56,5 @@ CREATE TABLE order_items (
 );
 INSERT INTO order_items (order_id, sku, quantity, price_cents, fingerprint)
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 350000)
-SELECT 1 + i * 7877 % 120000, CONCAT('SKU-', LPAD(i * 31 % 40000, 8, '0')), 1 + i % 9, 99 + i * 17 % 9900, UNHEX(MD5(i))
+SELECT 1 + i * 7877 % 120000, CONCAT('SKU-', LPAD(i * 31 % 40000, 8, '0')), 1 + i % 9, 99 + i * 17 % 9900, UNHEX(LEFT(SHA2(i, 256), 32))
 FROM n;

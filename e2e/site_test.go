@@ -113,7 +113,7 @@ func (s *site) fill(sh shape) {
 		`CREATE TABLE orders (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, user_id BIGINT UNSIGNED NOT NULL, weight FLOAT, note TEXT, proof BINARY(16), document VARCHAR(200),
 			KEY user (user_id), CONSTRAINT order_user FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE)`,
 		fmt.Sprintf(`INSERT INTO orders (user_id, weight, note, proof, document) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < %d)
-			SELECT 1 + i %% %d, i/13, IF(i %% 3, REPEAT(MD5(i), 4), NULL), UNHEX(MD5(i)), CONCAT('receipts/', i, '.pdf') FROM n`, sh.orders, sh.users),
+			SELECT 1 + i %% %d, i/13, IF(i %% 3, REPEAT(LEFT(SHA2(i, 256), 32), 4), NULL), UNHEX(LEFT(SHA2(i, 256), 32)), CONCAT('receipts/', i, '.pdf') FROM n`, sh.orders, sh.users),
 	)
 	seed := rand.New(rand.NewPCG(1, 2))
 	for i := range sh.files {
