@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,7 +39,13 @@ type column struct {
 	Decimals      bool `json:"decimals,omitempty"`
 	// Reparsed marks a JSON column that is read as its text means: it holds values whose types no text can carry.
 	Reparsed bool `json:"reparsed,omitempty"`
+	// Indexed marks an ENUM that has the empty string among its values: its text is that of the error value too, so it
+	// is read and loaded by number.
+	Indexed bool `json:"indexed,omitempty"`
 }
+
+// emptyMember finds the empty string among the values of an ENUM.
+var emptyMember = regexp.MustCompile(`^enum\((?:.*,)?''(?:,.*)?\)$`)
 
 // table is one base table: what it is made of, and how its rows are read. Generated columns are not among its columns;
 // they come back by themselves.
@@ -202,6 +209,7 @@ func (c *census) listColumns(ctx context.Context, s *session, schema string) err
 		col.Unsigned = strings.Contains(strings.ToLower(full), " unsigned")
 		col.AutoIncrement = strings.Contains(extra, "auto_increment")
 		col.Decimals = scale.Valid
+		col.Indexed = emptyMember.MatchString(full)
 		if t := byName[name]; t != nil && expression == "" {
 			t.Columns = append(t.Columns, col)
 		}

@@ -123,6 +123,8 @@ func (c column) read() string {
 	switch {
 	case c.Type == "float", c.Type == "double" && c.Decimals:
 		return quote(c.Name) + " * 1e0"
+	case c.Indexed:
+		return quote(c.Name) + " + 0"
 	case c.Reparsed:
 		return c.reparsed()
 	default:
@@ -135,14 +137,20 @@ func (c column) reparsed() string {
 	return "CAST(CONVERT(" + quote(c.Name) + " USING utf8mb4) AS JSON)"
 }
 
-// loads is the list of columns of a LOAD DATA with its SET clause. JSON takes no binary text, so it goes through a
-// variable.
+// loads is the list of columns of a LOAD DATA with its SET clause. JSON takes no binary text and an ENUM takes no number
+// as text, so they go through a variable.
 func (t table) loads() string {
 	names, sets := make([]string, len(t.Columns)), []string(nil)
 	for i, c := range t.Columns {
-		if names[i] = quote(c.Name); c.Type == "json" {
-			names[i] = fmt.Sprintf("@c%d", i)
-			sets = append(sets, fmt.Sprintf("%s = CONVERT(@c%d USING utf8mb4)", quote(c.Name), i))
+		names[i] = quote(c.Name)
+		variable := fmt.Sprintf("@c%d", i)
+		switch {
+		case c.Type == "json":
+			names[i] = variable
+			sets = append(sets, fmt.Sprintf("%s = CONVERT(%s USING utf8mb4)", quote(c.Name), variable))
+		case c.Indexed:
+			names[i] = variable
+			sets = append(sets, fmt.Sprintf("%s = CAST(%s AS UNSIGNED)", quote(c.Name), variable))
 		}
 	}
 	list := "(" + strings.Join(names, ", ") + ")"
