@@ -138,13 +138,13 @@ func (c *child) await(ctx context.Context, p *process) error {
 	}
 }
 
-// lastWords is how a child ended, with the last lines of its log.
+// lastWords is how a child ended, with the last lines of its log where it ended by itself.
 func (c *child) lastWords(p *process, lines int) string {
-	how := "it ended"
-	if p.err != nil {
-		how = "it ended with " + p.err.Error()
+	if p.err == nil {
+		return "it ended"
 	}
-	if last := c.log.last(lines); len(last) > 0 {
+	how := "it ended with " + p.err.Error()
+	if last := c.log.last(lines); p.cmd.ProcessState.Exited() && len(last) > 0 {
 		how += ": " + strings.Join(last, " | ")
 	}
 	return remora.OneLine(how)

@@ -60,9 +60,9 @@ type Event struct {
 	What Happening `json:"what"`
 	// Program is "temporal" or "worker".
 	Program string `json:"program,omitempty"`
-	// Why is how the program ended, with the last line of its log.
+	// Why is how the program ended.
 	Why string `json:"why,omitempty"`
-	// Next is the pause before it is started again.
+	// Next is the pause before it is started again, in nanoseconds.
 	Next    time.Duration `json:"next,omitempty"`
 	Running *Running      `json:"running,omitempty"`
 }

@@ -242,7 +242,7 @@ func TestUpStartsSupervisesAndStopsInOrder(t *testing.T) {
 		require.NotZero(t, before)
 		require.NoError(t, syscall.Kill(before, syscall.SIGKILL))
 		ended := s.wait(Ended, program)
-		require.Contains(t, ended.Why, "signal: killed")
+		require.Equal(t, "it ended with signal: killed", ended.Why)
 		require.Equal(t, time.Second, ended.Next)
 		s.wait(Back, program)
 		after := children(t, os.Getpid())[program]
