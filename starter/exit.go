@@ -11,21 +11,26 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// exits is the one table of exit codes. Scripts rely on it: codes are added, never changed.
-var exits = []struct {
+// exit is an exit code, the kinds of problems that end with it, and what it means.
+type exit struct {
 	code    int
 	kinds   []remora.ProblemKind
 	meaning string
-}{
-	{0, nil, "done"},
-	{1, nil, "failed"},
-	{2, []remora.ProblemKind{remora.Invalid}, "the command line or the configuration makes no sense"},
-	{3, []remora.ProblemKind{remora.Busy}, "something else is running on this source"},
-	{4, []remora.ProblemKind{remora.NotFound}, "no such source, backup or restore"},
-	{5, []remora.ProblemKind{remora.RolledBack}, "the restore failed and everything is as it was before"},
-	{6, []remora.ProblemKind{remora.Corrupt}, "verification failed: what is stored is not what it should be"},
-	{7, []remora.ProblemKind{remora.Unreachable}, "Temporal cannot be reached"},
-	{exitInterrupted, nil, "interrupted; a run that was being followed goes on"},
+}
+
+// exits is the one table of exit codes. Scripts rely on it: codes are added, never changed.
+func exits() []exit {
+	return []exit{
+		{0, nil, "done"},
+		{1, nil, "failed"},
+		{2, []remora.ProblemKind{remora.Invalid}, "the command line or the configuration makes no sense"},
+		{3, []remora.ProblemKind{remora.Busy}, "something else is running on this source"},
+		{4, []remora.ProblemKind{remora.NotFound}, "no such source, backup or restore"},
+		{5, []remora.ProblemKind{remora.RolledBack}, "the restore failed and everything is as it was before"},
+		{6, []remora.ProblemKind{remora.Corrupt}, "verification failed: what is stored is not what it should be"},
+		{7, []remora.ProblemKind{remora.Unreachable}, "Temporal cannot be reached"},
+		{exitInterrupted, nil, "interrupted; a run that was being followed goes on"},
+	}
 }
 
 const (
@@ -45,7 +50,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	}
 	kind := remora.KindOf(err)
-	for _, e := range exits {
+	for _, e := range exits() {
 		for _, k := range e.kinds {
 			if k == kind {
 				return e.code
@@ -59,7 +64,7 @@ func exitCode(err error) int {
 func exitStatusHelp() string {
 	var b strings.Builder
 	b.WriteString("\nEXIT STATUS\n")
-	for _, e := range exits {
+	for _, e := range exits() {
 		fmt.Fprintf(&b, "  %3d  %s\n", e.code, e.meaning)
 	}
 	return b.String()

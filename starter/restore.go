@@ -61,7 +61,7 @@ Ctrl-C stops watching, not the restore.`,
 	cmd.Flags().BoolVar(&f.database, "database", false, "restore the database alone")
 	cmd.Flags().BoolVar(&f.files, "files", false, "restore the files alone")
 	cmd.Flags().StringVar(&f.source, "source", "", "the `source` that latest, or a name, is looked for in")
-	cmd.Flags().StringVar(&f.undo, "undo-window", "", "how `long` the restore can be undone, such as 72h or 7d (default: as configured)")
+	cmd.Flags().StringVar(&f.undo, "undo-window", "", "the `length` of time that the restore can be undone, such as 72h or 7d (default: as configured)")
 	cmd.Flags().StringVar(&f.withoutSafety, "without-safety-backup", "", "do without, for this `reason`: only when what is live cannot be read")
 	cmd.Flags().BoolVar(&f.force, "force", false, "do not ask; everything else stays as safe as without")
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "start it and do not wait")

@@ -112,7 +112,7 @@ and can be undone for a day.`,
 	root.AddCommand(
 		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
-		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a),
+		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
 		newInitCommand(a), newUpCommand(a), newConfigCommand(a), newVersionCommand(a),
 	)
 	return root

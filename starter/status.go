@@ -76,6 +76,10 @@ func (a *app) statusLines(s control.SourceStatus, away bool) {
 	default:
 		a.say("  running:            nothing")
 	}
+	if s.Person != "" {
+		a.say("  needs a person:     %s", remora.OneLine(s.Person))
+		a.say("    what to do:       put that right, then: remora resolve %s", s.Source)
+	}
 	if w := s.Window; w != nil {
 		a.say("  restore:            %s", a.window(*w))
 		if w.Problem != "" {

@@ -107,7 +107,16 @@ func short(ctx workflow.Context) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 }
 
+// fakeBackup dumps; named "stuck", it waits for a person first, in the words of the real ones.
 func fakeBackup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult, error) {
+	if req.Name == "stuck" {
+		resolved := false
+		err := workflow.SetUpdateHandler(ctx, remora.ResolveUpdate, func(workflow.Context) error { resolved = true; return nil })
+		workflow.SetCurrentDetails(ctx, needsPerson+"leave maintenance: remove /srv/down: permission denied\n\nchmod it\n\nThen send the update \"resolve\" to this workflow.")
+		if err := errors.Join(err, workflow.Await(ctx, func() bool { return resolved })); err != nil {
+			return remora.BackupResult{}, err
+		}
+	}
 	part, err := withCapture(ctx, "dump database of "+req.Source)
 	if err != nil {
 		return remora.BackupResult{}, err

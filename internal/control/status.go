@@ -33,6 +33,8 @@ type SourceStatus struct {
 	FailedSince int `json:"failed_since"`
 	// Running is what is at work on it now.
 	Running *Running `json:"running,omitempty"`
+	// Person says what Running waits for somebody to put right.
+	Person string `json:"person,omitempty"`
 	// Window is its restore whose undo window is open.
 	Window *remora.Restore `json:"window,omitempty"`
 }
@@ -121,6 +123,7 @@ func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
 	case err == nil:
 		r := c.runningTop(ctx, s.Source, l)
 		s.Running = &r
+		s.Person = c.waitsForPerson(ctx, c.childOf(ctx, l))
 	case !errors.Is(err, errNoRun):
 		return c.asked("look for what is running", s.Source, err)
 	}
@@ -181,6 +184,8 @@ func sentence(o Overview, now time.Time) string {
 // Trouble says in a few words what a person should look at; empty when all is well.
 func (s SourceStatus) Trouble() string {
 	switch {
+	case s.Person != "":
+		return "has a run that waits for a person"
 	case s.Window != nil && s.Window.Problem != "":
 		return "has a restore that needs a look"
 	case s.Newest == nil && s.FailedSince > 0:

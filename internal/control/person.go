@@ -1,0 +1,86 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// metadataQuery is answered by every workflow of the SDK: it holds the details that a workflow last set of itself.
+const metadataQuery = "__temporal_workflow_metadata"
+
+// needsPerson begins the details of a run that waits for somebody.
+const needsPerson = "needs a person: "
+
+// waitsForPerson is what a run waits for somebody to put right; empty when it does not, or cannot be asked now.
+func (c *Control) waitsForPerson(ctx context.Context, l look) string {
+	if len(l.steps) > 0 || l.children > 0 || l.thinking || !c.worked(ctx, remora.Queue) {
+		return "" // it is at work
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := c.client.QueryWorkflow(ctx, l.id, l.runID, metadataQuery)
+	if err != nil {
+		return ""
+	}
+	var said sdkpb.WorkflowMetadata
+	if answer.Get(&said) != nil {
+		return ""
+	}
+	what, ok := strings.CutPrefix(said.GetCurrentDetails(), needsPerson)
+	if !ok {
+		return ""
+	}
+	what, _, _ = strings.Cut(what, "\n\nThen send the update")
+	return remora.OneLine(strings.ReplaceAll(what, "\n\n", " "))
+}
+
+// Resolve tells what waits for a person on a source that it is put right, so that it tries again.
+func (c *Control) Resolve(ctx context.Context, source string) error {
+	const op = "resolve"
+	if err := checkSource(op, source); err != nil {
+		return err
+	}
+	if err := c.Reach(ctx); err != nil {
+		return err
+	}
+	if !c.HasWorker(ctx) {
+		return &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: source, Hint: "`remora up` or remora-worker", Err: errors.New("no worker is running")}
+	}
+	idle := &remora.Problem{
+		Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New("nothing on it waits for a person"),
+		Hint: fmt.Sprintf("`remora status %s` tells how it stands", source),
+	}
+	for _, id := range []string{remora.Lane(source), remora.RestoreLane(source)} {
+		l, err := c.glance(ctx, id, "")
+		if errors.Is(err, errNoRun) || err == nil && !l.open {
+			continue
+		}
+		if err != nil {
+			return c.asked(op, source, err)
+		}
+		err = c.ask(ctx, l, remora.ResolveUpdate, nil)
+		var gone *serviceerror.NotFound
+		p := carried(err)
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &gone), p != nil && p.Kind == remora.Invalid, unknownUpdate(err):
+			continue // it does not wait, or takes no such answer
+		default:
+			return c.updateProblem(ctx, op, source, err)
+		}
+	}
+	return idle
+}
+
+// unknownUpdate tells that a workflow has no handler for an update.
+func unknownUpdate(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "unknown update")
+}
