@@ -108,7 +108,7 @@ func TestAnyTreeComesBackAsItWas(t *testing.T) {
 
 func TestATreeAsDeepAsPathsGoComesBack(t *testing.T) {
 	s := newSite(t)
-	deep := strings.TrimSuffix(strings.Repeat("d/", (maxPath-len(s.root)-40)/2), "/")
+	deep := strings.Repeat("d/", 100) + strings.TrimSuffix(strings.Repeat(strings.Repeat("l", 99)+"/", (maxPath-len(s.root)-300)/100), "/")
 	s.write("receipts/"+deep+"/x", "x")
 	before := s.look()
 	part := s.capture()
@@ -294,17 +294,25 @@ func TestCompareNamesEveryDifference(t *testing.T) {
 		harm func(stage string) error
 		says string
 	}{
-		"a changed byte":    {func(d string) error { return keepTime(d+"/receipts/2024/one.pdf", func(p string) error { return os.WriteFile(p, []byte("onE"), 0o644) }) }, "receipts/2024/one.pdf has other bytes"},
-		"a longer file":     {func(d string) error { return keepTime(d+"/receipts/2024/one.pdf", func(p string) error { return os.WriteFile(p, []byte("one+"), 0o644) }) }, "another length"},
-		"a shorter file":    {func(d string) error { return keepTime(d+"/receipts/2024/one.pdf", func(p string) error { return os.Truncate(p, 1) }) }, "another length"},
-		"a missing file":    {func(d string) error { return os.Remove(d + "/receipts/empty") }, "receipts/empty is missing"},
-		"a missing folder":  {func(d string) error { return os.RemoveAll(d + "/receipts/2024") }, "receipts/2024 is missing"},
-		"a missing top":     {func(d string) error { return os.RemoveAll(d + "/deep/alerts") }, "directory deep/alerts is missing"},
-		"one too many":      {func(d string) error { return os.WriteFile(d+"/deep/alerts/extra", nil, 0o644) }, "deep/alerts/extra is not in the backup"},
-		"another mode":      {func(d string) error { return os.Chmod(d+"/receipts/empty", 0o600) }, "should have the mode 0644, but has 0600"},
-		"another time":      {func(d string) error { return os.Chtimes(d+"/receipts/empty", time.Time{}, time.Unix(1, 0)) }, "receipts/empty should be of"},
-		"another target":    {func(d string) error { return keepTime(d+"/receipts/dangling", relink) }, "should point to"},
-		"a link for a file": {func(d string) error { return errorsOf(os.Remove(d+"/receipts/empty"), os.Symlink("/dev/null", d+"/receipts/empty")) }, "should be of type"},
+		"a changed byte": {func(d string) error {
+			return keepTime(d+"/receipts/2024/one.pdf", func(p string) error { return os.WriteFile(p, []byte("onE"), 0o644) })
+		}, "receipts/2024/one.pdf has other bytes"},
+		"a longer file": {func(d string) error {
+			return keepTime(d+"/receipts/2024/one.pdf", func(p string) error { return os.WriteFile(p, []byte("one+"), 0o644) })
+		}, "another length"},
+		"a shorter file": {func(d string) error {
+			return keepTime(d+"/receipts/2024/one.pdf", func(p string) error { return os.Truncate(p, 1) })
+		}, "another length"},
+		"a missing file":   {func(d string) error { return os.Remove(d + "/receipts/empty") }, "receipts/empty is missing"},
+		"a missing folder": {func(d string) error { return os.RemoveAll(d + "/receipts/2024") }, "receipts/2024 is missing"},
+		"a missing top":    {func(d string) error { return os.RemoveAll(d + "/deep/alerts") }, "directory deep/alerts is missing"},
+		"one too many":     {func(d string) error { return os.WriteFile(d+"/deep/alerts/extra", nil, 0o644) }, "deep/alerts/extra is not in the backup"},
+		"another mode":     {func(d string) error { return os.Chmod(d+"/receipts/empty", 0o600) }, "should have the mode 0644, but has 0600"},
+		"another time":     {func(d string) error { return os.Chtimes(d+"/receipts/empty", time.Time{}, time.Unix(1, 0)) }, "receipts/empty should be of"},
+		"another target":   {func(d string) error { return keepTime(d+"/receipts/dangling", relink) }, "should point to"},
+		"a link for a file": {func(d string) error {
+			return errorsOf(os.Remove(d+"/receipts/empty"), os.Symlink("/dev/null", d+"/receipts/empty"))
+		}, "should be of type"},
 		"another attribute": {func(d string) error { return unix.Setxattr(d+"/receipts/empty", "user.x", []byte("y"), 0) }, "extended attributes"},
 		"another owner":     {func(d string) error { return os.Chown(d+"/receipts/empty", 7, 8) }, "should belong to"},
 	} {

@@ -4,7 +4,6 @@
 package maintenance
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,10 +110,8 @@ func (f flagFile) carries(run string) (bool, error) {
 		return false, err
 	}
 	var found flag
-	if json.NewDecoder(bytes.NewReader(text)).Decode(&found) != nil {
-		return false, nil // not in our words: somebody else's
-	}
-	return found.Run == run && run != "", nil
+	understood := json.Unmarshal(text, &found) == nil // else it is somebody else's
+	return understood && found.Run == run && run != "", nil
 }
 
 func (f flagFile) sync() error {
@@ -132,7 +129,7 @@ func (f flagFile) problem(op string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		p.Kind, p.Hint = remora.Invalid, "make the folder "+filepath.Dir(string(f))+", or correct maintenance.flag_file"
+		p.Kind, p.Hint = remora.Invalid, "make the folder "+filepath.Dir(string(f))+", or correct maintenance.file"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		p.Kind, p.Hint = remora.Denied, "let the worker's user write there"
 	case errors.Is(err, syscall.ENOSPC):
