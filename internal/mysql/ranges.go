@@ -90,31 +90,22 @@ func keyText(key uint64, unsigned bool) string {
 	return strconv.FormatInt(int64(key^signBit), 10)
 }
 
-// source is the FROM and WHERE of the rows of a range. Without a key the table is read in its own order, past any index
-// that would be shorter.
-func (t table) source(schema string, r partRange) string {
-	from := " FROM " + qualified(schema, t.Name)
-	if len(t.Key) == 0 {
-		return from + " USE INDEX ()"
-	}
-	from += " FORCE INDEX (PRIMARY)"
-	if r.From != "" {
-		from += fmt.Sprintf(" WHERE %s BETWEEN %s AND %s", quote(t.Key[0]), r.From, r.To)
-	}
-	return from
-}
-
-// selects is the query of a range, its columns named: a star would leave invisible ones out.
+// selects is the query of a range. Columns are named: a star would leave invisible ones out. Without a key the table is
+// read in its own order, past any index that would be shorter.
 func (t table) selects(schema string, r partRange) string {
 	columns := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
 		columns[i] = c.read()
 	}
-	query := "SELECT " + strings.Join(columns, ", ") + t.source(schema, r)
-	if len(t.Key) > 0 {
-		query += " ORDER BY " + quoteAll(t.Key)
+	query := "SELECT " + strings.Join(columns, ", ") + " FROM " + qualified(schema, t.Name)
+	if len(t.Key) == 0 {
+		return query + " USE INDEX ()"
 	}
-	return query
+	query += " FORCE INDEX (PRIMARY)"
+	if r.From != "" {
+		query += fmt.Sprintf(" WHERE %s BETWEEN %s AND %s", quote(t.Key[0]), r.From, r.To)
+	}
+	return query + " ORDER BY " + quoteAll(t.Key)
 }
 
 // read is how a column is selected. The text of a FLOAT holds six digits of up to nine; multiplied by one it becomes a
