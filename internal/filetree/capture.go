@@ -161,7 +161,7 @@ func (t *Tree) putAway(run string) ([]subject, error) {
 }
 
 func (s subject) capture(ctx context.Context, job remora.Job, skip func(string) bool, to remora.PartWriter) (partDirectory, []remora.FileOwner, error) {
-	l, err := s.list(ctx, skip)
+	l, err := s.list(ctx, job, skip)
 	if err != nil {
 		return partDirectory{}, nil, err
 	}
@@ -179,7 +179,7 @@ func (s subject) capture(ctx context.Context, job remora.Job, skip func(string) 
 	if err != nil {
 		return partDirectory{}, nil, err
 	}
-	lost, err := s.check(ctx, skip, l, sum)
+	lost, err := s.check(ctx, job, skip, l, sum)
 	if err != nil {
 		return partDirectory{}, nil, err
 	}
@@ -197,7 +197,7 @@ type listing struct {
 	owners    []remora.FileOwner
 }
 
-func (s subject) list(ctx context.Context, skip func(string) bool) (*listing, error) {
+func (s subject) list(ctx context.Context, job remora.Job, skip func(string) bool) (*listing, error) {
 	info, err := os.Lstat(s.at)
 	if err != nil {
 		return nil, fault(captureOp, s.at, err)
@@ -206,7 +206,7 @@ func (s subject) list(ctx context.Context, skip func(string) bool) (*listing, er
 	if err := l.note(s.at, ".", info); err != nil {
 		return nil, err
 	}
-	l.before, err = look(ctx, captureOp, s.at, skip, func(rel string, info fs.FileInfo) error { return l.note(s.at, rel, info) })
+	l.before, err = look(ctx, captureOp, job, s.at, skip, func(rel string, info fs.FileInfo) error { return l.note(s.at, rel, info) })
 	return l, err
 }
 
@@ -236,14 +236,14 @@ func (l *listing) note(base, rel string, info fs.FileInfo) error {
 
 // check compares what was stored with what our own eyes saw before and after. It returns the files that were there
 // at the start and are gone at the end.
-func (s subject) check(ctx context.Context, skip func(string) bool, l *listing, sum remora.TreeSummary) (lost []string, err error) {
+func (s subject) check(ctx context.Context, job remora.Job, skip func(string) bool, l *listing, sum remora.TreeSummary) (lost []string, err error) {
 	if inode, err := inodeAt(s.at); err != nil || inode != s.inode {
 		return nil, &remora.Problem{
 			Op: captureOp, Kind: remora.Changed, Subject: s.at, Err: errors.Join(errors.New("the directory was replaced by another one while it was read"), err),
 			Hint: "run the backup again",
 		}
 	}
-	after, err := look(ctx, captureOp, s.at, skip, nil)
+	after, err := look(ctx, captureOp, job, s.at, skip, nil)
 	if err != nil {
 		return nil, err
 	}

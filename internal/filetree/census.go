@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/pkg/xattr"
@@ -77,15 +78,20 @@ func (c *census) add(rel string, info fs.FileInfo) {
 
 // look walks the directory at base and counts it; visit, which may be nil, sees every entry. It refuses by name what
 // a backup could not give back: unreadable entries, names that are not UTF-8, paths that are too long.
-func look(ctx context.Context, op, base string, skip func(rel string) bool, visit func(rel string, info fs.FileInfo) error) (*census, error) {
+func look(ctx context.Context, op string, job remora.Job, base string, skip func(rel string) bool, visit func(rel string, info fs.FileInfo) error) (*census, error) {
 	info, err := os.Lstat(base)
 	if err != nil {
 		return nil, fault(op, base, err)
 	}
 	c := &census{state: fnv.New64a(), device: identityOf(info).Device}
 	c.add(".", info)
+	progress := remora.Progress{Phase: "count " + filepath.Base(base), Unit: "files", Since: time.Now()}
 	w := walker{op: op, base: base, skip: skip, private: os.Geteuid() != 0, visit: func(rel string, info fs.FileInfo) error {
 		c.add(rel, info)
+		if progress.Done++; progress.Done%256 == 0 {
+			progress.Item = rel
+			job.Tell(progress)
+		}
 		if visit == nil {
 			return nil
 		}

@@ -33,16 +33,15 @@ func (t *Tree) Compare(ctx context.Context, job remora.Job, from fs.FS) (remora.
 	if err != nil {
 		return remora.Diff{}, err
 	}
-	h, err := t.lock(ctx, compareOp, job.Run)
+	h, j, err := t.take(ctx, compareOp, job.Run)
 	if err != nil {
 		return remora.Diff{}, err
 	}
 	defer h.release()
-	j, err := t.ours(compareOp, h.work, job.Run)
-	if err != nil {
-		return remora.Diff{}, err
+	if j == nil {
+		return remora.Diff{}, noJournal(compareOp, t, job.Run)
 	}
-	if j == nil || j.State != staged && j.State != compared {
+	if j.State != staged && j.State != compared {
 		return remora.Diff{}, &remora.Problem{
 			Op: compareOp, Kind: remora.Fenced, Subject: "run " + job.Run, Err: errors.New("the journal knows no finished stage of this run"),
 			Hint: "start a new restore",

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,17 +22,13 @@ func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) error
 	if err := checkRun(discardOp, job.Run); err != nil {
 		return err
 	}
-	if known, err := t.knows(job.Run); err != nil || !known {
-		return err
-	}
-	h, err := t.lock(ctx, discardOp, job.Run)
+	h, j, err := t.take(ctx, discardOp, job.Run)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	j, err := t.ours(discardOp, h.work, job.Run)
-	if err != nil || j == nil {
-		return err
+	if j == nil {
+		return nil
 	}
 	if err := t.mayDiscard(j, heldBy); err != nil {
 		return err
@@ -51,20 +47,6 @@ func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) error
 		return fault(discardOp, t.work, err)
 	}
 	return t.tidy(h)
-}
-
-// knows looks without a lock, so that a run that left nothing behind leaves nothing behind.
-func (t *Tree) knows(run string) (bool, error) {
-	work, err := t.workFolder(discardOp)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fault(discardOp, t.work, err)
-	}
-	defer func() { _ = work.Close() }()
-	j, err := t.ours(discardOp, work, run)
-	return j != nil, err
 }
 
 // mayDiscard refuses while a directory is on neither side, or the directories on different ones, and wants to know
@@ -120,19 +102,14 @@ func (t *Tree) settledSpots(op string, j *journal) ([]spot, error) {
 	return spots, nil
 }
 
-// tidy removes the lock file and the work folder when no other run needs them.
+// tidy removes the lock file, and the work folder, when no run of this source needs them.
 func (t *Tree) tidy(h *held) error {
 	if err := syncFolder(h.work, "."); err != nil {
 		return fault(discardOp, t.work, err)
 	}
-	left, err := fs.ReadDir(h.work.FS(), ".")
-	if err != nil {
-		return fault(discardOp, t.work, err)
-	}
-	for _, e := range left {
-		if strings.HasSuffix(e.Name(), ".json") {
-			return nil
-		}
+	left, err := t.journals(discardOp)
+	if err != nil || slices.ContainsFunc(left, func(j *journal) bool { return j.Source == t.source }) {
+		return err
 	}
 	// Whoever waits for this lock notices that its file is gone, and makes another.
 	if err := h.work.Remove(t.lockName()); err != nil {

@@ -37,12 +37,12 @@ func (t *Tree) Preflight(ctx context.Context, job remora.Job, intent remora.Inte
 	if err != nil {
 		return remora.Estimate{}, err
 	}
-	return est, t.estimate(ctx, op, intent, found, &est)
+	return est, t.estimate(ctx, op, job, intent, found, &est)
 }
 
 // estimate counts what is live. For a restore nothing is left out: the whole directory is going to be put away, and
 // must be able to become a backup before it is discarded (S1).
-func (t *Tree) estimate(ctx context.Context, op string, intent remora.Intent, found []place, est *remora.Estimate) error {
+func (t *Tree) estimate(ctx context.Context, op string, job remora.Job, intent remora.Intent, found []place, est *remora.Estimate) error {
 	skip := t.exclude.match
 	if intent.Restore() {
 		skip = nothing
@@ -52,7 +52,7 @@ func (t *Tree) estimate(ctx context.Context, op string, intent remora.Intent, fo
 			est.Warnings = append(est.Warnings, "directory "+at.dir+" does not exist")
 			continue
 		}
-		c, err := look(ctx, op, t.live(at.dir), skip, nil)
+		c, err := look(ctx, op, job, t.live(at.dir), skip, nil)
 		if err != nil && ctx.Err() == nil && intent.Restore() {
 			// A restore may be the answer to just this. The safety backup is what refuses (S14).
 			est.Warnings = append(est.Warnings, fmt.Sprintf("what is live cannot be backed up: %v", err))

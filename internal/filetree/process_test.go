@@ -119,7 +119,7 @@ func childRestore(ctx context.Context, tree *Tree, parent string) error {
 func childCommand(t *testing.T, what string, s *site, before ...string) *exec.Cmd {
 	t.Helper()
 	args := append(before, os.Args[0])
-	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...) //nolint:gosec // ourselves
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), childVariable+"="+what, parentVariable+"="+filepath.Dir(s.root))
 	return cmd
 }
@@ -145,7 +145,7 @@ func TestAKillBetweenTwoExchangesIsFinishedByTheNextCall(t *testing.T) {
 	for range 40 {
 		cmd := childCommand(t, "turns", s)
 		require.NoError(t, cmd.Start())
-		time.Sleep(time.Duration(20+rand.IntN(40)) * time.Millisecond) //nolint:gosec // any moment will do
+		time.Sleep(time.Duration(20+rand.IntN(40)) * time.Millisecond)
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		left, err := s.tree.Leftovers(t.Context())
@@ -199,7 +199,7 @@ func TestAKilledStageLeavesNothingBehind(t *testing.T) {
 	for range 8 {
 		cmd := childCommand(t, "stages", s)
 		require.NoError(t, cmd.Start())
-		time.Sleep(time.Duration(20+rand.IntN(100)) * time.Millisecond) //nolint:gosec // any moment will do
+		time.Sleep(time.Duration(20+rand.IntN(100)) * time.Millisecond)
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		require.Equal(t, before, s.look())
@@ -274,7 +274,7 @@ func TestS7AContainerThatHasItMountedIsNamed(t *testing.T) {
 	part := s.capture()
 	view := t.TempDir()
 	script := fmt.Sprintf("mount --bind %q %q && echo ready && exec sleep 60", s.path("receipts"), view)
-	cmd := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", script) //nolint:gosec // our own paths
+	cmd := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", script)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -319,12 +319,12 @@ func asNobody(t *testing.T, cmd *exec.Cmd, s *site) *exec.Cmd {
 	binary := filepath.Join(t.TempDir(), "test")
 	text, err := os.ReadFile(os.Args[0])
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(binary, text, 0o755)) //nolint:gosec // another user runs it
+	require.NoError(t, os.WriteFile(binary, text, 0o755))
 	require.NoError(t, exec.CommandContext(t.Context(), "chown", "-R", "-h", "65534:65534", filepath.Dir(s.root)).Run())
 	for at := filepath.Dir(s.root); at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
-		require.NoError(t, os.Chmod(at, 0o755)) //nolint:gosec // another user passes through
+		require.NoError(t, os.Chmod(at, 0o755))
 	}
-	require.NoError(t, os.Chmod(filepath.Dir(filepath.Dir(binary)), 0o755)) //nolint:gosec // as above
+	require.NoError(t, os.Chmod(filepath.Dir(filepath.Dir(binary)), 0o755))
 	cmd.Path, cmd.Args = binary, []string{binary}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	return cmd

@@ -157,7 +157,7 @@ func (s *site) noWork() {
 }
 
 // requireProblem checks kind and words of what a person would read.
-func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...string) *remora.Problem {
+func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...string) {
 	t.Helper()
 	var p *remora.Problem
 	require.ErrorAs(t, err, &p)
@@ -166,5 +166,4 @@ func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...s
 		require.Contains(t, p.Error()+" / "+p.Hint, w)
 	}
 	require.NotEmpty(t, p.Op)
-	return p
 }

@@ -42,6 +42,7 @@ func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (remora.Su
 	defer h.release()
 	j, err := t.beginStage(h, job, p)
 	if err != nil {
+		_ = t.tidy(h) // the lock file alone is left, if anything
 		return remora.Summary{}, err
 	}
 	warnings, err := t.fill(ctx, job, h, j, p, from)

@@ -24,15 +24,11 @@ func (t *Tree) Switch(ctx context.Context, turn remora.Turn) error {
 	if err := checkRun(switchOp, turn.Run); err != nil {
 		return err
 	}
-	h, err := t.lock(ctx, switchOp, turn.Run)
+	h, j, err := t.take(ctx, switchOp, turn.Run)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	j, err := t.ours(switchOp, h.work, turn.Run)
-	if err != nil {
-		return err
-	}
 	if j == nil {
 		return noJournal(switchOp, t, turn.Run)
 	}
@@ -46,7 +42,9 @@ func (t *Tree) Switch(ctx context.Context, turn remora.Turn) error {
 	if err := t.turn(ctx, h, j, spots); err != nil {
 		return fault(switchOp, t.root, err)
 	}
-	j.State = turned
+	if j.State == turning {
+		j.State = turned
+	}
 	return h.write(switchOp, j)
 }
 

@@ -43,7 +43,10 @@ func TestOnlyAComparedStageGoesLive(t *testing.T) {
 	before := s.look()
 	part := s.capture()
 	requireProblem(t, s.turn(1, remora.Restored), remora.Fenced, "no journal")
-	_, err := s.tree.Stage(t.Context(), job1, part.fs())
+	_, err := s.tree.Compare(t.Context(), job1, part.fs())
+	requireProblem(t, err, remora.Fenced, "no journal")
+	s.noWork()
+	_, err = s.tree.Stage(t.Context(), job1, part.fs())
 	require.NoError(t, err)
 	requireProblem(t, s.turn(1, remora.Restored), remora.Fenced, "not been compared")
 	s.ready(job1, part.fs())
@@ -67,6 +70,7 @@ func TestTheWayBackNeedsNoStage(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, left[0].Switched)
 	require.ErrorIs(t, s.turn(1, remora.Restored), remora.ErrStaleTurn, "a late first turn cannot act any more")
+	requireProblem(t, s.turn(3, remora.Restored), remora.Fenced, "not been compared")
 }
 
 func TestADirectoryOfSomebodyElseIsNotTouched(t *testing.T) {
