@@ -97,8 +97,8 @@ func checkManifest(m remora.Manifest) error {
 	wrong := remora.CheckSourceName(m.Source)
 	switch {
 	case wrong != nil:
-	case !backupID.MatchString(m.ID) || m.Run == "":
-		wrong = errors.New("it needs an id and a run")
+	case !backupID.MatchString(m.ID) || m.Run == "" || m.Started.IsZero():
+		wrong = errors.New("it needs an id, a run and a start")
 	case m.Format > remora.ManifestFormat:
 		wrong = fmt.Errorf("format %d is newer than this program's %d", m.Format, remora.ManifestFormat)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
@@ -332,8 +333,14 @@ func TestAFullDiskIsSaidAtOnceAndNothingHalfIsListed(t *testing.T) {
 	require.Less(t, time.Since(began), 8*time.Second)
 	require.NoError(t, p.Abort(t.Context()))
 
+	for i := range 20 { // so many that they want to be tidied by the next reader
+		require.NoError(t, r.write(t.Context(), "test", func(ctx context.Context, w repo.RepositoryWriter) error {
+			_, err := w.PutManifest(ctx, map[string]string{manifest.TypeLabelKey: "test"}, i)
+			return err
+		}))
+	}
 	fillUp(t, disk)
-	all, err := r.List(t.Context(), Filter{})
+	all, err := reopened(t, Config{Path: cfg.Path, State: t.TempDir(), Password: cfg.Password}).List(t.Context(), Filter{})
 	require.NoError(t, err, "reading works on a full disk")
 	require.Len(t, all, 1)
 	part, err := r.Part(t.Context(), small.ID, remora.Database)

@@ -378,7 +378,11 @@ func (cfg Config) check(op string) error {
 }
 
 func (cfg Config) password(op string) (remora.Secret, error) {
-	password, err := cfg.Password()
+	var password remora.Secret
+	var err error
+	if cfg.Password != nil {
+		password, err = cfg.Password()
+	}
 	if err == nil && password == "" {
 		err = errors.New("it is empty")
 	}

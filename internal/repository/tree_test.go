@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -32,6 +33,38 @@ func TestPutTreeSkipsWhatCannotBeStoredAndSaysSo(t *testing.T) {
 	sum, err := p.PutTree(t.Context(), "data", dir, nil)
 	require.NoError(t, err)
 	require.Equal(t, remora.TreeSummary{Files: 1, Directories: 1, Bytes: 1, Skipped: []string{"pipe (pipe)", "socket (socket)"}}, sum)
+}
+
+func TestACommittedTreeIsAProperFileSystem(t *testing.T) {
+	r := created(t)
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o750))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "hollow"), 0o750))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a/b/c/large"), noise(1, 5<<20+7), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a/empty"), nil, 0o600))
+	require.NoError(t, os.Symlink("b/c/large", filepath.Join(dir, "a/file")))
+	require.NoError(t, os.Symlink("../a/b", filepath.Join(dir, "hollow/dir")))
+	m := draft("shop", "run-1")
+	p := begin(t, r, m, remora.Files)
+	_, err := p.PutTree(t.Context(), "data", dir, nil)
+	require.NoError(t, err)
+	finish(t, p, &m)
+	_, err = r.Commit(t.Context(), m)
+	require.NoError(t, err)
+	part, err := r.Part(t.Context(), m.ID, remora.Files)
+	require.NoError(t, err)
+	require.NoError(t, fstest.TestFS(part, "data/a/b/c/large", "data/a/empty", "data/a/file", "data/hollow/dir"))
+	got, err := fs.ReadFile(part, "data/hollow/dir/c/large")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(noise(1, 5<<20+7), got))
+	f, err := part.Open("data/a/file")
+	require.NoError(t, err)
+	_, err = f.(io.Seeker).Seek(4<<20+1, io.SeekStart)
+	require.NoError(t, err)
+	rest, err := io.ReadAll(f)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(got[4<<20+1:], rest))
+	require.NoError(t, f.Close())
 }
 
 func TestPutTreeRefusesByName(t *testing.T) {
