@@ -81,8 +81,11 @@ func (a *app) moment(t time.Time) string {
 // age is how long ago, or ahead, t is.
 func (a *app) age(t time.Time) string {
 	d := a.Now().Sub(t)
-	if d < 0 {
+	switch {
+	case d < 0:
 		return "in " + control.Span(-d)
+	case d < 10*time.Second:
+		return "just now"
 	}
 	return control.Span(d) + " ago"
 }

@@ -191,14 +191,13 @@ func noOpenRestore(op, source, why string) error {
 
 // update sends an update to a workflow and waits for its answer, while telling what the workflow does meanwhile.
 func (c *Control) update(ctx context.Context, l look, name string, answer any, tell func(Update)) error {
-	following, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
+	answered, told := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(told)
-		c.tellFromNow(following, l, tell)
+		c.tellFromNow(ctx, l, answered, tell)
 	}()
 	err := c.ask(ctx, l, name, answer)
-	stop()
+	close(answered)
 	<-told
 	return err
 }
@@ -214,25 +213,31 @@ func (c *Control) ask(ctx context.Context, l look, name string, answer any) erro
 	return handle.Get(ctx, answer)
 }
 
-// tellFromNow tells what happens in a run from now on, until ctx ends.
-func (c *Control) tellFromNow(ctx context.Context, l look, tell func(Update)) {
+// tellFromNow tells what happens in a run from now on, until its answer has come.
+func (c *Control) tellFromNow(ctx context.Context, l look, answered <-chan struct{}, tell func(Update)) {
 	if tell == nil {
 		return
 	}
 	f := &follower{control: c, say: func(Update) {}}
-	w := f.add(l.id, l.runID)
-	if f.read(ctx, w) != nil {
+	if f.read(ctx, f.add(l.id, l.runID)) != nil {
 		return
 	}
-	f.say = tell
 	for _, child := range f.watched[1:] { // whatever it did before is not news
-		if l, err := f.control.glance(ctx, child.id, child.runID); err == nil {
+		if l, err := c.glance(ctx, child.id, child.runID); err == nil {
 			child.over = !l.open
 		}
 	}
-	for {
+	f.say = tell
+	for last := false; ; {
 		over, err := f.round(ctx)
-		if over || err != nil || pause(ctx, c.cfg.Poll) != nil {
+		if over || last || err != nil {
+			return
+		}
+		select {
+		case <-answered:
+			last = true // what happened since the last look is still news
+		case <-time.After(c.cfg.Poll):
+		case <-ctx.Done():
 			return
 		}
 	}

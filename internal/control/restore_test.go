@@ -92,6 +92,9 @@ func TestRollbackTellsWhatItDoesAndAcceptEndsTheWindow(t *testing.T) {
 	r, err := s.control.Rollback(ctx, "turned", told.add)
 	require.NoError(t, err)
 	require.Equal(t, remora.OutcomeUndone, r.Outcome)
+	ended, ok := told.find(PhaseEnded)
+	require.True(t, ok, "the last phase is told although the answer came before the next look")
+	require.Equal(t, "switch database", ended.Phase)
 	for _, u := range told.all {
 		require.NotContains(t, u.Phase, "stage", "what the restore did before is not news")
 	}

@@ -45,7 +45,7 @@ func bookkeeping(activity string) bool {
 	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity:
 		return true
 	}
-	return false
+	return verb(activity) == remora.LeftoversVerb
 }
 
 // operationName says, with its article, what a workflow does with a source.
