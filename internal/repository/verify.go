@@ -201,6 +201,12 @@ func (v *verifier) check(ctx context.Context, packs map[blob.ID]blob.Metadata) e
 			break
 		}
 		pack, there := packs[b.info.PackBlobID]
+		if !there { // moved since the listing, perhaps
+			if found, err := v.r.rep.BlobReader().GetMetadata(inner, b.info.PackBlobID); err == nil {
+				pack, there = found, true
+				packs[b.info.PackBlobID] = found
+			}
+		}
 		end := int64(b.info.PackOffset) + int64(b.info.PackedLength)
 		switch {
 		case !there:
