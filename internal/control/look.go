@@ -30,10 +30,10 @@ type look struct {
 	events    int64
 	steps     []step
 	children  int
-	// waiting is when a workflow task was put on the queue that nobody has taken yet; zero when there is none.
-	waiting time.Time
-	// thinking is true while a workflow task is with a worker or on its queue.
+	// thinking is true while the workflow waits for a worker to decide what comes next; waiting is since when. A worker
+	// that is well takes milliseconds.
 	thinking bool
+	waiting  time.Time
 }
 
 // step is a pending activity.
@@ -83,10 +83,7 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 		events: info.GetHistoryLength(), children: len(d.GetPendingChildren()),
 	}
 	if t := d.GetPendingWorkflowTask(); t != nil {
-		l.thinking = true
-		if t.GetState() == enums.PENDING_WORKFLOW_TASK_STATE_SCHEDULED {
-			l.waiting = when(t.GetScheduledTime())
-		}
+		l.thinking, l.waiting = true, when(t.GetScheduledTime())
 	}
 	for _, a := range d.GetPendingActivities() {
 		l.steps = append(l.steps, stepOf(a))
