@@ -178,7 +178,7 @@ func TestRestoreAsksForTheNameOfTheSource(t *testing.T) {
 	s = p.run("status")
 	require.Zero(t, s.code, s.err)
 	require.Contains(t, s.out, "shop has a good backup of ")
-	require.Contains(t, s.out, "restore:            of "+id+" is live; can be turned until")
+	require.Contains(t, s.out, "restore:            what was restored from "+id+" is live, and can be undone until")
 	s = p.run("cancel")
 	require.Zero(t, s.code, s.err)
 	require.Contains(t, s.out, "Its restore is done and can be undone until")

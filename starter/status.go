@@ -100,13 +100,13 @@ func outcomeOf(b remora.Backup) string {
 
 // window says how long, and how, a restore can be undone.
 func (a *app) window(r remora.Restore) string {
-	what := "of " + r.Backup + " is live"
+	what := "what was restored from " + r.Backup + " is live, and can be undone"
 	if r.Outcome == remora.OutcomeUndone {
-		what = "of " + r.Backup + " was rolled back"
+		what = "the one from " + r.Backup + " was rolled back, and can be brought back"
 	}
 	until := "until somebody ends it"
 	if !r.KeepUntil.IsZero() {
 		until = "until " + a.moment(r.KeepUntil)
 	}
-	return fmt.Sprintf("%s; can be turned %s: remora rollback %s, or remora accept %[3]s", what, until, r.Source)
+	return fmt.Sprintf("%s %s: remora rollback %s, or remora accept %[3]s", what, until, r.Source)
 }

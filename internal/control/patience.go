@@ -11,9 +11,10 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// How long something may stand still before it is worth a line.
+// How long something may stand still before it is worth a line. A run whose worker died is offered to that worker's
+// successor alone for 5 s, which is no news.
 const (
-	workerPatience  = 4 * time.Second
+	workerPatience  = 7 * time.Second
 	silencePatience = 20 * time.Second
 )
 
