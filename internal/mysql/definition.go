@@ -64,6 +64,55 @@ func closing(sql string, i int) int {
 	return i
 }
 
+// text writes the definition of a table of that name, of these elements.
+func (d definition) text(name string, elements []string) string {
+	return "CREATE TABLE " + quote(name) + " (\n  " + strings.Join(elements, ",\n  ") + "\n) " + d.options
+}
+
+var tableCollation = regexp.MustCompile(` COLLATE=(\w+)`)
+
+// unsaid leaves out of a column what SHOW CREATE TABLE adds though nobody said it: the collation, where it is that of
+// the table. Created with it said, a column would show its character set too from then on, and differ from its
+// original in nothing but that.
+func (d definition) unsaid(element string) string {
+	m := tableCollation.FindStringSubmatch(d.options)
+	if m == nil || !strings.HasPrefix(element, "`") {
+		return element
+	}
+	i := closing(element, 0) + 2 // past the space
+	for i < len(element) && element[i] != ' ' && element[i] != '(' {
+		i++
+	}
+	if i < len(element) && element[i] == '(' {
+		for i < len(element) && element[i] != ')' {
+			if i++; i < len(element) && element[i] == '\'' {
+				i = closing(element, i)
+			}
+		}
+		i++
+	}
+	if i >= len(element) {
+		return element
+	}
+	if rest, ok := strings.CutPrefix(element[i:], " COLLATE "+m[1]); ok && (rest == "" || rest[0] == ' ') {
+		return element[:i] + rest
+	}
+	return element
+}
+
+// recreate is a definition that creates the same table as SHOW CREATE TABLE showed.
+func recreate(name, sql string) string {
+	d, err := parseDefinition(sql)
+	if err != nil {
+		return sql
+	}
+	elements := make([]string, len(d.elements))
+	for i, e := range d.elements {
+		elements[i] = d.unsaid(e)
+	}
+	return d.text(name, elements)
+}
+
 // elementKind tells what an element is, as far as staging it differs.
 type elementKind int
 
@@ -115,12 +164,12 @@ func (t table) stage() (staged, error) {
 			s.fulltext = append(s.fulltext, e)
 		case kind == uniqueElement && !primary, // it may be what the table is ordered by
 			kind == plainElement, t.numbers(e):
-			kept = append(kept, e)
+			kept = append(kept, d.unsaid(e))
 		default:
 			s.keys = append(s.keys, e)
 		}
 	}
-	s.create = "CREATE TABLE " + quote(t.Name) + " (\n  " + strings.Join(kept, ",\n  ") + "\n) " + d.options
+	s.create = d.text(t.Name, kept)
 	return s, nil
 }
 

@@ -60,7 +60,9 @@ const zoo = `
 	CREATE TABLE loop_b (id INT PRIMARY KEY, a INT, FOREIGN KEY (a) REFERENCES loop_a (id));
 	INSERT INTO loop_a VALUES (1, 1);
 	INSERT INTO loop_b VALUES (1, 1);
-	CREATE TABLE nothing (id INT PRIMARY KEY);` +
+	CREATE TABLE nothing (id INT PRIMARY KEY);
+	CREATE TABLE collated (` + "`" + `a COLLATE b` + "`" + ` VARCHAR(9), b ENUM('(', 'x)'' COLLATE utf8mb4_unicode_ci'), c TEXT, d VARCHAR(5) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci, e VARCHAR(5) COLLATE utf8mb4_bin, f DECIMAL(5,2), PRIMARY KEY (` + "`" + `a COLLATE b` + "`" + `)) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;
+	INSERT INTO collated VALUES ('ä', '(', 'x', 'y', 'z', 1);` +
 	"CREATE TABLE `we/ird ``.x'\"\n%41`(`a``b ,(` INT PRIMARY KEY COMMENT 'it''s, (ok)\n', `ü '\n\"\\` VARCHAR(9) DEFAULT 'a,(\\'\\\\');" +
 	"INSERT INTO `we/ird ``.x'\"\n%41` VALUES (1, 'x'), (2, '\\\\');" +
 	"CREATE TABLE `..` (`.` INT, `FOREIGN KEY` INT, PRIMARY KEY (`.`), KEY `) ENGINE=` (`FOREIGN KEY`)); INSERT INTO `..` VALUES (1, 2);" +

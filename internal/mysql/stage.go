@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -240,7 +241,13 @@ func (st *stage) load(ctx context.Context) error {
 	}
 	return share(ctx, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
 		st.meter.begin(p.table.Name)
-		return st.d.problem(ctx, st.op, st.d.tableName(p.table.Name)+", range "+p.rows.File, st.loadRange(ctx, l, p.table, p.rows))
+		subject := st.d.tableName(p.table.Name) + ", range " + p.rows.File
+		err := st.loadRange(ctx, l, p.table, p.rows)
+		var bad *damaged
+		if errors.As(err, &bad) {
+			return fail(remora.Corrupt, st.op, subject, "verify the backup, and restore another one", "%w", err)
+		}
+		return st.d.problem(ctx, st.op, subject, err)
 	})
 }
 
@@ -268,20 +275,21 @@ func (st *stage) loadRange(ctx context.Context, l *session, t partTable, r partR
 		return err
 	}
 	if err := checkWarnings(ctx, l, t.table); err != nil {
-		return damaged("%w", err)
+		return err
 	}
 	if rows != r.Rows {
-		return damaged("%d rows were loaded instead of %d", rows, r.Rows)
+		return &damaged{fmt.Sprintf("%d rows were loaded instead of %d", rows, r.Rows)}
 	}
 	if int64(size) != r.Bytes || hex.EncodeToString(sum.Sum(nil)) != r.SHA256 {
-		return damaged("the file is not the one that was written")
+		return &damaged{"the file is not the one that was written"}
 	}
 	return nil
 }
 
-func damaged(format string, args ...any) error {
-	return &remora.Problem{Op: "load rows", Kind: remora.Corrupt, Hint: "verify the backup, and restore another one", Err: fmt.Errorf(format, args...)}
-}
+// damaged says what is wrong with the rows of a range, without showing any.
+type damaged struct{ why string }
+
+func (d *damaged) Error() string { return d.why }
 
 var truncatedColumn = regexp.MustCompile(`^Data truncated for column '(.*)' at row \d+$`)
 
@@ -289,17 +297,19 @@ var truncatedColumn = regexp.MustCompile(`^Data truncated for column '(.*)' at r
 // empty error value cannot be loaded without one; that it is loaded right is for Compare to say. Only texts that hold no
 // row data are passed on.
 func checkWarnings(ctx context.Context, l *session, t table) error {
-	var count int64
-	if err := l.row(ctx, "SELECT @@warning_count").Scan(&count); err != nil || count == 0 {
+	var count int64 // asked for with SHOW: a SELECT would clear the list
+	if err := l.row(ctx, "SHOW COUNT(*) WARNINGS").Scan(&count); err != nil || count == 0 {
 		return err
 	}
 	var first error
+	seen := 0
 	err := l.each(ctx, func(rows *sql.Rows) error {
 		var code int
 		var message string
 		if err := rows.Scan(new(string), &code, &message); err != nil {
 			return err
 		}
+		seen++
 		m := truncatedColumn.FindStringSubmatch(message)
 		if code == 1265 && m != nil && slices.ContainsFunc(t.Columns, func(c column) bool { return c.Type == "enum" && c.Name == m[1] }) {
 			return nil
@@ -308,14 +318,14 @@ func checkWarnings(ctx context.Context, l *session, t table) error {
 			message = fmt.Sprintf("warning %d", code)
 		}
 		if first == nil {
-			first = fmt.Errorf("the server warned %d times, first: %s", count, message)
+			first = &damaged{fmt.Sprintf("the server warned %d times, first: %s", count, message)}
 		}
 		return nil
 	}, "SHOW WARNINGS")
-	if err != nil {
-		return err
+	if err == nil && seen == 0 {
+		first = &damaged{fmt.Sprintf("the server warned %d times", count)}
 	}
-	return first
+	return errors.Join(err, first)
 }
 
 // addKeys adds the secondary keys, several tables at a time: all of a table at once, but one FULLTEXT key after the
