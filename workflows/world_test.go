@@ -377,3 +377,6 @@ func (w *world) count(name string) int {
 	defer w.mu.Unlock()
 	return len(w.calls) - len(slices.DeleteFunc(slices.Clone(w.calls), func(c string) bool { return c == name }))
 }
+
+// beat tells the server that a step lives, and learns of a cancel.
+func beat(ctx context.Context) { activity.RecordHeartbeat(ctx) }

@@ -1,0 +1,282 @@
+package workflows
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Run(m)) }
+
+const histories = "testdata/replay"
+
+// TestReplay runs today's sagas against the histories of earlier ones: a saga that runs for days must survive an
+// upgrade of the worker. A change that breaks it needs workflow.GetVersion, never a new recording over an old one.
+func TestReplay(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(histories, "*.json"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			replayer := worker.NewWorkflowReplayer()
+			Register(replayer)
+			quiet := log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet, file))
+		})
+	}
+}
+
+// recording is the world on a real server.
+type recording struct {
+	*world
+	client.Client
+	t *testing.T
+}
+
+// TestRecord plays the sagas on a real server; with REMORA_RECORD=1 it keeps their histories for TestReplay, under
+// names that do not exist yet. What a test without a server cannot show is shown here: lanes.
+func TestRecord(t *testing.T) {
+	for name, play := range map[string]func(*testing.T, *recording){
+		"backup-completed":     playBackup,
+		"backup-failed":        playFailedBackup,
+		"backup-cancelled":     playCancelledBackup,
+		"restore-expired":      playExpired,
+		"restore-undone":       playUndone,
+		"restore-rolled-back":  playRolledBack,
+		"restore-stops-backup": playRunningBackup,
+		"restore-terminated":   playTerminatedApply,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c := testenv.NewTemporal(t).Client(t)
+			for _, queue := range []string{remora.Queue, remora.DataQueue} {
+				wk := worker.New(c, queue, worker.Options{MaxHeartbeatThrottleInterval: 100 * time.Millisecond})
+				Register(wk)
+				w.register(wk)
+				require.NoError(t, wk.Start())
+				t.Cleanup(wk.Stop)
+			}
+			r := &recording{w, c, t}
+			play(t, r)
+			if os.Getenv("REMORA_RECORD") != "" {
+				r.keep(name)
+			}
+		})
+	}
+}
+
+func (r *recording) start(id, name string, in any) client.WorkflowRun {
+	r.t.Helper()
+	run, err := r.ExecuteWorkflow(r.t.Context(), client.StartWorkflowOptions{
+		ID: id, TaskQueue: remora.Queue, WorkflowExecutionErrorWhenAlreadyStarted: true,
+	}, name, in)
+	require.NoError(r.t, err)
+	return run
+}
+
+func (r *recording) startRestore(undo time.Duration) client.WorkflowRun {
+	req := request()
+	req.Undo = undo
+	return r.start("restore/shop", remora.RestoreWorkflow, req)
+}
+
+// await waits until the restore's record has this outcome.
+func (r *recording) await(how remora.Outcome) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, record := range r.restores {
+			if record.Outcome == how {
+				return true
+			}
+		}
+		return false
+	}, 30*time.Second, 50*time.Millisecond, "the restore does not become %s", how)
+}
+
+func (r *recording) update(name string) (done remora.Restore) {
+	r.t.Helper()
+	handle, err := r.UpdateWorkflow(r.t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: "restore/shop", UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	require.NoError(r.t, err)
+	require.NoError(r.t, handle.Get(r.t.Context(), &done))
+	return done
+}
+
+// keep writes the histories of all runs, where there is none of that name.
+func (r *recording) keep(name string) {
+	listed, err := r.ListWorkflow(r.t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: "ORDER BY StartTime"})
+	if err != nil { // the simple visibility store sorts by itself
+		listed, err = r.ListWorkflow(r.t.Context(), &workflowservice.ListWorkflowExecutionsRequest{})
+	}
+	require.NoError(r.t, err)
+	require.NoError(r.t, os.MkdirAll(histories, 0o750))
+	seen := map[string]int{}
+	for i := len(listed.GetExecutions()) - 1; i >= 0; i-- {
+		e := listed.GetExecutions()[i]
+		kind := e.GetType().GetName()
+		seen[kind]++
+		file := filepath.Join(histories, name+"."+kind+"."+string(rune('0'+seen[kind]))+".json")
+		if _, err := os.Stat(file); err == nil {
+			continue
+		}
+		var h history.History
+		events := r.GetWorkflowHistory(r.t.Context(), e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		for events.HasNext() {
+			event, err := events.Next()
+			require.NoError(r.t, err)
+			h.Events = append(h.Events, event)
+		}
+		text, err := protojson.Marshal(&h)
+		require.NoError(r.t, err)
+		require.NoError(r.t, os.WriteFile(file, text, 0o600))
+	}
+}
+
+func playBackup(t *testing.T, r *recording) {
+	require.NoError(t, r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil))
+	checkBackup(t, r.world, nil)
+}
+
+func playFailedBackup(t *testing.T, r *recording) {
+	r.refuse = 4
+	err := r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil)
+	require.Equal(t, string(remora.Unsupported), kindOf(err))
+	checkBackup(t, r.world, err)
+}
+
+// untilCancelled holds a step until its workflow is cancelled.
+func untilCancelled(step string, waiting chan<- struct{}) func(context.Context, string, int) {
+	return func(ctx context.Context, name string, _ int) {
+		if name != step {
+			return
+		}
+		select {
+		case waiting <- struct{}{}:
+		default:
+		}
+		for ctx.Err() == nil {
+			beat(ctx)
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+func playCancelledBackup(t *testing.T, r *recording) {
+	waiting := make(chan struct{}, 1)
+	r.gate = untilCancelled("files.Capture", waiting)
+	run := r.start("op/shop", remora.BackupWorkflow, backupRequest())
+	<-waiting
+	require.NoError(t, r.CancelWorkflow(t.Context(), "op/shop", ""))
+	err := run.Get(t.Context(), nil)
+	require.True(t, temporal.IsCanceledError(err), "%v", err)
+	checkBackup(t, r.world, err)
+}
+
+func playExpired(t *testing.T, r *recording) {
+	var done remora.Restore
+	require.NoError(t, r.startRestore(time.Second).Get(t.Context(), &done))
+	require.Equal(t, remora.OutcomeExpired, done.Outcome)
+	r.lives(saved)
+	r.tidy()
+}
+
+func playUndone(t *testing.T, r *recording) {
+	run := r.startRestore(time.Hour)
+	r.await(remora.OutcomeApplied)
+	require.NoError(t, r.CancelWorkflow(t.Context(), "restore/shop", ""))
+	require.Equal(t, remora.OutcomeUndone, r.update(remora.RollbackUpdate).Outcome)
+	r.lives(original)
+	require.Equal(t, remora.OutcomeApplied, r.update(remora.RollbackUpdate).Outcome)
+	r.lives(saved)
+	require.Equal(t, remora.OutcomeAccepted, r.update(remora.AcceptUpdate).Outcome)
+	require.NoError(t, run.Get(t.Context(), nil))
+	r.tidy()
+}
+
+func playRolledBack(t *testing.T, r *recording) {
+	r.refuse = 15 // the switch of the files
+	err := r.startRestore(time.Hour).Get(t.Context(), nil)
+	require.Equal(t, string(remora.RolledBack), kindOf(err))
+	r.lives(original)
+	r.tidy()
+}
+
+// S19: a restore and a rollback stop a running backup; the end of a window waits for one.
+func playRunningBackup(t *testing.T, r *recording) {
+	waiting := make(chan struct{}, 1)
+	hold := func() client.WorkflowRun {
+		r.mu.Lock()
+		r.gate = untilCancelled("files.Preflight", waiting)
+		r.mu.Unlock()
+		backup := r.start("op/shop", remora.BackupWorkflow, backupRequest())
+		<-waiting
+		r.mu.Lock()
+		r.gate = nil
+		r.mu.Unlock()
+		return backup
+	}
+	stopped := func(backup client.WorkflowRun) {
+		err := backup.Get(t.Context(), nil)
+		require.True(t, temporal.IsCanceledError(err), "%v", err)
+	}
+	backup := hold()
+	run := r.startRestore(time.Hour)
+	r.await(remora.OutcomeApplied)
+	stopped(backup)
+
+	backup = hold()
+	require.Equal(t, remora.OutcomeUndone, r.update(remora.RollbackUpdate).Outcome)
+	stopped(backup)
+	r.lives(original)
+
+	backup = hold()
+	accept, err := r.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: "restore/shop", UpdateName: remora.AcceptUpdate, WaitForStage: client.WorkflowUpdateStageAccepted,
+	})
+	require.NoError(t, err)
+	time.Sleep(time.Second) // long enough for the end to find the lane taken
+	described, err := r.DescribeWorkflowExecution(t.Context(), "op/shop", backup.GetRunID())
+	require.NoError(t, err)
+	require.Equal(t, enums.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus(), "a backup goes first")
+	require.NoError(t, r.CancelWorkflow(t.Context(), "op/shop", ""))
+	stopped(backup)
+	require.NoError(t, accept.Get(t.Context(), nil))
+	require.NoError(t, run.Get(t.Context(), nil))
+	r.tidy()
+}
+
+// S20: an Apply that is terminated in the middle of its switch is undone by its parent.
+func playTerminatedApply(t *testing.T, r *recording) {
+	waiting := make(chan struct{}, 1)
+	r.gate = untilCancelled("files.Switch", waiting)
+	run := r.startRestore(time.Hour)
+	<-waiting
+	r.mu.Lock()
+	r.gate = nil
+	r.mu.Unlock()
+	require.NoError(t, r.TerminateWorkflow(t.Context(), "op/shop", "", "the test does"))
+	err := run.Get(t.Context(), nil)
+	require.Equal(t, string(remora.RolledBack), kindOf(err))
+	r.lives(original)
+	r.tidy()
+}
