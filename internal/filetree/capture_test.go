@@ -70,7 +70,7 @@ func TestS15FilesThatVanishAreNamed(t *testing.T) {
 }
 
 func TestAWriterThatDropsFilesInAMovingTreeIsCaught(t *testing.T) {
-	s := filled(t)
+	s := filled(t, func(c *Config) { c.Directories = []string{"receipts"} })
 	w := &dirWriter{mutate: func() { s.write("receipts/fresh", "x") }, lie: func(sum *remora.TreeSummary) { sum.Files -= 2 }}
 	_, err := s.tryCapture(w, remora.Subject{})
 	requireProblem(t, err, remora.Corrupt, "were stored")

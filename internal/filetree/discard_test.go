@@ -1,11 +1,16 @@
 package filetree
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -116,6 +121,40 @@ func TestS20AnUnsettledRestoreStopsTheNextOne(t *testing.T) {
 	require.NoError(t, err, "backups go on inside an undo window")
 	_, err = s.tree.Preflight(t.Context(), job1, remora.Intent{From: part.fs()})
 	require.NoError(t, err, "its own journal stops nobody")
+}
+
+func TestALockThatComesAndGoesHasOneHolder(t *testing.T) {
+	s := filled(t)
+	var inside, turns atomic.Int64
+	var workers errgroup.Group
+	end := time.Now().Add(time.Second)
+	for range 8 {
+		workers.Go(func() error {
+			for time.Now().Before(end) {
+				h, _, err := s.tree.tryLock("test", run1)
+				if err != nil {
+					return err
+				}
+				if h == nil {
+					continue
+				}
+				if n := inside.Add(1); n != 1 {
+					return fmt.Errorf("%d holders at once", n)
+				}
+				turns.Add(1)
+				runtime.Gosched()
+				inside.Add(-1)
+				if err := s.tree.tidy(h); err != nil { // the last run ends: the file and the folder go
+					return err
+				}
+				h.release()
+			}
+			return nil
+		})
+	}
+	require.NoError(t, workers.Wait())
+	require.Greater(t, turns.Load(), int64(1))
+	s.noWork()
 }
 
 func TestABrokenJournalStopsEverything(t *testing.T) {

@@ -240,6 +240,18 @@ func TestAHostilePartNeverLeavesTheStage(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsNotAsLongAsListedIsRefused(t *testing.T) {
+	receipts := []partDirectory{{Path: "receipts", owned: owned{Mode: 0o755}, count: count{Files: 1, Directories: 1, Bytes: 1}}}
+	for name, data := range map[string]string{"longer": "abc", "shorter": ""} {
+		t.Run(name, func(t *testing.T) {
+			s := filled(t)
+			files := mapPart(t, receipts, fstest.MapFS{"receipts/a": {Data: []byte(data)}})
+			_, err := s.tree.Stage(t.Context(), job1, hostile{FS: files, at: "receipts", entries: []fs.DirEntry{fakeEntry{name: "a", mode: 0o644}}})
+			requireProblem(t, err, remora.Corrupt, "receipts/a", "1 bytes")
+		})
+	}
+}
+
 func TestASymlinkIsNeverWrittenThrough(t *testing.T) {
 	s := filled(t)
 	outside := t.TempDir()

@@ -94,6 +94,15 @@ func TestADirectoryOfSomebodyElseIsNotTouched(t *testing.T) {
 	require.NoError(t, s.turn(2, remora.Replaced), "moved back, it goes on")
 }
 
+func TestAPutAwaySideOfSomebodyElseDoesNotGoLive(t *testing.T) {
+	s, good, _ := restored(t)
+	away := filepath.Join(s.tree.work, run1, "b1/receipts")
+	require.NoError(t, os.Rename(away, away+"-moved"))
+	require.NoError(t, os.Mkdir(away, 0o755))
+	requireProblem(t, s.turn(2, remora.Replaced), remora.Changed, s.path("receipts"))
+	require.Equal(t, good, s.look())
+}
+
 func TestADirectoryThatAppearedAfterTheStageStopsTheSwitch(t *testing.T) {
 	s := filled(t)
 	part := s.capture()
@@ -251,6 +260,12 @@ func TestTheWorkFolderIsNobodyElses(t *testing.T) {
 	requireProblem(t, err, remora.Denied, s.tree.work)
 	require.NoError(t, os.Remove(s.tree.work))
 	require.NoError(t, os.Mkdir(s.tree.work, 0o777))
+	if os.Geteuid() == 0 {
+		require.NoError(t, os.Chown(s.tree.work, 65534, 65534))
+		_, err := s.tree.Stage(t.Context(), job1, part.fs())
+		requireProblem(t, err, remora.Denied, s.tree.work)
+		require.NoError(t, os.Chown(s.tree.work, 0, 0))
+	}
 	s.ready(job1, part.fs())
 	info, err := os.Stat(s.tree.work)
 	require.NoError(t, err)
