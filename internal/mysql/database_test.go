@@ -125,19 +125,25 @@ func (w *world) turn(run string, seq int, live remora.Side) error {
 	return w.d.Switch(w.Context(), remora.Turn{Run: run, Seq: seq, Live: live, KeepUntil: time.Now().Add(time.Hour)})
 }
 
-// leftovers lists the schemas of ours on the server.
-func (w *world) leftovers() (names []string) {
+// column runs a query of one column.
+func (w *world) column(query string, args ...any) (all []string) {
 	w.Helper()
-	rows, err := w.root.QueryContext(w.Context(), `SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`)
+	rows, err := w.root.QueryContext(w.Context(), query, args...)
 	require.NoError(w, err)
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var name string
-		require.NoError(w, rows.Scan(&name))
-		names = append(names, name)
+		var one string
+		require.NoError(w, rows.Scan(&one))
+		all = append(all, one)
 	}
 	require.NoError(w, rows.Err())
-	return names
+	return all
+}
+
+// leftovers lists the schemas of ours on the server.
+func (w *world) leftovers() []string {
+	w.Helper()
+	return w.column(`SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`)
 }
 
 func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...string) {

@@ -72,16 +72,7 @@ const zoo = `
 // dumps is the schema as the stock client reads it, and as the server sums it up.
 func (w *world) dumps(schema string) string {
 	w.Helper()
-	rows, err := w.root.QueryContext(w.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = ? ORDER BY 1", schema)
-	require.NoError(w, err)
-	var names []string
-	for rows.Next() {
-		var name string
-		require.NoError(w, rows.Scan(&name))
-		names = append(names, name)
-	}
-	require.NoError(w, rows.Err())
-	require.NoError(w, rows.Close())
+	names := w.column("SELECT table_name FROM information_schema.tables WHERE table_schema = ? ORDER BY 1", schema)
 	var b strings.Builder
 	b.WriteString(w.server.Dump(w.T, schema))
 	for _, name := range names {

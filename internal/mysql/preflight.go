@@ -21,7 +21,7 @@ const maxReplaces = 100
 
 // Preflight tells whether a capture, or the restore of a part, can succeed. It changes nothing; before a restore it
 // makes and drops an empty schema of its own, since the text of grants does not tell all (S26).
-func (d *Database) Preflight(ctx context.Context, _ remora.Job, intent remora.Intent) (remora.Estimate, error) {
+func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.Intent) (remora.Estimate, error) {
 	op, who, needs := "plan the backup of "+d.schema, d.read, d.backupNeeds()
 	if intent.Restore() {
 		op, who, needs = "plan the restore of "+d.schema, d.write, d.restoreNeeds()
@@ -31,11 +31,11 @@ func (d *Database) Preflight(ctx context.Context, _ remora.Job, intent remora.In
 		return remora.Estimate{}, err
 	}
 	defer s.close()
-	estimate, err := d.preflight(ctx, s, op, needs, intent)
+	estimate, err := d.preflight(ctx, s, op, needs, job, intent)
 	return estimate, d.problem(ctx, op, d.cfg.Address, err)
 }
 
-func (d *Database) preflight(ctx context.Context, s *session, op string, needs []need, intent remora.Intent) (est remora.Estimate, err error) {
+func (d *Database) preflight(ctx context.Context, s *session, op string, needs []need, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
 	est.Identity = fmt.Sprintf("MySQL %s, schema %s", s.server.UUID, d.schema)
 	g, err := readGrants(ctx, s)
 	if err != nil {
@@ -55,10 +55,10 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 	if err := found.refusal(op, d.schema); err != nil {
 		return est, err
 	}
-	if err := d.unsettled(ctx, s, op, ""); err != nil && intent.Restore() {
-		return est, err
-	}
 	if intent.Restore() {
+		if err := d.unsettled(ctx, s, op, job.Run); err != nil {
+			return est, err
+		}
 		if err := d.checkTarget(ctx, s, op, intent, &est); err != nil {
 			return est, err
 		}

@@ -204,9 +204,9 @@ func (sw *switcher) fenced(err error) error {
 	return err
 }
 
-// blockers names the sessions that hold or wait for locks on our tables since more than that many seconds, where the
-// rights allow to see them: as something that changed when they are on the stage, where nobody has any business (S2),
-// else as busy.
+// blockers names the sessions that hold or wait for locks on our tables, where the rights allow to see them: those on
+// the stage, where nobody has any business, as something that changed (S2); those on live tables, when they are at least
+// that many seconds old, as busy.
 func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 	_, in := sw.sides()
 	byschema := map[string][]string{}
@@ -224,8 +224,8 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 		JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id
 		LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = t.processlist_id
 		WHERE l.object_type = 'TABLE' AND l.object_schema IN (?, ?) AND t.processlist_id <> CONNECTION_ID()
-			AND GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?
-		ORDER BY t.processlist_id LIMIT 100`, sw.d.schema, in, seconds)
+			AND (l.object_schema = ? OR GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?)
+		ORDER BY t.processlist_id LIMIT 100`, sw.d.schema, in, in, seconds)
 	switch {
 	case isCode(err, codeTableDenied, codeRightDenied):
 		return nil

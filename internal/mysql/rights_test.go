@@ -1,0 +1,215 @@
+package mysql
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+func TestGrantsAreReadAsTheServerMeansThem(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines   []string
+		literal bool
+		schema  string
+		want    bool
+	}{
+		"everywhere":                     {lines: []string{"GRANT SELECT, TRIGGER ON *.* TO `u`@`%`"}, schema: "shop", want: true},
+		"all on the schema":              {lines: []string{"GRANT ALL PRIVILEGES ON `shop`.* TO `u`@`%` WITH GRANT OPTION"}, schema: "shop", want: true},
+		"an escaped underscore":          {lines: []string{"GRANT TRIGGER ON `my\\_shop`.* TO `u`@`%`"}, schema: "my_shop", want: true},
+		"an escaped underscore is no x":  {lines: []string{"GRANT TRIGGER ON `my\\_shop`.* TO `u`@`%`"}, schema: "myxshop"},
+		"a wildcard":                     {lines: []string{"GRANT TRIGGER ON `my_shop`.* TO `u`@`%`"}, schema: "myxshop", want: true},
+		"no wildcards":                   {lines: []string{"GRANT TRIGGER ON `my_shop`.* TO `u`@`%`"}, literal: true, schema: "myxshop"},
+		"a percent sign":                 {lines: []string{"GRANT TRIGGER ON `my%`.* TO `u`@`%`"}, schema: "my\nshop", want: true},
+		"one table is not enough":        {lines: []string{"GRANT TRIGGER ON `shop`.`users` TO `u`@`%`"}, schema: "shop"},
+		"one column is not enough":       {lines: []string{"GRANT TRIGGER (`a`) ON `shop`.* TO `u`@`%`"}, schema: "shop"},
+		"a routine of that name":         {lines: []string{"GRANT EXECUTE ON PROCEDURE `shop`.`trigger` TO `u`@`%`"}, schema: "shop"},
+		"revoked for the schema":         {lines: []string{"GRANT TRIGGER ON *.* TO `u`@`%`", "REVOKE TRIGGER ON `shop`.* FROM `u`@`%`"}, literal: true, schema: "shop"},
+		"a backtick in the name":         {lines: []string{"GRANT TRIGGER ON `sh``op`.* TO `u`@`%`"}, schema: "sh`op", want: true},
+		"the words of a grant in a name": {lines: []string{"GRANT USAGE ON *.* TO `GRANT TRIGGER ON *.* TO `@`%`"}, schema: "shop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := grants{global: map[string]bool{}, literal: c.literal}
+			for _, line := range c.lines {
+				g.add(line)
+			}
+			require.Equal(t, c.want, g.in(c.schema, "TRIGGER"))
+		})
+	}
+}
+
+// Every right that is missing is named, with a statement that gives it when it is run.
+func TestEveryMissingRightIsNamedWithItsGrant(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "DROP USER IF EXISTS poor@'%'; CREATE USER poor@'%'")
+	defer w.exec("DROP USER poor@'%'")
+	part := w.capture()
+	poor := w.database(withUser("poor"))
+
+	_, err := poor.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	requireProblem(t, err, remora.Denied, "TRIGGER", "EVENT", "SHOW_ROUTINE", "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON `"+strings.ReplaceAll(w.schema, "_", `\_`)+"`.* TO 'poor'@'%';")
+	_, err = poor.Preflight(t.Context(), remora.Job{}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Denied, "PROCESS", "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, SHOW VIEW, TRIGGER, EVENT ON `\\_remora%`.* TO 'poor'@'%';")
+
+	missing, err := poor.Rights(t.Context())
+	require.NoError(t, err)
+	require.Len(t, missing, 8)
+	for i, r := range missing {
+		require.NotEmpty(t, r.Why)
+		require.Equal(t, i < 5, r.Required, "the required ones come first")
+		if r.Required {
+			w.exec(r.Grant)
+		}
+	}
+	missing, err = poor.Rights(t.Context())
+	require.NoError(t, err)
+	require.Len(t, missing, 3)
+
+	// With just the required ones, everything works, if in a weaker way.
+	before := w.dumps(w.schema)
+	w.d = poor
+	est, err := poor.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	require.NoError(t, err)
+	require.NotEmpty(t, est.Warnings)
+	part = w.capture()
+	w.exec("DELETE FROM orders")
+	_, err = poor.Preflight(t.Context(), remora.Job{}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, w.dumps(w.schema))
+	aside, _ := w.captureOf(remora.Subject{PutAway: "r"})
+	require.Equal(t, w.schema, aside.part(t).Schemas[0].Name)
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.NoError(t, w.turn("r", 3, remora.Restored))
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+	require.Empty(t, w.leftovers())
+	for _, r := range missing {
+		w.exec(r.Grant)
+	}
+	missing, err = poor.Rights(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, missing)
+}
+
+func TestRightsThroughARoleCount(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "DROP USER IF EXISTS poor@'%'; CREATE USER poor@'%'; CREATE ROLE dumper; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON " + w.schema + ".* TO dumper; GRANT SHOW_ROUTINE ON *.* TO dumper; GRANT dumper TO poor@'%'")
+	defer w.exec("DROP USER poor@'%'; DROP ROLE dumper")
+	w.d = w.database(withUser("poor"))
+	_, err := w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	require.NoError(t, err)
+	w.capture()
+}
+
+// What is not supported yet is refused by name, for a backup and for a restore, and never skipped.
+func TestWhatIsNotSupportedIsRefusedByName(t *testing.T) {
+	for object, names := range map[string][]string{
+		"CREATE VIEW `my view` AS SELECT 1":                                                                     {"view my view"},
+		"CREATE TRIGGER tr BEFORE INSERT ON users FOR EACH ROW SET NEW.name = 'x'":                              {"trigger tr on users"},
+		"CREATE PROCEDURE pr() SELECT 1":                                                                        {"procedure pr"},
+		"CREATE FUNCTION fu() RETURNS INT DETERMINISTIC RETURN 1":                                               {"function fu"},
+		"CREATE EVENT ev ON SCHEDULE EVERY 1 DAY DISABLE DO SELECT 1":                                           {"event ev"},
+		"CREATE TABLE my (id INT) ENGINE = MyISAM":                                                              {"table my", "MyISAM"},
+		"CREATE TABLE made (a INT AS (1))":                                                                      {"table made"},
+		"CREATE TABLE out_of (u INT UNSIGNED, CONSTRAINT far FOREIGN KEY (u) REFERENCES other_shop.users (id))": {"foreign key far of out_of", "out of the schema"},
+		"CREATE TABLE other_shop.into_it (u INT UNSIGNED, FOREIGN KEY (u) REFERENCES SHOP.users (id))":          {"foreign key of other_shop/into_it", "into the schema"},
+	} {
+		t.Run(names[0], func(t *testing.T) {
+			w := newWorld(t, testenv.MySQL(t))
+			w.exec(shop + "DROP DATABASE IF EXISTS other_shop; CREATE DATABASE other_shop; CREATE TABLE other_shop.users (id INT UNSIGNED PRIMARY KEY)")
+			defer w.exec("SET foreign_key_checks = 0; DROP DATABASE IF EXISTS other_shop")
+			part := w.capture()
+			w.exec(strings.ReplaceAll(object, "SHOP", w.schema))
+			_, err := w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+			requireProblem(t, err, remora.Unsupported, names...)
+			_, err = w.d.Capture(t.Context(), remora.Job{}, remora.Subject{}, folder{t.TempDir()})
+			requireProblem(t, err, remora.Unsupported, names...)
+			_, err = w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{From: part.fs()})
+			requireProblem(t, err, remora.Unsupported, names...)
+		})
+	}
+}
+
+func TestOtherServersAreRefusedByName(t *testing.T) {
+	for version, name := range map[string]string{
+		"10.11.19-MariaDB-deb12": "MariaDB",
+		"8.0.11-TiDB-v8.5.0":     "TiDB",
+		"5.7.44-log":             "MySQL 5.7",
+	} {
+		requireProblem(t, server{Version: version}.supported(), remora.Unsupported, name)
+	}
+	for _, version := range []string{"8.0.36-28", "8.4.2", "9.7.4", "12.0.0"} {
+		require.NoError(t, server{Version: version}.supported())
+	}
+}
+
+func TestNobodyIsLeftToGuessWhyThereIsNoConnection(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	password := func(s remora.Secret) func(*Config) {
+		return func(c *Config) { c.Password = func() (remora.Secret, error) { return s, nil } }
+	}
+	_, err := w.database(password("wrong-secret")).Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	requireProblem(t, err, remora.Denied, "root at "+w.server.Address, "password")
+	require.NotContains(t, err.Error(), "wrong-secret")
+
+	_, err = w.database(func(c *Config) { c.Address = "127.0.0.1:1" }).Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	requireProblem(t, err, remora.Unavailable, "127.0.0.1:1", "is the server running")
+
+	_, err = w.database(func(c *Config) { c.Schemas = []string{"no_such"} }).Capture(t.Context(), remora.Job{}, remora.Subject{}, folder{t.TempDir()})
+	requireProblem(t, err, remora.NotFound, "no_such")
+	est, err := w.database(func(c *Config) { c.Schemas = []string{"no_such"} }).Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	require.NoError(t, err)
+	require.True(t, est.Empty)
+}
+
+func TestAServerThatTakesNoLocalRowsIsRefused(t *testing.T) {
+	w := newWorld(t, testenv.NewMySQL(t))
+	w.exec(shop)
+	part := w.capture()
+	w.exec("SET GLOBAL local_infile = OFF")
+	_, err := w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Denied, "local_infile", "SET PERSIST local_infile = ON")
+	w.exec("SET GLOBAL local_infile = ON; SET GLOBAL super_read_only = ON")
+	_, err = w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Denied, "read-only")
+	w.exec("SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF")
+}
+
+func TestTheFingerprintChangesWithTheShapeAlone(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop)
+	fingerprint := func() string {
+		est, err := w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+		require.NoError(t, err)
+		return est.Fingerprint
+	}
+	first := fingerprint()
+	w.exec("INSERT INTO users (name) VALUES ('new')")
+	require.Equal(t, first, fingerprint())
+	w.exec("ALTER TABLE users ADD COLUMN age INT")
+	require.NotEqual(t, first, fingerprint())
+}
+
+func TestConfigurationsThatMakeNoSenseAreRefused(t *testing.T) {
+	secret := func() (remora.Secret, error) { return "", nil }
+	for name, c := range map[string]Config{
+		"no address":          {Source: "s", Installation: "i", User: "u", Password: secret, Schemas: []string{"shop"}},
+		"no schema":           {Source: "s", Installation: "i", Address: "a:1", User: "u", Password: secret},
+		"two schemas":         {Source: "s", Installation: "i", Address: "a:1", User: "u", Password: secret, Schemas: []string{"a", "b"}},
+		"a system schema":     {Source: "s", Installation: "i", Address: "a:1", User: "u", Password: secret, Schemas: []string{"MySQL"}},
+		"one of ours":         {Source: "s", Installation: "i", Address: "a:1", User: "u", Password: secret, Schemas: []string{"_remora_x"}},
+		"no password":         {Source: "s", Installation: "i", Address: "a:1", User: "u", Schemas: []string{"shop"}},
+		"no restore password": {Source: "s", Installation: "i", Address: "a:1", User: "u", Password: secret, RestoreUser: "r", Schemas: []string{"shop"}},
+		"a thousand sessions": {Source: "s", Installation: "i", Address: "a:1", User: "u", Password: secret, Schemas: []string{"shop"}, Sessions: 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New(c)
+			require.False(t, remora.KindOf(err).Retryable())
+			require.Error(t, err)
+		})
+	}
+}
