@@ -11,6 +11,8 @@ import (
 type MaintenanceMode interface {
 	Enter(ctx context.Context, run string) error
 	Leave(ctx context.Context, run string) error
+	// String names the mode for people; it is empty where nothing is configured, and both calls do nothing.
+	String() string
 }
 
 // Maintenance holds the steps that take the application of a source offline and back.
@@ -26,21 +28,20 @@ func (m *Maintenance) Register(to Registry) {
 	register(to, remora.LeaveActivity, m.leave)
 }
 
-func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) error {
+func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
 	return m.call(ctx, "take "+in.Source+" offline", in, MaintenanceMode.Enter)
 }
 
-func (m *Maintenance) leave(ctx context.Context, in remora.MaintenanceInput) error {
+func (m *Maintenance) leave(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
 	return m.call(ctx, "take "+in.Source+" online again", in, MaintenanceMode.Leave)
 }
 
-func (m *Maintenance) call(ctx context.Context, op string, in remora.MaintenanceInput, verb func(MaintenanceMode, context.Context, string) error) error {
-	_, err := plain(ctx, m.Watch, op, func(ctx context.Context) (struct{}, error) {
+func (m *Maintenance) call(ctx context.Context, op string, in remora.MaintenanceInput, verb func(MaintenanceMode, context.Context, string) error) (remora.MaintenanceResult, error) {
+	return plain(ctx, m.Watch, op, func(ctx context.Context) (remora.MaintenanceResult, error) {
 		mode, err := m.Mode(in.Source)
 		if err != nil {
-			return struct{}{}, err
+			return remora.MaintenanceResult{}, err
 		}
-		return struct{}{}, verb(mode, ctx, in.Run)
+		return remora.MaintenanceResult{Mode: mode.String()}, verb(mode, ctx, in.Run)
 	})
-	return err
 }

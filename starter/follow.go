@@ -13,14 +13,16 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// teller prints what happens in a run: a line that is rewritten in place on a terminal, a line for each beginning and
-// end of a phase in a pipe, an object for each update in json.
+// teller prints what happens in a run: a line that is rewritten in place on a terminal, a line for the end of each phase
+// in a pipe (and for the beginning of one that takes its time), an object for each update in json.
 type teller struct {
 	app *app
 	// drawn is how many columns of the terminal's last line are ours.
 	drawn int
 	// first remembers where a phase stood when it was first seen, so that rates are those of now.
 	first map[string]seen
+	// begun is the beginning of a phase that a pipe was not told yet: of a phase that ends soon, its end says enough.
+	begun *control.Update
 	mu    sync.Mutex
 }
 
@@ -41,10 +43,15 @@ func (t *teller) tell(u control.Update) {
 	}
 	switch u.Event {
 	case control.PhaseStarted:
-		t.began(u)
+		t.begun = &u
+		t.draw(u.Phase + " ...")
 	case control.PhaseEnded:
-		t.line(u.At, ended(u))
+		t.begun = nil
+		if u.Skipped == "" {
+			t.line(u.At, ended(u))
+		}
 	case control.Progressed:
+		t.tellBegun(u.At)
 		t.draw(t.progress(u))
 	case control.Retrying:
 		t.line(u.At, t.retry(u))
@@ -53,12 +60,16 @@ func (t *teller) tell(u control.Update) {
 	}
 }
 
-func (t *teller) began(u control.Update) {
-	if t.app.Live {
-		t.draw(u.Phase + " ...")
+// soon is how long a phase may take without a word in a pipe.
+const soon = 2 * time.Second
+
+// tellBegun tells a pipe of a phase that takes its time.
+func (t *teller) tellBegun(now time.Time) {
+	if t.begun == nil || t.app.Live || now.Sub(t.begun.At) < soon {
 		return
 	}
-	t.line(u.At, u.Phase+" ...")
+	t.line(t.begun.At, t.begun.Phase+" ...")
+	t.begun = nil
 }
 
 // ended says how a phase ended: "dump database of shop: 1,200 rows, 3.1 MB, 4.2 s".

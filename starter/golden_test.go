@@ -180,17 +180,19 @@ func run1() []control.Update {
 	}
 	return []control.Update{
 		{Event: control.PhaseStarted, At: at, Phase: "dump database of shop"},
-		{Event: control.Progressed, At: at, Phase: "dump database of shop", Progress: p(1_200_000_000)},
+		{Event: control.Progressed, At: at.Add(3 * time.Second), Phase: "dump database of shop", Progress: p(1_200_000_000)},
 		{Event: control.Retrying, At: at, Phase: "dump database of shop", Attempt: 2, Problem: "connection lost", Next: now().Add(4 * time.Second)},
 		{Event: control.Progressed, At: at, Phase: "dump database of shop", Progress: p(2_400_000_000), Attempt: 2},
 		{Event: control.Noticed, At: at, Message: control.NoWorker},
 		{Event: control.PhaseEnded, At: at, Phase: "dump database of shop", Took: 4200 * time.Millisecond, Kind: remora.Database, Summary: &remora.Summary{Objects: 3, Entries: 1200, Bytes: 3_100_000}},
+		{Event: control.PhaseStarted, At: at, Phase: "maintenance on for shop"},
+		{Event: control.PhaseEnded, At: at, Phase: "maintenance on for shop", Skipped: "no maintenance mode is configured"},
 		{Event: control.PhaseStarted, At: at, Phase: "verify"},
 		{Event: control.PhaseEnded, At: at, Phase: "verify", Took: time.Second, Problem: "read block (p123): damaged"},
 	}
 }
 
-func TestAPipeGetsALineForEachBeginningAndEnd(t *testing.T) {
+func TestAPipeGetsALineForEachEndAndForALongBeginning(t *testing.T) {
 	golden(t, "testdata/follow-pipe.txt", printed(t, textOutput, func(a *app) error {
 		teller := newTeller(a)
 		for _, u := range run1() {

@@ -94,8 +94,10 @@ func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds [
 	return m, op.phase(ctx, "verify", func() (*remora.Summary, error) {
 		read, err := op.verify(ctx, m.ID)
 		if err == nil && read.Problem != "" {
-			err = &remora.Problem{Op: "verify", Kind: remora.Corrupt, Subject: m.ID, Err: errors.New(read.Problem),
-				Hint: "Look at the disk that the repository lies on, then take another backup."}
+			err = &remora.Problem{
+				Op: "verify", Kind: remora.Corrupt, Subject: m.ID, Err: errors.New(read.Problem),
+				Hint: "Look at the disk that the repository lies on, then take another backup.",
+			}
 		}
 		return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
 	})

@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,7 +36,7 @@ func TestReplay(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
 			Register(replayer)
-			quiet := log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+			quiet := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet, file))
 		})
 	}
@@ -176,7 +175,10 @@ func untilCancelled(step string, waiting chan<- struct{}) func(context.Context, 
 		}
 		for ctx.Err() == nil {
 			beat(ctx)
-			time.Sleep(50 * time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
 	}
 }
@@ -254,7 +256,7 @@ func playRunningBackup(t *testing.T, r *recording) {
 		WorkflowID: "restore/shop", UpdateName: remora.AcceptUpdate, WaitForStage: client.WorkflowUpdateStageAccepted,
 	})
 	require.NoError(t, err)
-	time.Sleep(time.Second) // long enough for the end to find the lane taken
+	require.Never(t, func() bool { return r.count("database.Leftovers") > 0 }, time.Second, 50*time.Millisecond)
 	described, err := r.DescribeWorkflowExecution(t.Context(), "op/shop", backup.GetRunID())
 	require.NoError(t, err)
 	require.Equal(t, enums.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus(), "a backup goes first")

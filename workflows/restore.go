@@ -160,7 +160,8 @@ func (r *restore) mayResolve() error {
 
 // apply runs the Apply child and opens the undo window.
 func (r *restore) apply(ctx workflow.Context) error {
-	if err := r.recordRestore(ctx, shortCall, r.record); err != nil { // who cannot record cannot read a backup either
+	// Who cannot record cannot take a safety backup either, which is only given up where a person said so.
+	if err := r.recordRestore(ctx, shortCall, r.record); err != nil && r.req.WithoutSafety == "" {
 		return r.ended(ctx, remora.OutcomeRefused, err)
 	}
 	r.working = true

@@ -23,6 +23,12 @@ func longCopy() workflow.ActivityOptions {
 	return bounded(26*time.Hour, 10, time.Minute)
 }
 
+// firstLook asks whether anything stands in the way. Somebody waits for the answer, and nothing has been begun: half a
+// minute of trouble is ridden out, more of it is the answer.
+func firstLook() workflow.ActivityOptions {
+	return bounded(10*time.Minute, 6, 10*time.Second)
+}
+
 // shortCall asks or changes one small thing. A few minutes of trouble with a server or a disk are ridden out.
 func shortCall() workflow.ActivityOptions {
 	return bounded(10*time.Minute, 10, 30*time.Second)
@@ -36,12 +42,19 @@ func bestEffort() workflow.ActivityOptions {
 // mustFinish is for the way back, which has no last attempt: giving up would leave an application offline or between
 // two states. It covers copies too, since what was live for a moment is captured before it is discarded.
 func mustFinish() workflow.ActivityOptions {
-	return bounded(26*time.Hour, 0, time.Minute)
+	return retried(26*time.Hour, 0, time.Minute)
 }
 
-// bounded tries attempts times, 0 meaning for ever. WaitForCancellation, because a compensation must not start while
-// the step that it undoes is still writing.
+// bounded is for ways forward. There a full disk is an answer, not a passing trouble.
 func bounded(once time.Duration, attempts int32, pause time.Duration) workflow.ActivityOptions {
+	options := retried(once, attempts, pause)
+	options.RetryPolicy.NonRetryableErrorTypes = []string{string(remora.Full)}
+	return options
+}
+
+// retried tries attempts times, 0 meaning for ever. WaitForCancellation, because a compensation must not start while
+// the step that it undoes is still writing.
+func retried(once time.Duration, attempts int32, pause time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		StartToCloseTimeout: once,
 		HeartbeatTimeout:    silence,
@@ -112,7 +125,7 @@ func (op *operation) describe(ctx workflow.Context, backup string) (remora.Backu
 }
 
 func (op *operation) preflight(ctx workflow.Context, kind remora.Kind, backup string) (remora.Estimate, error) {
-	return take[remora.Estimate](ctx, op.short, op.of(kind, remora.PreflightVerb),
+	return take[remora.Estimate](ctx, firstLook, op.of(kind, remora.PreflightVerb),
 		remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup})
 }
 

@@ -144,10 +144,13 @@ func (w *world) step(ctx context.Context, name string, effect func() error) erro
 	}
 }
 
-// register gives the world's steps their names on the wire.
-func (w *world) register(r interface {
+// steps is a worker, or a test's environment.
+type steps interface {
 	RegisterActivityWithOptions(a any, options activity.RegisterOptions)
-}) {
+}
+
+// register gives the world's steps their names on the wire.
+func (w *world) register(r steps) {
 	for name, a := range map[string]any{
 		remora.DescribeActivity: w.describe, remora.CommitActivity: w.commit, remora.VerifyActivity: w.verify,
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,

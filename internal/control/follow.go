@@ -46,6 +46,8 @@ type Update struct {
 	Took    time.Duration   `json:"took,omitempty"`
 	Kind    remora.Kind     `json:"kind,omitempty"`
 	Summary *remora.Summary `json:"summary,omitempty"`
+	// Skipped says, of a phase that ended, why there was nothing to do in it.
+	Skipped string `json:"skipped,omitempty"`
 	// Progress belongs to Progressed.
 	Progress *remora.Progress `json:"progress,omitempty"`
 	// Attempt, Problem and Next belong to Retrying: which attempt is next or running, what the last one ended with,
@@ -250,16 +252,16 @@ func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
 	case enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
 		a := e.GetActivityTaskCompletedEventAttributes()
 		p := w.phases[a.GetScheduledEventId()]
-		f.phaseEnds(p, e, counted(p, a), nil)
+		f.phaseEnds(p, e, counted(p, a), nil, skipped(p, a))
 	case enums.EVENT_TYPE_ACTIVITY_TASK_FAILED:
 		a := e.GetActivityTaskFailedEventAttributes()
-		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()))
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()), "")
 	case enums.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
 		a := e.GetActivityTaskTimedOutEventAttributes()
-		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()))
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()), "")
 	case enums.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
 		a := e.GetActivityTaskCanceledEventAttributes()
-		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled})
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled}, "")
 	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
 		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
 		f.add(child.GetWorkflowId(), child.GetRunId())
@@ -299,12 +301,12 @@ func (f *follower) phaseBegins(w *watched, e *historypb.HistoryEvent) {
 	}
 }
 
-func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, s *remora.Summary, problem *remora.Problem) {
+func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, s *remora.Summary, problem *remora.Problem, skipped string) {
 	if p == nil || bookkeeping(p.activity) && problem == nil {
 		return
 	}
 	at := e.GetEventTime().AsTime()
-	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started), Kind: component(p.activity), Summary: s}
+	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started), Kind: component(p.activity), Summary: s, Skipped: skipped}
 	if problem != nil {
 		u.Problem = problem.Error()
 	}
@@ -331,6 +333,16 @@ func counted(p *phase, a *historypb.ActivityTaskCompletedEventAttributes) *remor
 		return &remora.Summary{Bytes: read.Bytes}
 	}
 	return nil
+}
+
+// skipped says why a finished step had nothing to do, where it had not.
+func skipped(p *phase, a *historypb.ActivityTaskCompletedEventAttributes) string {
+	var maintenance remora.MaintenanceResult
+	if p == nil || p.activity != remora.EnterActivity && p.activity != remora.LeaveActivity ||
+		!decode(a.GetResult(), &maintenance) || maintenance.Mode != "" {
+		return ""
+	}
+	return "no maintenance mode is configured"
 }
 
 // result asks for what the top run came to, however long Temporal needs to answer.

@@ -25,6 +25,8 @@ type Mode interface {
 	Enter(ctx context.Context, run string) error
 	// Leave brings the application back, where this run took it offline.
 	Leave(ctx context.Context, run string) error
+	// String names the mode for people; it is empty for None.
+	String() string
 }
 
 // None is for applications that are not taken offline: both calls do nothing.
@@ -34,12 +36,15 @@ type none struct{}
 
 func (none) Enter(context.Context, string) error { return nil }
 func (none) Leave(context.Context, string) error { return nil }
+func (none) String() string                      { return "" }
 
 // FlagFile takes an application offline by making a file that it looks for. The folder of the file must exist. The
 // file holds {"run": ..., "since": ...} and can be read by everybody.
 func FlagFile(path string) Mode { return flagFile(path) }
 
 type flagFile string
+
+func (f flagFile) String() string { return "file " + string(f) }
 
 type flag struct {
 	Run   string    `json:"run"`

@@ -199,6 +199,10 @@ type (
 		Source string `json:"source"`
 		Backup string `json:"backup"`
 	}
+	// MaintenanceResult tells how the application was taken offline or back; empty where no way is configured.
+	MaintenanceResult struct {
+		Mode string `json:"mode,omitempty"`
+	}
 	// MaintenanceInput takes a source's application offline or back, on behalf of a run.
 	MaintenanceInput struct {
 		Source string `json:"source"`
