@@ -55,7 +55,7 @@ func run(args []string, stderr io.Writer, getenv func(string) string) int {
 		fx.NopLogger,
 		fx.StartTimeout(startTime), fx.StopTimeout(drain+8*time.Second),
 		fx.Supply(cfg, log),
-		fx.Provide(openRepository, newSources, newInflight, dial),
+		fx.Provide(openRepository, newSources, newRoster, dial),
 		fx.Invoke(startWorkers),
 	)
 	return live(app, log, stderr)

@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/interceptor"
 	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.uber.org/fx"
@@ -33,11 +30,10 @@ const (
 )
 
 // dial connects to Temporal and sees that our namespace is there.
-func dial(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (client.Client, error) {
-	host, _ := os.Hostname() // a worker without a name is still told apart by its process id
+func dial(lc fx.Lifecycle, cfg *config.Config, roll *roster, log *slog.Logger) (client.Client, error) {
 	options := client.Options{
 		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
-		Identity: fmt.Sprintf("remora-worker %d@%s", os.Getpid(), host),
+		Identity: roll.identity(),
 		Logger:   temporallog.NewStructuredLogger(log),
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
@@ -79,7 +75,7 @@ func dialPatiently(ctx context.Context, options client.Options, log *slog.Logger
 
 // startWorkers takes work from both queues as long as the program lives.
 // Its parts are made in the order of its arguments: what is wrong on this machine is said before Temporal is waited for.
-func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo *repository.Repository, s *sources, flying *inflight, c client.Client, log *slog.Logger) {
+func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo *repository.Repository, s *sources, roll *roster, c client.Client, log *slog.Logger) {
 	options := func(copies int) worker.Options {
 		return worker.Options{
 			MaxConcurrentActivityExecutionSize: copies, // 0: no limit worth naming
@@ -87,7 +83,8 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 			MaxHeartbeatThrottleInterval:       liveness,
 			DefaultHeartbeatThrottleInterval:   liveness,
 			DisableRegistrationAliasing:        true,
-			Interceptors:                       []interceptor.WorkerInterceptor{flying},
+			// How long a task waits for the worker that knows its workflow, which may have been killed.
+			StickyScheduleToStartTimeout: 2 * time.Second,
 			OnFatalError: func(err error) {
 				log.Error("the worker cannot go on", "error", err)
 				_ = down.Shutdown(fx.ExitCode(exitFailed)) // it is going down already
@@ -107,7 +104,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 	}
 	lc.Append(fx.StartStopHook(
 		func() error {
-			flying.takeOver(c)
+			roll.watch(c, cfg.Temporal.Namespace)
 			for _, w := range workers {
 				if err := w.Start(); err != nil {
 					return &remora.Problem{Op: "take work from Temporal", Kind: remora.Unreachable, Subject: cfg.Temporal.Address, Err: err}
@@ -122,7 +119,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 				stopping.Go(w.Stop)
 			}
 			stopping.Wait()
-			flying.land()
+			roll.leave()
 			log.Info("stopped")
 		},
 	))

@@ -173,12 +173,11 @@ func untilCancelled(step string, waiting chan<- struct{}) func(context.Context, 
 		case waiting <- struct{}{}:
 		default:
 		}
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
 		for ctx.Err() == nil {
 			beat(ctx)
-			select {
-			case <-ctx.Done():
-			case <-time.After(50 * time.Millisecond):
-			}
+			<-tick.C
 		}
 	}
 }
