@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,7 +78,7 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 	}
 	sw.fence, err = findFence(ctx, sw.s, e)
 	switch {
-	case err == errNoFence && e.State == stateStaging && !e.Switched: //nolint:errorlint // ours, never wrapped
+	case errors.Is(err, errNoFence) && e.State == stateStaging && !e.Switched:
 		sw.fence = fence{schema: e.Detail.Stage} // the stage was not even begun
 	case err != nil:
 		sw.fence, err = sw.d.whereIs(ctx, sw.s, sw.op, e)
