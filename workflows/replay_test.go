@@ -173,11 +173,11 @@ func untilCancelled(step string, waiting chan<- struct{}) func(context.Context, 
 		case waiting <- struct{}{}:
 		default:
 		}
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
 		for ctx.Err() == nil {
 			beat(ctx)
-			<-tick.C
+			pause, done := context.WithTimeout(ctx, 50*time.Millisecond)
+			<-pause.Done()
+			done()
 		}
 	}
 }
