@@ -59,6 +59,9 @@ func NewTemporal(t testing.TB) *TemporalServer {
 	return server
 }
 
+// State is the directory of all that the server has stored: histories with every payload, uncompressed.
+func (s *TemporalServer) State() string { return s.dir }
+
 func (e *environment) startTemporal() (*TemporalServer, error) {
 	binary, err := e.tool("build-tool", "temporal")
 	if err != nil {
