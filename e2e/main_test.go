@@ -23,7 +23,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(bin)
+	defer func() { _ = os.RemoveAll(bin) }()
 	for name, pkg := range map[string]string{"remora": "starter", "remora-worker": "worker"} {
 		build := exec.Command("go", "build", "-o", filepath.Join(bin, name), "github.com/remora-backup/remora/"+pkg)
 		if out, err := build.CombinedOutput(); err != nil {

@@ -97,7 +97,7 @@ func (s *site) exec(statements ...string) {
 	s.t.Helper()
 	conn, err := s.db().Conn(context.Background())
 	require.NoError(s.t, err)
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	for _, q := range append([]string{"USE `" + s.schema + "`", "SET SESSION cte_max_recursion_depth = 10000000"}, statements...) {
 		_, err := conn.ExecContext(context.Background(), q)
 		require.NoError(s.t, err, q)
@@ -292,7 +292,7 @@ func (s *site) requireNothingLeft() {
 	var schemas []string
 	rows, err := s.db().Query(`SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`)
 	require.NoError(s.t, err)
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var name string
 		require.NoError(s.t, rows.Scan(&name))
