@@ -3,7 +3,7 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -29,15 +29,8 @@ func (c *Control) Backup(ctx context.Context, req remora.BackupRequest) (Run, er
 	req.RequestedBy = c.cfg.Actor
 	return c.start(ctx, start{
 		op: op, source: req.Source, id: remora.Lane(req.Source), workflow: remora.BackupWorkflow, request: req,
-		kind: "backup", summary: summarised("back up "+req.Source, req.Name),
+		kind: "backup", summary: strings.TrimSuffix("back up "+req.Source+" as "+req.Name, " as "),
 	})
-}
-
-func summarised(what, name string) string {
-	if name == "" {
-		return what
-	}
-	return what + " as " + name
 }
 
 // start is what it takes to start a workflow.
@@ -76,44 +69,20 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		if err == nil {
 			return Run{Source: s.source, Workflow: s.workflow, ID: s.id, RunID: run.GetRunID()}, nil
 		}
-		var taken *serviceerror.WorkflowExecutionAlreadyStarted
-		if !errors.As(err, &taken) {
+		var started *serviceerror.WorkflowExecutionAlreadyStarted
+		if !errors.As(err, &started) {
 			return Run{}, c.asked(s.op, s.source, err)
 		}
-		holder, err := c.glance(ctx, s.id, "")
-		if err != nil && !errors.Is(err, errNoRun) {
-			return Run{}, c.asked(s.op, s.source, err)
+		now, err := c.stateOf(ctx, s.op, s.source)
+		if err != nil {
+			return Run{}, err
 		}
-		if err == nil && holder.open {
-			return Run{}, c.busy(s, c.topOf(ctx, holder))
+		if err := c.taken(s.op, s.id, now); err != nil {
+			return Run{}, err
 		}
 	}
 	return Run{}, &remora.Problem{
 		Op: s.op, Kind: remora.Busy, Subject: s.source, Hint: "try again",
 		Err: errors.New("the source is taken again and again by short runs"),
-	}
-}
-
-// topOf gives a child the actor and the start of the restore that it works for.
-func (c *Control) topOf(ctx context.Context, l look) look {
-	if l.parent == "" || l.workflow != remora.ApplyWorkflow {
-		return l
-	}
-	if parent, err := c.glance(ctx, l.parent, ""); err == nil {
-		l.actor, l.started = parent.actor, parent.started
-	}
-	return l
-}
-
-// busy says who holds what a start needs, since when, and how far that is.
-func (c *Control) busy(s start, holder look) error {
-	hint := fmt.Sprintf("wait for it with `remora watch %[1]s`, or stop it with `remora cancel %[1]s`", s.source)
-	switch holder.workflow {
-	case remora.TurnWorkflow, remora.DiscardWorkflow:
-		hint = fmt.Sprintf("wait for it with `remora watch %s`", s.source)
-	}
-	return &remora.Problem{
-		Op: s.op, Kind: remora.Busy, Subject: s.source, Hint: hint,
-		Err: errors.New(c.running(s.source, holder).Sentence(c.cfg.Now())),
 	}
 }

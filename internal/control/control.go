@@ -132,11 +132,12 @@ func away(err error) bool {
 		errors.Is(err, context.DeadlineExceeded)
 }
 
-// asked turns an error of a call to Temporal into a Problem about op.
+// asked turns an error of a call to Temporal into a Problem about op; what is one stays as it is.
 func (c *Control) asked(op, source string, err error) error {
+	var p *remora.Problem
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &p):
+		return err
 	case away(err):
 		return c.unreachable(err)
 	default:

@@ -3,8 +3,10 @@ package control
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/converter"
@@ -69,19 +71,11 @@ type Ended struct {
 	Plan *remora.Plan
 }
 
-// Follow tells what happens in a run until it ends; a restore is followed to its undo window, unless that is open
-// already: then to its end. It outlives a Temporal that is away for a while. The error is the run's own Problem, or
-// ctx's when the caller had enough. tell may be nil; it is called from this goroutine alone.
+// Follow tells what happens in a run until it ends; a restore is followed to its undo window. It outlives a Temporal
+// that is away for a while. The error is the run's own Problem, or ctx's when the caller had enough. tell may be nil; it
+// is called from this goroutine alone.
 func (c *Control) Follow(ctx context.Context, run Run, tell func(Update)) (Ended, error) {
-	return c.follow(ctx, run, tell, run.Workflow == remora.RestoreWorkflow)
-}
-
-func (c *Control) follow(ctx context.Context, run Run, tell func(Update), toWindow bool) (Ended, error) {
-	if tell == nil {
-		tell = func(Update) {}
-	}
-	f := &follower{control: c, say: tell, started: time.Now()}
-	top := f.add(run.ID, run.RunID)
+	f := c.newFollower(run, tell)
 	for {
 		over, err := f.round(ctx)
 		switch {
@@ -89,7 +83,7 @@ func (c *Control) follow(ctx context.Context, run Run, tell func(Update), toWind
 			return Ended{}, err
 		case over:
 			return f.result(ctx, run)
-		case toWindow && f.windowOpen(top):
+		case run.Workflow == remora.RestoreWorkflow && f.windowOpen():
 			return Ended{Restore: f.record}, nil
 		}
 		if err := pause(ctx, c.cfg.Poll); err != nil {
@@ -113,7 +107,7 @@ func pause(ctx context.Context, d time.Duration) error {
 type follower struct {
 	control *Control
 	say     func(Update)
-	started time.Time
+	// watched begins with the top run.
 	watched []*watched
 	// away is when Temporal stopped answering; zero while it answers.
 	away time.Time
@@ -150,10 +144,18 @@ type watchedStep struct {
 	silence  patience
 }
 
-func (f *follower) add(id, runID string) *watched {
-	w := &watched{id: id, runID: runID, phases: map[int64]*phase{}, steps: map[string]*watchedStep{}}
-	f.watched = append(f.watched, w)
-	return w
+// newFollower makes one that has not looked yet. tell may be nil.
+func (c *Control) newFollower(run Run, tell func(Update)) *follower {
+	if tell == nil {
+		tell = func(Update) {}
+	}
+	f := &follower{control: c, say: tell}
+	f.add(run.ID, run.RunID)
+	return f
+}
+
+func (f *follower) add(id, runID string) {
+	f.watched = append(f.watched, &watched{id: id, runID: runID, phases: map[int64]*phase{}, steps: map[string]*watchedStep{}})
 }
 
 // round looks once at everything that is open, and tells whether the top run is over.
@@ -172,11 +174,6 @@ func (f *follower) round(ctx context.Context) (bool, error) {
 		case away(err):
 			f.gone()
 			return false, nil
-		case errors.Is(err, errNoRun):
-			return false, &remora.Problem{
-				Op: "follow the run", Kind: remora.NotFound, Subject: w.id,
-				Hint: "`remora status` tells how things stand", Err: errors.New("it is not known any more"),
-			}
 		default:
 			return false, f.control.asked("follow the run", w.id, err)
 		}
@@ -188,6 +185,12 @@ func (f *follower) visit(ctx context.Context, w *watched) error {
 	l, err := f.control.glance(ctx, w.id, w.runID)
 	if err != nil {
 		return err
+	}
+	if l.id == "" {
+		return &remora.Problem{
+			Op: "follow the run", Kind: remora.NotFound, Subject: w.id,
+			Hint: "`remora status` tells how things stand", Err: errors.New("it is not known any more"),
+		}
 	}
 	w.runID, w.last = l.runID, l
 	if l.events > w.told {
@@ -204,27 +207,27 @@ func (f *follower) visit(ctx context.Context, w *watched) error {
 }
 
 // windowOpen tells whether a restore has nothing left to do but to wait.
-func (f *follower) windowOpen(top *watched) bool {
-	l := top.last
-	return f.record != nil && f.record.Outcome.Open() && f.away.IsZero() && l.open && len(l.steps) == 0 && l.children == 0 && !l.thinking && top.told >= l.events
+func (f *follower) windowOpen() bool {
+	top := f.watched[0]
+	return f.record != nil && f.record.Outcome.Open() && f.away.IsZero() && top.last.waits() && top.told >= top.last.events
 }
 
 func (f *follower) gone() {
 	if f.away.IsZero() {
 		f.away = time.Now()
-		f.notice("Temporal does not answer; the run goes on without being watched, waiting for it to come back")
+		f.notice(f.control.cfg.Now(), "Temporal does not answer; the run goes on without being watched, waiting for it to come back")
 	}
 }
 
 func (f *follower) backAgain() {
 	if !f.away.IsZero() {
 		f.away = time.Time{}
-		f.notice("Temporal answers again")
+		f.notice(f.control.cfg.Now(), "Temporal answers again")
 	}
 }
 
-func (f *follower) notice(message string) {
-	f.say(Update{Event: Noticed, At: f.control.cfg.Now(), Message: message})
+func (f *follower) notice(at time.Time, message string) {
+	f.say(Update{Event: Noticed, At: at, Message: message})
 }
 
 // read tells the events of a history that were not told yet. Histories are short: a copy costs no events.
@@ -251,37 +254,28 @@ func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
 		f.phaseBegins(w, e)
 	case enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
 		a := e.GetActivityTaskCompletedEventAttributes()
-		p := w.phases[a.GetScheduledEventId()]
-		f.phaseEnds(p, e, counted(p, a), nil, skipped(p, a))
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, a.GetResult(), nil)
 	case enums.EVENT_TYPE_ACTIVITY_TASK_FAILED:
 		a := e.GetActivityTaskFailedEventAttributes()
-		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()), "")
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()))
 	case enums.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
 		a := e.GetActivityTaskTimedOutEventAttributes()
-		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()), "")
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, problemOf(a.GetFailure()))
 	case enums.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
 		a := e.GetActivityTaskCanceledEventAttributes()
-		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled}, "")
+		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled})
 	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
 		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
 		f.add(child.GetWorkflowId(), child.GetRunId())
 	case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
-		f.laneTaken(e)
+		if !f.waited {
+			f.waited = true
+			f.notice(e.GetEventTime().AsTime(), "another operation is at work on the source; this waits until it has stopped")
+		}
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
 		if w == f.watched[0] {
-			f.say(Update{Event: Noticed, At: e.GetEventTime().AsTime(), Message: "somebody asked for this to be cancelled"})
+			f.notice(e.GetEventTime().AsTime(), "somebody asked for this to be cancelled")
 		}
-	}
-}
-
-// laneTaken tells, once, that the run waits for another one.
-func (f *follower) laneTaken(e *historypb.HistoryEvent) {
-	if !f.waited {
-		f.waited = true
-		f.say(Update{
-			Event: Noticed, At: e.GetEventTime().AsTime(),
-			Message: "another operation is at work on the source; this waits until it has stopped",
-		})
 	}
 }
 
@@ -301,85 +295,91 @@ func (f *follower) phaseBegins(w *watched, e *historypb.HistoryEvent) {
 	}
 }
 
-func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, s *remora.Summary, problem *remora.Problem, skipped string) {
+func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *commonpb.Payloads, problem *remora.Problem) {
 	if p == nil || bookkeeping(p.activity) && problem == nil {
 		return
 	}
 	at := e.GetEventTime().AsTime()
-	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started), Kind: component(p.activity), Summary: s, Skipped: skipped}
+	u := Update{Event: PhaseEnded, At: at, Phase: p.name, Took: at.Sub(p.started)}
 	if problem != nil {
 		u.Problem = problem.Error()
+	}
+	kind, verb, _ := strings.Cut(p.activity, ".")
+	if kind := remora.Kind(kind); kind == remora.Database || kind == remora.Files {
+		u.Kind, u.Summary = kind, counted(verb, result)
+	}
+	var read remora.Verification
+	if p.activity == remora.VerifyActivity && decode(result, &read) {
+		u.Summary = &remora.Summary{Bytes: read.Bytes}
+	}
+	var maintenance remora.MaintenanceResult
+	if (p.activity == remora.EnterActivity || p.activity == remora.LeaveActivity) && decode(result, &maintenance) && maintenance.Mode == "" {
+		u.Skipped = "no maintenance mode is configured"
 	}
 	f.say(u)
 }
 
-// counted reads what a finished verb has counted, where it has.
-func counted(p *phase, a *historypb.ActivityTaskCompletedEventAttributes) *remora.Summary {
-	if p == nil {
-		return nil
+// bookkeeping tells apart the activities that nobody waits for.
+func bookkeeping(activity string) bool {
+	switch activity {
+	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity,
+		remora.Database.Activity(remora.LeftoversVerb), remora.Files.Activity(remora.LeftoversVerb):
+		return true
 	}
+	return false
+}
+
+// counted reads what a finished verb of a component has counted, where it has.
+func counted(verb string, result *commonpb.Payloads) *remora.Summary {
 	var part remora.PartRef
 	var diff remora.Diff
 	var summary remora.Summary
-	var read remora.Verification
 	switch {
-	case verb(p.activity) == remora.CaptureVerb && decode(a.GetResult(), &part):
+	case verb == remora.CaptureVerb && decode(result, &part):
 		return &part.Summary
-	case verb(p.activity) == remora.CompareVerb && decode(a.GetResult(), &diff):
+	case verb == remora.CompareVerb && decode(result, &diff):
 		return &diff.Compared
-	case verb(p.activity) == remora.StageVerb && decode(a.GetResult(), &summary):
+	case verb == remora.StageVerb && decode(result, &summary):
 		return &summary
-	case p.activity == remora.VerifyActivity && decode(a.GetResult(), &read):
-		return &remora.Summary{Bytes: read.Bytes}
 	}
 	return nil
 }
 
-// skipped says why a finished step had nothing to do, where it had not.
-func skipped(p *phase, a *historypb.ActivityTaskCompletedEventAttributes) string {
-	var maintenance remora.MaintenanceResult
-	if p == nil || p.activity != remora.EnterActivity && p.activity != remora.LeaveActivity ||
-		!decode(a.GetResult(), &maintenance) || maintenance.Mode != "" {
-		return ""
-	}
-	return "no maintenance mode is configured"
-}
-
-// result asks for what the top run came to, however long Temporal needs to answer.
+// result is what the top run came to.
 func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 	var ended Ended
-	get := func(into any) error {
-		for {
-			err := f.control.client.GetWorkflow(ctx, run.ID, f.watched[0].runID).Get(ctx, into)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err == nil || !away(err) {
-				return err
-			}
-			f.gone()
-			if err := pause(ctx, f.control.cfg.Poll); err != nil {
-				return err
-			}
-		}
-	}
-	var err error
+	var into any
 	switch f.watched[0].last.workflow {
 	case remora.BackupWorkflow:
 		ended.Backup = new(remora.BackupResult)
-		err = get(ended.Backup)
+		into = ended.Backup
 	case remora.PlanWorkflow:
 		ended.Plan = new(remora.Plan)
-		err = get(ended.Plan)
+		into = ended.Plan
 	default:
-		err = get(nil)
 		ended.Restore = f.record
 	}
-	if err == nil {
-		return ended, nil
+	if err := f.outcome(ctx, run, into); err != nil {
+		return Ended{}, err
 	}
-	if ctx.Err() != nil {
-		return Ended{}, ctx.Err()
+	return ended, nil
+}
+
+// outcome waits for the end of a run and reads its result, however long Temporal needs to answer.
+func (f *follower) outcome(ctx context.Context, run Run, into any) error {
+	for {
+		err := f.control.client.GetWorkflow(ctx, run.ID, run.RunID).Get(ctx, into)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			return nil
+		case !away(err):
+			return asProblem("run "+operationName(run.Workflow), err)
+		}
+		f.gone()
+		if err := pause(ctx, f.control.cfg.Poll); err != nil {
+			return err
+		}
 	}
-	return Ended{}, asProblem(doing(f.watched[0].last.workflow), err)
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -26,7 +27,6 @@ type look struct {
 	started   time.Time
 	closed    time.Time
 	parent    string // workflow id, empty for a top workflow
-	firstRun  string
 	events    int64
 	steps     []step
 	children  int
@@ -34,6 +34,11 @@ type look struct {
 	// that is well takes milliseconds.
 	thinking bool
 	waiting  time.Time
+}
+
+// waits tells whether an open run has nothing to do until somebody asks it to, or a timer ends.
+func (l look) waits() bool {
+	return l.open && len(l.steps) == 0 && l.children == 0 && !l.thinking
 }
 
 // step is a pending activity.
@@ -58,17 +63,33 @@ func (s step) name() string {
 	return stepName(s.activity)
 }
 
-// errNoRun says that Temporal knows no such execution.
-var errNoRun = errors.New("no such run")
+// why is what the last attempt ended with; empty when it is not known.
+func (s step) why() string {
+	if s.failure == nil {
+		return ""
+	}
+	return s.failure.Error()
+}
 
-// glance looks at an execution once. An empty runID means the newest.
+// stepName is what people read of an activity that has not spoken yet: "capture database" for "database.Capture".
+func stepName(activity string) string {
+	noun, verb, _ := strings.Cut(activity, ".")
+	return strings.TrimSpace(strings.ToLower(verb) + " " + noun)
+}
+
+// run is where Temporal knows it.
+func (l look) run(source string) Run {
+	return Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID}
+}
+
+// glance looks at an execution once. An empty runID means the newest; what Temporal does not know has no id.
 func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	d, err := c.client.DescribeWorkflowExecution(ctx, id, runID)
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
-		return look{}, errNoRun
+		return look{}, nil
 	}
 	if err != nil {
 		return look{}, err
@@ -79,7 +100,7 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 		actor:   keyword(info.GetSearchAttributes(), remora.ActorAttribute),
 		open:    info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
 		started: when(info.GetStartTime()), closed: when(info.GetCloseTime()),
-		parent: info.GetParentExecution().GetWorkflowId(), firstRun: info.GetFirstRunId(),
+		parent: info.GetParentExecution().GetWorkflowId(),
 		events: info.GetHistoryLength(), children: len(d.GetPendingChildren()),
 	}
 	if t := d.GetPendingWorkflowTask(); t != nil {

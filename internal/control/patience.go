@@ -48,11 +48,7 @@ func (f *follower) tellSteps(ctx context.Context, w *watched) {
 		name := w.phaseOf(s)
 		if s.attempt > seen.attempt {
 			seen.attempt = s.attempt
-			u := Update{Event: Retrying, At: f.control.cfg.Now(), Phase: name, Attempt: s.attempt, Next: s.next}
-			if s.failure != nil {
-				u.Problem = s.failure.Error()
-			}
-			f.say(u)
+			f.say(Update{Event: Retrying, At: f.control.cfg.Now(), Phase: name, Attempt: s.attempt, Next: s.next, Problem: s.why()})
 		}
 		if s.progress != nil && *s.progress != seen.progress {
 			seen.progress = *s.progress
@@ -81,10 +77,10 @@ func (f *follower) tellWaiting(ctx context.Context, s step, seen *watchedStep, n
 		beat = s.beat.String()
 	}
 	if seen.queue.lost(queued, workerPatience) {
-		f.notice(f.control.whyWaiting(ctx, s.queue, name))
+		f.notice(f.control.cfg.Now(), f.control.whyWaiting(ctx, s.queue, name))
 	}
 	if seen.silence.lost(beat, silencePatience) {
-		f.notice(fmt.Sprintf("no sign of life from the worker during %q for %s; if it died, another one goes on", name, silencePatience))
+		f.notice(f.control.cfg.Now(), fmt.Sprintf("no sign of life from the worker during %q for %s; if it died, another one goes on", name, silencePatience))
 	}
 }
 
@@ -95,7 +91,7 @@ func (f *follower) tellTask(ctx context.Context, w *watched) {
 		waiting = w.last.waiting.String()
 	}
 	if w.tasks.lost(waiting, workerPatience) {
-		f.notice(f.control.whyWaiting(ctx, remora.Queue, "the run"))
+		f.notice(f.control.cfg.Now(), f.control.whyWaiting(ctx, remora.Queue, "the run"))
 	}
 }
 

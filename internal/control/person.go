@@ -20,8 +20,8 @@ const needsPerson = "needs a person: "
 
 // waitsForPerson is what a run waits for somebody to put right; empty when it does not, or cannot be asked now.
 func (c *Control) waitsForPerson(ctx context.Context, l look) string {
-	if len(l.steps) > 0 || l.children > 0 || l.thinking || !c.worked(ctx, remora.Queue) {
-		return "" // it is at work
+	if !l.waits() || !c.HasWorker(ctx) {
+		return "" // it is at work, or nobody is there to answer
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -44,28 +44,18 @@ func (c *Control) waitsForPerson(ctx context.Context, l look) string {
 // Resolve tells what waits for a person on a source that it is put right, so that it tries again.
 func (c *Control) Resolve(ctx context.Context, source string) error {
 	const op = "resolve"
-	if err := checkSource(op, source); err != nil {
-		return err
-	}
-	if err := c.Reach(ctx); err != nil {
+	s, err := c.stateOf(ctx, op, source)
+	if err != nil {
 		return err
 	}
 	if !c.HasWorker(ctx) {
 		return &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: source, Hint: "`remora up` or remora-worker", Err: errors.New("no worker is running")}
 	}
-	idle := &remora.Problem{
-		Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New("nothing on it waits for a person"),
-		Hint: fmt.Sprintf("`remora status %s` tells how it stands", source),
-	}
-	for _, id := range []string{remora.Lane(source), remora.RestoreLane(source)} {
-		l, err := c.glance(ctx, id, "")
-		if errors.Is(err, errNoRun) || err == nil && !l.open {
+	for _, l := range []look{s.lane, s.restore} {
+		if !l.open {
 			continue
 		}
-		if err != nil {
-			return c.asked(op, source, err)
-		}
-		err = c.ask(ctx, l, remora.ResolveUpdate, nil)
+		err = c.ask(ctx, l.run(source), remora.ResolveUpdate, nil)
 		var gone *serviceerror.NotFound
 		p := carried(err)
 		switch {
@@ -77,7 +67,10 @@ func (c *Control) Resolve(ctx context.Context, source string) error {
 			return c.updateProblem(ctx, op, source, err)
 		}
 	}
-	return idle
+	return &remora.Problem{
+		Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New("nothing on it waits for a person"),
+		Hint: fmt.Sprintf("`remora status %s` tells how it stands", source),
+	}
 }
 
 // unknownUpdate tells that a workflow has no handler for an update.

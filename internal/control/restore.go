@@ -18,10 +18,11 @@ const planLimit = 10 * time.Minute
 // Plan asks what a restore would do, without doing it. tell may be nil; it hears when no worker answers.
 func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Update)) (remora.Plan, error) {
 	const op = "plan the restore"
-	if err := checkSource(op, req.Source); err != nil {
+	now, err := c.stateOf(ctx, op, req.Source)
+	if err != nil {
 		return remora.Plan{}, err
 	}
-	if err := c.refuseWhileOpen(ctx, op, req.Source); err != nil {
+	if err := c.taken(op, remora.RestoreLane(req.Source), now); err != nil { // a restore would be refused anyway
 		return remora.Plan{}, err
 	}
 	run, err := c.start(ctx, start{
@@ -49,21 +50,6 @@ func (c *Control) abandon(ctx context.Context, run Run) {
 	_ = c.client.CancelWorkflow(ctx, run.ID, run.RunID) // it ends by itself within planLimit
 }
 
-// refuseWhileOpen refuses early, before anything is planned, what Restore would refuse anyway.
-func (c *Control) refuseWhileOpen(ctx context.Context, op, source string) error {
-	if err := c.Reach(ctx); err != nil {
-		return err
-	}
-	l, err := c.glance(ctx, remora.RestoreLane(source), "")
-	switch {
-	case errors.Is(err, errNoRun) || err == nil && !l.open:
-		return nil
-	case err != nil:
-		return c.asked(op, source, err)
-	}
-	return c.restoreBusy(ctx, op, source, l)
-}
-
 // Restore starts a restore and returns as soon as it is accepted. While another restore of the source runs, or its
 // undo window is open, the Problem is of kind Busy and says what to do first.
 func (c *Control) Restore(ctx context.Context, req remora.RestoreRequest) (Run, error) {
@@ -71,63 +57,19 @@ func (c *Control) Restore(ctx context.Context, req remora.RestoreRequest) (Run, 
 	if err := checkSource(op, req.Source); err != nil {
 		return Run{}, err
 	}
-	if err := c.refuseWhileOpen(ctx, op, req.Source); err != nil {
-		return Run{}, err
-	}
 	req.RequestedBy = c.cfg.Actor
-	run, err := c.start(ctx, start{
+	return c.start(ctx, start{
 		op: op, source: req.Source, id: remora.RestoreLane(req.Source), workflow: remora.RestoreWorkflow, request: req,
 		kind: "restore", summary: "restore " + req.Source + " from " + req.Backup,
 	})
-	var p *remora.Problem
-	if errors.As(err, &p) && p.Kind == remora.Busy {
-		return Run{}, c.refuseWhileOpen(ctx, op, req.Source)
-	}
-	return run, err
-}
-
-// restoreBusy tells apart a restore at work from one that waits in its undo window.
-func (c *Control) restoreBusy(ctx context.Context, op, source string, l look) error {
-	record, err := c.recordOf(ctx, l)
-	if err != nil {
-		return c.asked(op, source, err)
-	}
-	if !record.Outcome.Open() {
-		return c.busy(start{op: op, source: source}, c.atWork(ctx, l))
-	}
-	return &remora.Problem{
-		Op: op, Kind: remora.Busy, Subject: source,
-		Hint: fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what is live with `remora accept %[1]s`; then ask again", source),
-		Err:  fmt.Errorf("the undo window of the restore of %s is open%s", l.started.Local().Format("2006-01-02 15:04"), until(record.KeepUntil)),
-	}
-}
-
-func until(t time.Time) string {
-	if t.IsZero() {
-		return " until somebody ends it"
-	}
-	return " until " + t.Local().Format("2006-01-02 15:04")
-}
-
-// atWork is the look at a restore's child in the lane, where it has one: that is where the progress is.
-func (c *Control) atWork(ctx context.Context, l look) look {
-	source, _ := sourceOf(l.id)
-	child, err := c.glance(ctx, remora.Lane(source), "")
-	if err != nil || !child.open || child.parent != l.id {
-		return l
-	}
-	child.workflow, child.actor, child.started = l.workflow, l.actor, l.started
-	return child
 }
 
 // recordOf is what an open restore last recorded of itself; zero before it has.
 func (c *Control) recordOf(ctx context.Context, l look) (remora.Restore, error) {
-	f := &follower{control: c, say: func(Update) {}}
-	if err := f.read(ctx, f.add(l.id, l.runID)); err != nil {
+	f := c.newFollower(Run{ID: l.id, RunID: l.runID}, nil)
+	err := f.read(ctx, f.watched[0])
+	if err != nil || f.record == nil {
 		return remora.Restore{}, err
-	}
-	if f.record == nil {
-		return remora.Restore{}, nil
 	}
 	return *f.record, nil
 }
@@ -145,41 +87,25 @@ func (c *Control) Accept(ctx context.Context, source string, tell func(Update)) 
 }
 
 func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell func(Update)) (remora.Restore, error) {
-	if err := checkSource(op, source); err != nil {
+	s, err := c.stateOf(ctx, op, source)
+	switch {
+	case err != nil:
 		return remora.Restore{}, err
+	case s.restore.id == "":
+		return remora.Restore{}, noOpenRestore(op, source, "no restore of it has an open undo window")
+	case !s.restore.open:
+		return remora.Restore{}, noOpenRestore(op, source, "its last restore is over since "+s.restore.closed.Local().Format("2006-01-02 15:04:05"))
 	}
-	l, err := c.openRestore(ctx, op, source)
-	if err != nil {
-		return remora.Restore{}, err
-	}
+	run := s.restore.run(source)
 	var record remora.Restore
-	err = c.update(ctx, l, update, &record, tell)
-	if err != nil {
+	if err := c.update(ctx, run, update, &record, tell); err != nil {
 		return remora.Restore{}, c.updateProblem(ctx, op, source, err)
 	}
-	if update != remora.AcceptUpdate {
-		return record, nil
+	if update == remora.AcceptUpdate {
+		// The window is over when the restore is: what was put away has been saved and removed by then.
+		err = c.newFollower(run, nil).outcome(ctx, run, nil)
 	}
-	// The window is over when the restore is: what was put away has been saved and removed by then.
-	_, err = c.follow(ctx, Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID}, nil, false)
 	return record, err
-}
-
-// openRestore finds the restore of a source that is not over.
-func (c *Control) openRestore(ctx context.Context, op, source string) (look, error) {
-	if err := c.Reach(ctx); err != nil {
-		return look{}, err
-	}
-	l, err := c.glance(ctx, remora.RestoreLane(source), "")
-	switch {
-	case errors.Is(err, errNoRun):
-		return look{}, noOpenRestore(op, source, "no restore of it has an open undo window")
-	case err != nil:
-		return look{}, c.asked(op, source, err)
-	case !l.open:
-		return look{}, noOpenRestore(op, source, fmt.Sprintf("its last restore is over since %s", l.closed.Local().Format("2006-01-02 15:04:05")))
-	}
-	return l, nil
 }
 
 func noOpenRestore(op, source, why string) error {
@@ -190,57 +116,33 @@ func noOpenRestore(op, source, why string) error {
 }
 
 // update sends an update to a workflow and waits for its answer, while telling what the workflow does meanwhile.
-func (c *Control) update(ctx context.Context, l look, name string, answer any, tell func(Update)) error {
-	answered, told := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(told)
-		c.tellFromNow(ctx, l, answered, tell)
-	}()
-	err := c.ask(ctx, l, name, answer)
-	close(answered)
-	<-told
-	return err
+func (c *Control) update(ctx context.Context, run Run, name string, answer any, tell func(Update)) error {
+	f := c.newFollower(run, nil)
+	_, _ = f.round(ctx) // what happened before is not news, and what cannot be told hinders nothing
+	if tell != nil {
+		f.say = tell
+	}
+	answered := make(chan error, 1)
+	go func() { answered <- c.ask(ctx, run, name, answer) }()
+	for {
+		select {
+		case err := <-answered:
+			_, _ = f.round(ctx) // what happened since the last look is still news
+			return err
+		case <-time.After(c.cfg.Poll):
+			_, _ = f.round(ctx)
+		}
+	}
 }
 
-func (c *Control) ask(ctx context.Context, l look, name string, answer any) error {
+func (c *Control) ask(ctx context.Context, run Run, name string, answer any) error {
 	handle, err := c.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: l.id, RunID: l.runID, UpdateName: name,
-		WaitForStage: client.WorkflowUpdateStageAccepted,
+		WorkflowID: run.ID, RunID: run.RunID, UpdateName: name, WaitForStage: client.WorkflowUpdateStageAccepted,
 	})
 	if err != nil {
 		return err
 	}
 	return handle.Get(ctx, answer)
-}
-
-// tellFromNow tells what happens in a run from now on, until its answer has come.
-func (c *Control) tellFromNow(ctx context.Context, l look, answered <-chan struct{}, tell func(Update)) {
-	if tell == nil {
-		return
-	}
-	f := &follower{control: c, say: func(Update) {}}
-	if f.read(ctx, f.add(l.id, l.runID)) != nil {
-		return
-	}
-	for _, child := range f.watched[1:] { // whatever it did before is not news
-		if l, err := c.glance(ctx, child.id, child.runID); err == nil {
-			child.over = !l.open
-		}
-	}
-	f.say = tell
-	for last := false; ; {
-		over, err := f.round(ctx)
-		if over || last || err != nil {
-			return
-		}
-		select {
-		case <-answered:
-			last = true // what happened since the last look is still news
-		case <-time.After(c.cfg.Poll):
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // updateProblem says why an update came to nothing.

@@ -27,25 +27,38 @@ type Running struct {
 	Run Run `json:"run"`
 }
 
-func (c *Control) running(source string, l look) Running {
-	r := Running{
-		Operation: operationName(l.workflow), By: l.actor, Since: l.started,
-		Run: Run{Source: source, Workflow: l.workflow, ID: l.id, RunID: l.runID},
-	}
-	for _, s := range l.steps {
-		if r.Phase != "" && s.progress == nil {
+// running is what works on a source as it stands.
+func (s state) running() Running {
+	top := s.top()
+	r := Running{Operation: operationName(top.workflow), By: top.actor, Since: top.started, Run: top.run(s.source)}
+	for _, step := range s.work().steps {
+		if r.Phase != "" && step.progress == nil {
 			continue
 		}
-		r.Phase, r.Progress = s.name(), s.progress
+		r.Phase, r.Progress = step.name(), step.progress
 		r.Attempt, r.Problem, r.Next = 0, "", time.Time{}
-		if s.attempt > 1 {
-			r.Attempt, r.Next = s.attempt, s.next
-			if s.failure != nil {
-				r.Problem = s.failure.Error()
-			}
+		if step.attempt > 1 {
+			r.Attempt, r.Next, r.Problem = step.attempt, step.next, step.why()
 		}
 	}
 	return r
+}
+
+// operationName says, with its article, what a workflow does with a source.
+func operationName(workflow string) string {
+	switch workflow {
+	case remora.BackupWorkflow:
+		return "a backup"
+	case remora.RestoreWorkflow, remora.ApplyWorkflow:
+		return "a restore"
+	case remora.TurnWorkflow:
+		return "a rollback"
+	case remora.DiscardWorkflow:
+		return "the end of an undo window"
+	case remora.PlanWorkflow:
+		return "a plan"
+	}
+	return workflow
 }
 
 // Sentence says in one line who does what since when and how far that is.

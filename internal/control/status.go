@@ -2,8 +2,8 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,19 +67,32 @@ func (c *Control) sourceStatus(ctx context.Context, source string, reached bool)
 	if err := c.backupsOf(ctx, &s); err != nil {
 		return s, err
 	}
-	restores, err := c.repository.Restores(ctx, source)
-	if err != nil {
-		return s, err
+	if reached {
+		return s, c.runningOf(ctx, &s)
 	}
-	for i := range restores {
-		if restores[i].Outcome.Open() && s.Window == nil {
-			s.Window = &restores[i]
+	restores, err := c.repository.Restores(ctx, source)
+	for _, r := range restores {
+		if r.Outcome.Open() && s.Window == nil {
+			s.Window = &r
 		}
 	}
-	if !reached {
-		return s, nil
+	return s, err
+}
+
+// runningOf asks Temporal what is at work, and what a restore last said of itself.
+func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
+	now, err := c.stateOf(ctx, "look for what is running", s.Source)
+	if err != nil {
+		return err
 	}
-	return s, c.runningOf(ctx, &s)
+	if now.top().open {
+		r := now.running()
+		s.Running, s.Person = &r, c.waitsForPerson(ctx, now.work())
+	}
+	if now.windowOpen() {
+		s.Window = &now.record
+	}
+	return nil
 }
 
 // recent bounds how many runs are looked through for the last ones.
@@ -116,87 +129,80 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 	return nil
 }
 
-// runningOf asks Temporal what is at work, and what a restore last said of itself.
-func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
-	l, err := c.active(ctx, s.Source)
-	switch {
-	case err == nil:
-		r := c.runningTop(ctx, s.Source, l)
-		s.Running = &r
-		s.Person = c.waitsForPerson(ctx, c.childOf(ctx, l))
-	case !errors.Is(err, errNoRun):
-		return c.asked("look for what is running", s.Source, err)
-	}
-	restore, err := c.glance(ctx, remora.RestoreLane(s.Source), "")
-	if err != nil || !restore.open {
-		if err == nil || errors.Is(err, errNoRun) {
-			s.Window = nil
-			return nil
-		}
-		return c.asked("look at the restore", s.Source, err)
-	}
-	record, err := c.recordOf(ctx, restore)
-	if err != nil {
-		return c.asked("look at the restore", s.Source, err)
-	}
-	if s.Window = nil; record.Outcome.Open() {
-		s.Window = &record
-	}
-	return nil
-}
-
 // sentence is the one line that somebody reads who reads no more.
 func sentence(o Overview, now time.Time) string {
-	if len(o.Sources) == 0 {
-		return "No source is configured yet."
+	said := sourcesSentence(o.Sources, now)
+	switch {
+	case len(o.Sources) == 0:
+	case o.Away != "":
+		said += " Temporal does not answer, so nothing runs or can be started."
+	case !o.Worker:
+		said += " No worker is running, so nothing moves: `remora up` or remora-worker."
 	}
-	var needy []string
+	return said
+}
+
+// sourcesSentence names the sources that need a look, those that need it most first, or says that all is well.
+func sourcesSentence(sources []SourceStatus, now time.Time) string {
+	var needy []SourceStatus
 	var oldest time.Time
-	for _, s := range o.Sources {
-		if why := s.Trouble(); why != "" {
-			needy = append(needy, s.Source+" "+why)
-			continue
-		}
-		if oldest.IsZero() || s.Newest.Started.Before(oldest) {
+	for _, s := range sources {
+		if _, why := s.trouble(); why != "" {
+			needy = append(needy, s)
+		} else if oldest.IsZero() || s.Newest.Started.Before(oldest) {
 			oldest = s.Newest.Started
 		}
 	}
-	var b strings.Builder
-	switch {
-	case len(needy) > 0 && len(o.Sources) == 1:
-		fmt.Fprintf(&b, "%s.", needy[0])
+	slices.SortStableFunc(needy, func(a, b SourceStatus) int {
+		rank, _ := a.trouble()
+		other, _ := b.trouble()
+		return rank - other
+	})
+	switch all := len(sources); {
+	case all == 0:
+		return "No source is configured yet."
+	case len(needy) > 0 && all == 1:
+		return named(needy) + "."
 	case len(needy) > 0:
-		fmt.Fprintf(&b, "%d of %d sources need a look: %s.", len(needy), len(o.Sources), strings.Join(needy, "; "))
-	case len(o.Sources) == 1:
-		fmt.Fprintf(&b, "%s has a good backup of %s ago.", o.Sources[0].Source, Span(now.Sub(oldest)))
+		return fmt.Sprintf("%d of %d sources need a look: %s.", len(needy), all, named(needy))
+	case all == 1:
+		return fmt.Sprintf("%s has a good backup of %s ago.", sources[0].Source, Span(now.Sub(oldest)))
 	default:
-		fmt.Fprintf(&b, "All %d sources have a good backup; the oldest is of %s ago.", len(o.Sources), Span(now.Sub(oldest)))
+		return fmt.Sprintf("All %d sources have a good backup; the oldest is of %s ago.", all, Span(now.Sub(oldest)))
 	}
-	switch {
-	case o.Away != "":
-		b.WriteString(" Temporal does not answer, so nothing runs or can be started.")
-	case !o.Worker:
-		b.WriteString(" No worker is running, so nothing moves: `remora up` or remora-worker.")
-	}
-	return b.String()
 }
 
-// Trouble says in a few words what a person should look at; empty when all is well.
-func (s SourceStatus) Trouble() string {
+// named says what is the matter with the first few.
+func named(needy []SourceStatus) string {
+	const most = 3
+	var words []string
+	for _, s := range needy[:min(most, len(needy))] {
+		_, why := s.trouble()
+		words = append(words, s.Source+" "+why)
+	}
+	if more := len(needy) - most; more > 0 {
+		words = append(words, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(words, "; ")
+}
+
+// trouble says in a few words what a person should look at, and its rank: the lower, the more urgent. It is empty when
+// all is well.
+func (s SourceStatus) trouble() (int, string) {
 	switch {
 	case s.Person != "":
-		return "has a run that waits for a person"
+		return 1, "has a run that waits for a person"
 	case s.Window != nil && s.Window.Problem != "":
-		return "has a restore that needs a look"
+		return 2, "has a restore that needs a look"
 	case s.Newest == nil && s.FailedSince > 0:
-		return "has no good backup, and its last run failed"
+		return 3, "has no good backup, and its last run failed"
 	case s.Newest == nil:
-		return "has no backup yet"
+		return 4, "has no backup yet"
 	case s.FailedSince == 1:
-		return "failed to back up since its last good one"
+		return 5, "failed to back up since its last good one"
 	case s.FailedSince > 1:
-		return fmt.Sprintf("failed %d times to back up since its last good one", s.FailedSince)
+		return 5, fmt.Sprintf("failed %d times to back up since its last good one", s.FailedSince)
 	default:
-		return ""
+		return 0, ""
 	}
 }

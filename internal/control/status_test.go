@@ -87,6 +87,18 @@ func TestStatusBeginsWithOneSentence(t *testing.T) {
 	require.Equal(t, "All 2 sources have a good backup; the oldest is of 2 days ago."+away, sentence("blog", "shop"))
 }
 
+func TestTheSentenceBeginsWithWhatNeedsAPersonMostAndStaysShort(t *testing.T) {
+	good := &remora.Backup{Manifest: remora.Manifest{Started: time.Now()}}
+	o := Overview{Worker: true, Sources: []SourceStatus{
+		{Source: "a", Newest: good, FailedSince: 2},
+		{Source: "b"},
+		{Source: "c", Newest: good},
+		{Source: "d", Newest: good, Window: &remora.Restore{Problem: "no space"}},
+		{Source: "e", Newest: good, Person: "chmod it"},
+	}}
+	require.Equal(t, "4 of 5 sources need a look: e has a run that waits for a person; d has a restore that needs a look; b has no backup yet; 1 more.", sentence(o, time.Now()))
+}
+
 func TestStatusTellsTheOpenWindowAlsoWithoutTemporal(t *testing.T) {
 	c, r := withRepository(t, "127.0.0.1:1", "")
 	ctx := context.Background()
