@@ -212,6 +212,17 @@ func TestAStepThatMovesIsNotStalled(t *testing.T) {
 	require.NoError(t, err)
 }
 
+func TestAQuietServerIsNotStalled(t *testing.T) {
+	f := &fake{work: func(_ context.Context, job remora.Job) error {
+		job.Tell(remora.Progress{Phase: "load", Item: "orders", Quiet: true})
+		time.Sleep(200 * time.Millisecond) // an index is built: four times the stall limit
+		job.Tell(remora.Progress{Phase: "load", Item: "orders"})
+		return nil
+	}}
+	_, err := newEnv(f, Watch{Stall: 50 * time.Millisecond, Beat: 10 * time.Millisecond}).ExecuteActivity("database.Capture", capture)
+	require.NoError(t, err)
+}
+
 func TestAStoppingWorkerGivesItsStepBack(t *testing.T) {
 	f := &fake{}
 	stop := make(chan struct{})

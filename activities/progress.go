@@ -89,7 +89,7 @@ func (p *pump) report(now remora.Progress) {
 			now.Since = time.Now().UTC()
 		}
 	}
-	if now.Phase != old.Phase || now.Done != old.Done || now.Item != old.Item || now.Total != old.Total {
+	if old.Quiet || now.Phase != old.Phase || now.Done != old.Done || now.Item != old.Item || now.Total != old.Total {
 		p.moved = time.Now()
 	}
 	p.latest = now
@@ -116,7 +116,7 @@ func (p *pump) run(ctx context.Context, done <-chan struct{}, cancel context.Can
 		case <-tick.C:
 			latest, still := p.state()
 			activity.RecordHeartbeat(ctx, latest)
-			if p.stalls && still > p.watch.Stall {
+			if p.stalls && !latest.Quiet && still > p.watch.Stall {
 				cancel(&remora.Problem{
 					Op: p.op, Kind: remora.Stalled, Subject: latest.Item,
 					Err:  fmt.Errorf("nothing moved for %s", still.Round(time.Second)),

@@ -13,6 +13,9 @@ type Progress struct {
 	Unit string `json:"unit,omitempty"`
 	// Item is what is in hand: a table, a file.
 	Item string `json:"item,omitempty"`
+	// Quiet is true while somebody else is at work who tells nothing until it has ended, such as a server that builds
+	// an index: standing still is no stall then.
+	Quiet bool `json:"quiet,omitempty"`
 	// Since is when the phase began, so that a watcher can compute a rate.
 	Since time.Time `json:"since,omitzero"`
 }
