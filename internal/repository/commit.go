@@ -177,8 +177,8 @@ func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m r
 		if err != nil {
 			return nil, err
 		}
-		entry := plainDir(name)
-		entry.Type, entry.Permissions, entry.FileSize, entry.ObjectID = snapshot.EntryTypeFile, 0o600, int64(len(text)), id
+		entry := plain(name, snapshot.EntryTypeFile)
+		entry.FileSize, entry.ObjectID = int64(len(text)), id
 		root.AddEntry(&entry)
 	}
 	for _, part := range m.Parts {
@@ -188,7 +188,7 @@ func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m r
 		}
 		root.AddEntry(entry)
 	}
-	return writeDir(ctx, w, root, plainDir(m.ID))
+	return writeDir(ctx, w, root, plain(m.ID, snapshot.EntryTypeDirectory))
 }
 
 // partEntry is the directory entry of a captured part. It proves that the part is still there.
@@ -204,7 +204,7 @@ func (r *Repository) partEntry(ctx context.Context, part remora.PartRef) (*snaps
 	if err != nil {
 		return nil, problem(commitOp, string(part.Kind)+" part", err)
 	}
-	entry := plainDir(string(part.Kind))
+	entry := plain(string(part.Kind), snapshot.EntryTypeDirectory)
 	entry.ObjectID, entry.DirSummary = id, dir
 	if !part.Ended.IsZero() {
 		entry.ModTime = kopiafs.UTCTimestampFromTime(part.Ended)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -46,8 +45,6 @@ func (r *Repository) children(ctx context.Context, dir *snapshot.DirEntry) (map[
 	}
 	return all, nil
 }
-
-func pathElements(name string) iter.Seq[string] { return strings.SplitSeq(name, "/") }
 
 // directories bounds how many directories a tree keeps in memory.
 const directories = 64

@@ -306,17 +306,9 @@ func (r *Repository) newestPart(ctx context.Context, source string, kind remora.
 		return nil, err
 	}
 	for _, b := range all {
-		if _, ok := b.Part(kind); !ok || b.Status == remora.Corrupted || b.Status == remora.Failed {
-			continue
+		if _, ok := b.Part(kind); ok && b.Status != remora.Corrupted && b.Status != remora.Failed {
+			return r.partOf(ctx, b.ID, kind)
 		}
-		part, err := r.partOf(ctx, b.ID, kind)
-		if err == nil {
-			return part, nil
-		}
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		r.log.Warn("an earlier backup cannot be read", "backup", b.ID, "error", err)
 	}
 	return nil, nil
 }

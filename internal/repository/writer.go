@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,19 +43,14 @@ type PartWriter struct {
 
 	stop    context.CancelFunc
 	stopped chan struct{}
-	saving  sync.Mutex // one checkpoint at a time
+	saved   manifest.ID // the last checkpoint: of the background work, and of Finish once that has stopped
 
 	mu      sync.Mutex
-	claimed map[string]bool // the paths given to Put and PutTree
-	implied map[string]bool // the directories above them
-	entries map[string]*snapshot.DirEntry
-	streams map[string]object.Writer // unfinished files
-	saved   manifest.ID              // the last checkpoint
+	taken   map[string]bool               // the paths given to Put and PutTree; false: a directory above one
+	entries map[string]*snapshot.DirEntry // what is stored
+	streams map[string]object.Writer      // what is being stored
 	failed  error
 	ended   bool
-
-	previous sync.Once
-	before   *snapshot.DirEntry // the same part of an earlier backup
 }
 
 var _ remora.PartWriter = (*PartWriter)(nil)
@@ -72,49 +67,53 @@ func (r *Repository) Begin(ctx context.Context, spec Spec) (*PartWriter, error) 
 	}
 	p := &PartWriter{
 		r: r, spec: spec, stopped: make(chan struct{}),
-		claimed: map[string]bool{}, implied: map[string]bool{".": true},
-		entries: map[string]*snapshot.DirEntry{}, streams: map[string]object.Writer{},
+		taken: map[string]bool{}, entries: map[string]*snapshot.DirEntry{}, streams: map[string]object.Writer{},
 	}
-	_, w, err := r.rep.NewWriter(ctx, repo.WriteSessionOptions{Purpose: "part", OnUpload: func(n int64) { p.added.Add(n) }})
-	if err != nil {
-		return nil, problem(writeOp, r.cfg.Path, err)
+	var err error
+	if _, p.w, err = r.rep.NewWriter(ctx, repo.WriteSessionOptions{Purpose: "part", OnUpload: func(n int64) { p.added.Add(n) }}); err != nil {
+		return nil, p.problem(err)
 	}
-	p.w = w
 	background, stop := context.WithCancel(ctx)
 	p.stop = stop
 	go p.keep(background)
 	return p, nil
 }
 
+func (p *PartWriter) problem(err error) error { return problem(writeOp, p.r.cfg.Path, err) }
+
 // Put stores what write writes under name. Only when write returns nil is it kept.
 func (p *PartWriter) Put(ctx context.Context, name string, write func(io.Writer) error) error {
 	if err := p.claim(name); err != nil {
 		return err
 	}
-	entry, err := p.stream(ctx, name, write)
-	if err != nil {
+	entry := plain(path.Base(name), snapshot.EntryTypeFile)
+	if err := p.store(ctx, name, &entry, write); err != nil {
 		p.release(name)
 		return err
 	}
-	p.keepEntry(name, entry)
+	p.keepEntry(name, &entry, nil)
 	return nil
 }
 
-func (p *PartWriter) stream(ctx context.Context, name string, write func(io.Writer) error) (*snapshot.DirEntry, error) {
-	to := p.open(ctx, name)
-	defer p.close(name, to)
+// store writes the content of a file, and completes its entry. A checkpoint protects the blocks that are finished.
+func (p *PartWriter) store(ctx context.Context, name string, entry *snapshot.DirEntry, write func(io.Writer) error) error {
+	to := p.w.NewObjectWriter(ctx, object.WriterOptions{Description: name, Compressor: compressor, MetadataCompressor: compressor})
+	p.mu.Lock()
+	p.streams[name] = to
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.streams, name)
+		p.mu.Unlock()
+		_ = to.Close() // it only releases memory
+	}()
 	counted := &stream{ctx: ctx, p: p, to: to}
 	if err := write(counted); err != nil {
-		return nil, err
+		return err
 	}
 	id, err := to.Result()
-	if err := errors.Join(ctx.Err(), err); err != nil {
-		return nil, problem(writeOp, name, err)
-	}
-	return &snapshot.DirEntry{
-		Name: path.Base(name), Type: snapshot.EntryTypeFile, Permissions: 0o600, FileSize: counted.n, ObjectID: id,
-		ModTime: kopiafs.UTCTimestampFromTime(time.Now()), UserID: uint32(os.Geteuid()), GroupID: uint32(os.Getegid()),
-	}, nil
+	entry.ObjectID, entry.FileSize = id, counted.n
+	return p.problem(errors.Join(ctx.Err(), err))
 }
 
 // stream counts, and ends early when the caller or the background work did.
@@ -126,36 +125,21 @@ type stream struct {
 }
 
 func (s *stream) Write(b []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, err
-	}
-	if err := s.p.trouble(); err != nil {
+	if err := errors.Join(s.ctx.Err(), s.p.trouble()); err != nil {
 		return 0, err
 	}
 	n, err := s.to.Write(b)
 	s.n += int64(n)
-	return n, problem(writeOp, s.p.r.cfg.Path, err)
+	return n, s.p.problem(err)
 }
 
-// open begins a file whose finished blocks a checkpoint can protect.
-func (p *PartWriter) open(ctx context.Context, name string) object.Writer {
-	to := p.w.NewObjectWriter(ctx, object.WriterOptions{Description: name, Compressor: compressor, MetadataCompressor: compressor})
+// keepEntry takes what is stored under name. A directory takes the place of its content.
+func (p *PartWriter) keepEntry(name string, entry *snapshot.DirEntry, content []fs.DirEntry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.streams[name] = to
-	return to
-}
-
-func (p *PartWriter) close(name string, to object.Writer) {
-	p.mu.Lock()
-	delete(p.streams, name)
-	p.mu.Unlock()
-	_ = to.Close() // it only releases memory
-}
-
-func (p *PartWriter) keepEntry(name string, entry *snapshot.DirEntry) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	for _, c := range content {
+		delete(p.entries, path.Join(name, c.Name()))
+	}
 	p.entries[name] = entry
 }
 
@@ -163,28 +147,30 @@ func (p *PartWriter) keepEntry(name string, entry *snapshot.DirEntry) {
 func (p *PartWriter) claim(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.failed != nil {
+		return p.failed
+	}
 	var wrong string
+	_, twice := p.taken[name]
 	switch {
 	case p.ended:
 		wrong = "the part has ended"
 	case !fs.ValidPath(name) || name == "." || strings.ContainsRune(name, 0):
 		wrong = "not a path inside a part"
-	case p.claimed[name] || p.implied[name]:
+	case twice:
 		wrong = "put twice"
-	case p.failed != nil:
-		return p.failed
 	}
 	for dir := path.Dir(name); dir != "." && wrong == ""; dir = path.Dir(dir) {
-		if p.claimed[dir] {
+		if p.taken[dir] {
 			wrong = "put below a path that was put"
 		}
 	}
 	if wrong != "" {
 		return &remora.Problem{Op: writeOp, Kind: remora.Internal, Subject: quote(name), Err: errors.New(wrong)}
 	}
-	p.claimed[name] = true
+	p.taken[name] = true
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		p.implied[dir] = true
+		p.taken[dir] = false
 	}
 	return nil
 }
@@ -193,7 +179,7 @@ func (p *PartWriter) claim(name string) error {
 func (p *PartWriter) release(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.claimed, name)
+	delete(p.taken, name)
 	for other := range p.entries {
 		if other == name || strings.HasPrefix(other, name+"/") {
 			delete(p.entries, other)
@@ -227,7 +213,7 @@ func (p *PartWriter) keep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			p.r.log.Warn("keeping a part failed", "backup", p.spec.Backup, "kind", p.spec.Kind, "error", err)
 			p.mu.Lock()
-			p.failed = problem(writeOp, p.r.cfg.Path, err)
+			p.failed = p.problem(err)
 			p.mu.Unlock()
 			return
 		}
@@ -243,8 +229,6 @@ func (p *PartWriter) flush(ctx context.Context) error {
 
 // checkpoint saves an incomplete snapshot that refers to everything stored so far, in place of the one before it.
 func (p *PartWriter) checkpoint(ctx context.Context) (*snapshot.DirEntry, error) {
-	p.saving.Lock()
-	defer p.saving.Unlock()
 	if err := p.w.Refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -278,17 +262,16 @@ func (p *PartWriter) checkpoint(ctx context.Context) (*snapshot.DirEntry, error)
 func (p *PartWriter) stored() (map[string]*snapshot.DirEntry, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make(map[string]*snapshot.DirEntry, len(p.entries)+len(p.streams))
-	for name, entry := range p.entries {
-		all[name] = entry
-	}
+	all := maps.Clone(p.entries)
 	for name, to := range p.streams {
 		id, err := to.Checkpoint()
 		if err != nil {
 			return nil, err
 		}
 		if id != object.EmptyID {
-			all[name] = &snapshot.DirEntry{Name: path.Base(name), Type: snapshot.EntryTypeFile, Permissions: 0o600, ObjectID: id}
+			entry := plain(path.Base(name), snapshot.EntryTypeFile)
+			entry.ObjectID = id
+			all[name] = &entry
 		}
 	}
 	return all, nil
@@ -297,39 +280,45 @@ func (p *PartWriter) stored() (map[string]*snapshot.DirEntry, error) {
 // Finish writes the part's directories and makes everything durable. It returns the id of the part's root, for Commit,
 // and how many bytes the part added to the repository. Until Commit, a checkpoint keeps the part from the collector.
 func (p *PartWriter) Finish(ctx context.Context) (root string, added int64, err error) {
-	p.mu.Lock()
-	ended, unfinished, failed := p.ended, len(p.claimed) != len(p.finished()), p.failed
-	p.mu.Unlock()
-	switch {
-	case failed != nil:
-		return "", 0, failed
-	case ended || unfinished:
-		return "", 0, &remora.Problem{Op: writeOp, Kind: remora.Internal, Subject: p.spec.Backup, Err: errors.New("a part is finished once, after the last Put")}
+	if err := p.complete(); err != nil {
+		return "", 0, err
 	}
 	p.halt()
 	entry, err := p.checkpoint(ctx)
-	if err != nil {
-		return "", 0, errors.Join(problem(writeOp, p.r.cfg.Path, err), p.Abort(ctx))
+	if err := errors.Join(p.problem(err), p.Abort(ctx)); err != nil { // Abort closes it; what is stored stays
+		return "", 0, err
 	}
-	return entry.ObjectID.String(), p.added.Load(), p.end(ctx)
+	return entry.ObjectID.String(), p.added.Load(), nil
 }
 
-// finished lists the claimed paths that are stored.
-func (p *PartWriter) finished() []string {
-	var done []string
-	for name := range p.claimed {
-		if p.entries[name] != nil {
-			done = append(done, name)
-		}
+// complete tells whether every Put succeeded, and nothing else went wrong.
+func (p *PartWriter) complete() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failed != nil {
+		return p.failed
 	}
-	return done
+	early := p.ended
+	for name, put := range p.taken {
+		early = early || put && p.entries[name] == nil
+	}
+	if early {
+		return &remora.Problem{Op: writeOp, Kind: remora.Internal, Subject: p.spec.Backup, Err: errors.New("a part is finished once, after the last Put")}
+	}
+	return nil
 }
 
 // Abort gives the part up. What it stored is left for the collector, and for a retry to find. It may be called after
 // Finish, and again.
 func (p *PartWriter) Abort(ctx context.Context) error {
 	p.halt()
-	return p.end(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return nil
+	}
+	p.ended = true
+	return p.problem(p.w.Close(ctx))
 }
 
 // halt ends the background work and waits for it.
@@ -338,44 +327,41 @@ func (p *PartWriter) halt() {
 	<-p.stopped
 }
 
-func (p *PartWriter) end(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended {
-		return nil
-	}
-	p.ended = true
-	return problem(writeOp, p.r.cfg.Path, p.w.Close(ctx))
-}
-
-// assemble writes the directories that the paths imply and returns the root's entry.
+// assemble writes a directory with these entries, and the directories that their paths imply.
 func assemble(ctx context.Context, w repo.RepositoryWriter, name string, entries map[string]*snapshot.DirEntry) (*snapshot.DirEntry, error) {
-	builders := map[string]*snapshotfs.DirManifestBuilder{".": {}}
-	var dirs []string
+	builder := &snapshotfs.DirManifestBuilder{}
+	implied := map[string]map[string]*snapshot.DirEntry{}
 	for p, entry := range entries {
-		for dir := path.Dir(p); builders[dir] == nil; dir = path.Dir(dir) {
-			builders[dir] = &snapshotfs.DirManifestBuilder{}
-			dirs = append(dirs, dir)
+		dir, rest, deeper := strings.Cut(p, "/")
+		if !deeper {
+			builder.AddEntry(entry)
+			continue
 		}
-		builders[path.Dir(p)].AddEntry(entry)
+		if implied[dir] == nil {
+			implied[dir] = map[string]*snapshot.DirEntry{}
+		}
+		implied[dir][rest] = entry
 	}
-	slices.SortFunc(dirs, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
-	for _, dir := range dirs { // the deepest first
-		entry, err := writeDir(ctx, w, builders[dir], plainDir(path.Base(dir)))
+	for dir, inside := range implied {
+		entry, err := assemble(ctx, w, dir, inside)
 		if err != nil {
 			return nil, err
 		}
-		builders[path.Dir(dir)].AddEntry(entry)
+		builder.AddEntry(entry)
 	}
-	return writeDir(ctx, w, builders["."], plainDir(name))
+	return writeDir(ctx, w, builder, plain(name, snapshot.EntryTypeDirectory))
 }
 
-// plainDir is the entry of a directory that Remora made up.
-func plainDir(name string) snapshot.DirEntry {
-	return snapshot.DirEntry{
-		Name: name, Type: snapshot.EntryTypeDirectory, Permissions: 0o700, ModTime: kopiafs.UTCTimestampFromTime(time.Now()),
+// plain is the entry of a file or directory that Remora made up.
+func plain(name string, kind snapshot.EntryType) snapshot.DirEntry {
+	entry := snapshot.DirEntry{
+		Name: name, Type: kind, Permissions: 0o600, ModTime: kopiafs.UTCTimestampFromTime(time.Now()),
 		UserID: uint32(os.Geteuid()), GroupID: uint32(os.Getegid()),
 	}
+	if kind == snapshot.EntryTypeDirectory {
+		entry.Permissions = 0o700
+	}
+	return entry
 }
 
 // writeDir stores a directory and completes its entry.
