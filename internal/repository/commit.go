@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"text/template"
@@ -58,8 +59,8 @@ func (r *Repository) Commit(ctx context.Context, m remora.Manifest) (remora.Mani
 		m.Ended = time.Now().UTC()
 	}
 	m.Format = remora.ManifestFormat
-	if done, err := r.sameCommit(ctx, m); err != nil || done != nil {
-		return pick(done), err
+	if first, done, err := r.sameCommit(ctx, m); err != nil || done {
+		return first, err
 	}
 	err := r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
 		root, err := r.writeRoot(ctx, w, m)
@@ -79,18 +80,11 @@ func (r *Repository) Commit(ctx context.Context, m remora.Manifest) (remora.Mani
 			r.log.Warn("temporary files were not swept", "path", r.cfg.Path, "error", err)
 		}
 	})
-	done, err := r.sameCommit(ctx, m)
-	if err == nil && done == nil {
+	first, done, err := r.sameCommit(ctx, m)
+	if err == nil && !done {
 		err = &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: m.ID, Err: errors.New("the backup was written and cannot be found")}
 	}
-	return pick(done), err
-}
-
-func pick(c *committed) remora.Manifest {
-	if c == nil {
-		return remora.Manifest{}
-	}
-	return c.Manifest
+	return first, err
 }
 
 func checkManifest(m remora.Manifest) error {
@@ -110,55 +104,49 @@ func checkManifest(m remora.Manifest) error {
 
 // sameCommit finds what has been committed under this id. Should several processes have done so at once, all of them
 // keep the same one.
-func (r *Repository) sameCommit(ctx context.Context, m remora.Manifest) (*committed, error) {
-	if err := r.rep.Refresh(ctx); err != nil {
-		return nil, problem(commitOp, m.ID, err)
-	}
+func (r *Repository) sameCommit(ctx context.Context, m remora.Manifest) (first remora.Manifest, done bool, err error) {
 	found, err := r.commits(ctx, map[string]string{labelBackup: m.ID})
 	if err != nil || len(found) == 0 {
-		return nil, problem(commitOp, m.ID, err)
+		return first, false, problem(commitOp, m.ID, err)
 	}
-	kept := found[0]
-	if kept.Value.Manifest.Run != m.Run {
-		return nil, &remora.Problem{Op: commitOp, Kind: remora.Invalid, Subject: m.ID, Hint: "start the backup again: it will get another id", Err: fmt.Errorf("the id belongs to run %s", kept.Value.Manifest.Run)}
+	first = found[0].Value.Manifest
+	if first.Run != m.Run {
+		return remora.Manifest{}, false, &remora.Problem{Op: commitOp, Kind: remora.Invalid, Subject: m.ID, Hint: "start the backup again: it will get another id", Err: fmt.Errorf("the id belongs to run %s", first.Run)}
 	}
-	if len(found) == 1 {
-		return &kept.Value, nil
-	}
-	err = r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
-		for _, extra := range found[1:] {
-			if err := errors.Join(w.DeleteManifest(ctx, extra.ID), w.DeleteManifest(ctx, extra.Value.Snapshot)); err != nil {
-				return err
+	if len(found) > 1 {
+		err = r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
+			for _, extra := range found[1:] {
+				if err := errors.Join(w.DeleteManifest(ctx, extra.ID), w.DeleteManifest(ctx, extra.Value.Snapshot)); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-	return &kept.Value, problem(commitOp, m.ID, err)
+			return nil
+		})
+	}
+	return first, true, problem(commitOp, m.ID, err)
 }
 
 // commits reads the records of backups whose snapshot is there, the one to keep first where several have one id.
 func (r *Repository) commits(ctx context.Context, labels map[string]string) ([]record[committed], error) {
+	if err := r.rep.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	snapshots, err := snapshot.ListSnapshotManifests(ctx, r.rep, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	present := make(map[manifest.ID]bool, len(snapshots))
+	for _, id := range snapshots {
+		present[id] = true
+	}
 	want := map[string]string{manifest.TypeLabelKey: backupType}
-	for k, v := range labels {
-		want[k] = v
-	}
-	entries, err := r.rep.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
-	if err != nil {
-		return nil, err
-	}
-	present := make(map[manifest.ID]bool, len(entries))
-	for _, e := range entries {
-		present[e.ID] = true
-	}
+	maps.Copy(want, labels)
 	found, err := records[committed](ctx, r.rep, want)
-	if err != nil {
-		return nil, err
-	}
 	found = slices.DeleteFunc(found, func(c record[committed]) bool { return !present[c.Value.Snapshot] })
 	slices.SortFunc(found, func(a, b record[committed]) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(a.ModTime.Compare(b.ModTime), cmp.Compare(a.ID, b.ID))
 	})
-	return found, nil
+	return found, err
 }
 
 // writeRoot writes the backup's root directory: what it is, how to rebuild it, and the parts.
@@ -193,31 +181,24 @@ func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m r
 
 // partEntry is the directory entry of a captured part. It proves that the part is still there.
 func (r *Repository) partEntry(ctx context.Context, part remora.PartRef) (*snapshot.DirEntry, error) {
-	id, err := object.ParseID(part.Root)
-	if err == nil && !snapshotfs.IsDirectoryID(id) {
+	entry := plain(string(part.Kind), snapshot.EntryTypeDirectory)
+	if !part.Ended.IsZero() {
+		entry.ModTime = kopiafs.UTCTimestampFromTime(part.Ended)
+	}
+	var err error
+	entry.ObjectID, err = object.ParseID(part.Root)
+	if err == nil && !snapshotfs.IsDirectoryID(entry.ObjectID) {
 		err = errors.New("not a directory")
 	}
 	if err != nil {
 		return nil, &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: string(part.Kind), Err: fmt.Errorf("part %s: %w", quote(part.Root), err)}
 	}
-	dir, err := r.summary(ctx, id)
+	stored, err := r.directory(ctx, entry.ObjectID)
 	if err != nil {
 		return nil, problem(commitOp, string(part.Kind)+" part", err)
 	}
-	entry := plain(string(part.Kind), snapshot.EntryTypeDirectory)
-	entry.ObjectID, entry.DirSummary = id, dir
-	if !part.Ended.IsZero() {
-		entry.ModTime = kopiafs.UTCTimestampFromTime(part.Ended)
-	}
+	entry.DirSummary = stored.Summary
 	return &entry, nil
-}
-
-func (r *Repository) summary(ctx context.Context, id object.ID) (*kopiafs.DirectorySummary, error) {
-	dir, ok := snapshotfs.DirectoryEntry(r.rep, id, nil).(kopiafs.DirectoryWithSummary)
-	if !ok {
-		return nil, fmt.Errorf("object %s has no summary", id)
-	}
-	return dir.Summary(ctx)
 }
 
 // saveBackup adds the snapshot and its record to the session; they appear together.
@@ -231,10 +212,6 @@ func (r *Repository) saveBackup(ctx context.Context, w repo.RepositoryWriter, m 
 	id, err := snapshot.SaveSnapshot(ctx, w, &snapshot.Manifest{
 		Source: r.origin(m.Source), Description: m.ID, Tags: tags, RootEntry: root,
 		StartTime: kopiafs.UTCTimestampFromTime(m.Started), EndTime: kopiafs.UTCTimestampFromTime(m.Ended),
-		Stats: snapshot.Stats{
-			TotalFileCount: int32(min(root.DirSummary.TotalFileCount, 1<<31-1)), TotalFileSize: root.DirSummary.TotalFileSize,
-			TotalDirectoryCount: int32(min(root.DirSummary.TotalDirCount, 1<<31-1)),
-		},
 	})
 	if err != nil {
 		return err

@@ -19,28 +19,41 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// children reads a directory. It is strict: a name that could lead out of the directory is damage.
-func (r *Repository) children(ctx context.Context, dir *snapshot.DirEntry) (map[string]*snapshot.DirEntry, error) {
-	if dir == nil || dir.Type != snapshot.EntryTypeDirectory {
-		return nil, nil
-	}
-	from, err := r.rep.OpenObject(ctx, dir.ObjectID)
+// directory reads a stored directory. It is strict: a name that could lead out of the directory is damage.
+func (r *Repository) directory(ctx context.Context, id object.ID) (*snapshot.DirManifest, error) {
+	from, err := r.rep.OpenObject(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = from.Close() }()
 	var stored snapshot.DirManifest
 	if err := json.NewDecoder(from).Decode(&stored); err != nil {
-		return nil, fmt.Errorf("unable to parse directory %s: %w", dir.ObjectID, err)
+		return nil, fmt.Errorf("unable to parse directory %s: %w", id, err)
 	}
 	if stored.StreamType != "kopia:directory" {
-		return nil, fmt.Errorf("malformed directory %s: type %q", dir.ObjectID, stored.StreamType)
+		return nil, fmt.Errorf("malformed directory %s: type %q", id, stored.StreamType)
+	}
+	met := make(map[string]bool, len(stored.Entries))
+	for _, e := range stored.Entries {
+		if !fs.ValidPath(e.Name) || e.Name == "." || strings.ContainsAny(e.Name, "/\x00") || met[e.Name] {
+			return nil, fmt.Errorf("malformed directory %s: bad name %s", id, quote(e.Name))
+		}
+		met[e.Name] = true
+	}
+	return &stored, nil
+}
+
+// children are the entries of a directory by their names; there are none in anything else.
+func (r *Repository) children(ctx context.Context, dir *snapshot.DirEntry) (map[string]*snapshot.DirEntry, error) {
+	if dir == nil || dir.Type != snapshot.EntryTypeDirectory {
+		return nil, nil
+	}
+	stored, err := r.directory(ctx, dir.ObjectID)
+	if err != nil {
+		return nil, err
 	}
 	all := make(map[string]*snapshot.DirEntry, len(stored.Entries))
 	for _, e := range stored.Entries {
-		if !fs.ValidPath(e.Name) || e.Name == "." || strings.ContainsAny(e.Name, "/\x00") || all[e.Name] != nil {
-			return nil, fmt.Errorf("malformed directory %s: bad name %s", dir.ObjectID, quote(e.Name))
-		}
 		all[e.Name] = e
 	}
 	return all, nil

@@ -80,3 +80,12 @@ func cause(kind remora.ProblemKind, err error) error {
 	}
 	return err
 }
+
+// quote makes what somebody typed, or stored, safe and short enough for a line.
+func quote(s string) string {
+	const most = 100
+	if len(s) > most {
+		return fmt.Sprintf("%q… (%d bytes)", s[:most], len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -30,9 +31,83 @@ const (
 	labelFormat  = "format"
 )
 
-const findOp = "find the backup"
+const (
+	findOp = "find the backup"
+	openOp = "open the backup"
+)
 
 var backupID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,120}$`)
+
+// record is a labelled manifest beside the backups.
+type record[T any] struct {
+	*manifest.EntryMetadata
+	Value T
+}
+
+// records reads the records with these labels, oldest first. One that another process has just deleted is left out.
+func records[T any](ctx context.Context, rep repo.Repository, labels map[string]string) ([]record[T], error) {
+	found, err := rep.FindManifests(ctx, labels)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]record[T], 0, len(found))
+	for _, f := range found {
+		one := record[T]{EntryMetadata: f}
+		if _, err := rep.GetManifest(ctx, f.ID, &one.Value); err == nil {
+			all = append(all, one)
+		} else if !errors.Is(err, manifest.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// latest reads the newest record of a type for each value of its key label.
+func latest[T any](ctx context.Context, rep repo.Repository, kind, key string) (map[string]T, error) {
+	found, err := records[T](ctx, rep, map[string]string{manifest.TypeLabelKey: kind})
+	all := make(map[string]T, len(found))
+	for _, f := range found { // oldest first
+		all[f.Labels[key]] = f.Value
+	}
+	return all, err
+}
+
+// replace puts a record in the place of those of the same type and key.
+func replace(ctx context.Context, w repo.RepositoryWriter, kind, key, id string, value any) error {
+	labels := map[string]string{manifest.TypeLabelKey: kind, key: id}
+	old, err := w.FindManifests(ctx, labels)
+	if err != nil {
+		return err
+	}
+	if _, err := w.PutManifest(ctx, labels, value); err != nil {
+		return err
+	}
+	for _, o := range old {
+		if err := w.DeleteManifest(ctx, o.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored.
+func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) error {
+	err := r.write(ctx, "failure", func(ctx context.Context, w repo.RepositoryWriter) error {
+		if err := dropCheckpoints(ctx, w, f.Run); err != nil {
+			return err
+		}
+		return replace(ctx, w, failureType, labelBackup, f.ID, f)
+	})
+	return problem("record the failed run", f.ID, err)
+}
+
+// RecordRestore records how a restore stands; the latest state wins.
+func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error {
+	err := r.write(ctx, "restore", func(ctx context.Context, w repo.RepositoryWriter) error {
+		return replace(ctx, w, restoreType, labelRestore, s.ID, s)
+	})
+	return problem("record the restore", s.ID, err)
+}
 
 // Filter chooses backups. Its zero value chooses all.
 type Filter struct {
@@ -57,88 +132,64 @@ func (r *Repository) List(ctx context.Context, f Filter) ([]remora.Backup, error
 	if err != nil {
 		return nil, problem("list the backups", r.cfg.Path, err)
 	}
-	all = slices.DeleteFunc(all, func(b remora.Backup) bool { return !f.matches(b) })
-	if f.Limit > 0 && len(all) > f.Limit {
-		all = all[:f.Limit]
+	some := []remora.Backup{}
+	for _, b := range all {
+		if f.matches(b.Backup) && (f.Limit <= 0 || len(some) < f.Limit) {
+			some = append(some, b.Backup)
+		}
 	}
-	return all, nil
+	return some, nil
+}
+
+// known is what the records say of a backup or a failed run, and the snapshot that holds it.
+type known struct {
+	remora.Backup
+	snapshot manifest.ID
 }
 
 // all puts together what the records say, newest first.
-func (r *Repository) all(ctx context.Context) ([]remora.Backup, error) {
-	if err := r.rep.Refresh(ctx); err != nil {
-		return nil, err
-	}
+func (r *Repository) all(ctx context.Context) ([]known, error) {
 	commits, err := r.commits(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	checks, err := r.verifications(ctx)
+	checks, err := latest[remora.Verification](ctx, r.rep, verificationType, labelBackup)
 	if err != nil {
 		return nil, err
 	}
-	failures, err := records[remora.FailedRun](ctx, r.rep, map[string]string{manifest.TypeLabelKey: failureType})
+	failures, err := latest[remora.FailedRun](ctx, r.rep, failureType, labelBackup)
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]bool{}
-	var all []remora.Backup
-	for _, c := range commits {
-		if b := backupOf(c, checks); !known[b.ID] {
-			known[b.ID] = true
-			all = append(all, b)
-		}
+	byID := make(map[string]known, len(commits)+len(failures))
+	for id, f := range failures {
+		byID[id] = known{Backup: failedBackup(f)}
 	}
-	slices.Reverse(failures) // the newest record of a run wins
-	for _, f := range failures {
-		if b := failedBackup(f.Value); !known[b.ID] {
-			known[b.ID] = true
-			all = append(all, b)
-		}
+	for _, c := range slices.Backward(commits) { // the first one of an id counts
+		byID[c.Labels[labelBackup]] = known{Backup: backupOf(c, checks), snapshot: c.Value.Snapshot}
 	}
-	slices.SortFunc(all, func(a, b remora.Backup) int { return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID)) })
-	return all, nil
-}
-
-// verifications finds the newest verification of each backup.
-func (r *Repository) verifications(ctx context.Context) (map[string]remora.Verification, error) {
-	found, err := records[remora.Verification](ctx, r.rep, map[string]string{manifest.TypeLabelKey: verificationType})
-	if err != nil {
-		return nil, err
-	}
-	newest := make(map[string]remora.Verification, len(found))
-	for _, v := range found {
-		id := v.Labels[labelBackup]
-		if old, ok := newest[id]; !ok || !v.Value.At.Before(old.At) {
-			newest[id] = v.Value
-		}
-	}
-	return newest, nil
+	return slices.SortedFunc(maps.Values(byID), func(a, b known) int {
+		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
+	}), nil
 }
 
 func backupOf(c record[committed], checks map[string]remora.Verification) remora.Backup {
+	id := c.Labels[labelBackup]
 	if format, _ := strconv.Atoi(c.Labels[labelFormat]); format > remora.ManifestFormat {
+		p := newer(findOp, id, format)
 		return remora.Backup{
-			Manifest: remora.Manifest{Format: format, ID: c.Labels[labelBackup], Source: c.Labels[labelSource], Started: c.Time},
-			Status:   remora.Pending, Problem: newer(format).Error(), Hint: newerHint,
+			Manifest: remora.Manifest{Format: format, ID: id, Source: c.Labels[labelSource], Started: c.ModTime},
+			Status:   remora.Pending, Problem: p.Err.Error(), Hint: p.Hint,
 		}
 	}
 	b := remora.Backup{Manifest: c.Value.Manifest, Status: remora.Pending}
-	v, checked := checks[b.ID]
-	if !checked {
-		return b
+	if v, checked := checks[id]; checked {
+		b.Verification, b.Status, b.Problem = &v, remora.Completed, v.Problem
 	}
-	b.Verification, b.Status = &v, remora.Completed
-	if v.Problem != "" {
-		b.Status, b.Problem = remora.Corrupted, v.Problem
+	if b.Problem != "" {
+		b.Status = remora.Corrupted
 	}
 	return b
-}
-
-const newerHint = "use a newer version of remora"
-
-func newer(format int) error {
-	return fmt.Errorf("a newer remora wrote it: its format is %d, and this program reads up to %d", format, remora.ManifestFormat)
 }
 
 func failedBackup(f remora.FailedRun) remora.Backup {
@@ -151,6 +202,13 @@ func failedBackup(f remora.FailedRun) remora.Backup {
 	}
 }
 
+func newer(op, id string, format int) *remora.Problem {
+	return &remora.Problem{
+		Op: op, Kind: remora.Unsupported, Subject: id, Hint: "use a newer version of remora",
+		Err: fmt.Errorf("a newer remora wrote it: its format is %d, and this program reads up to %d", format, remora.ManifestFormat),
+	}
+}
+
 // Find finds a backup, or a failed run, by its id, a unique beginning of it, or its name (the newest with that name);
 // "latest" is the newest completed regular backup. A source narrows the search; without one, "latest" and names must
 // point to one source.
@@ -159,78 +217,65 @@ func (r *Repository) Find(ctx context.Context, ref, source string) (remora.Backu
 	if err != nil {
 		return remora.Backup{}, err
 	}
-	b, err := choose(all, ref)
-	if err != nil {
-		return remora.Backup{}, err
+	b, err := only(findOp, ref, candidates(all, ref), func(b remora.Backup) string { return b.ID }, noBackup(ref))
+	if err == nil && b.Format > remora.ManifestFormat {
+		return remora.Backup{}, newer(findOp, b.ID, b.Format)
 	}
-	if b.Format > remora.ManifestFormat {
-		return remora.Backup{}, &remora.Problem{Op: findOp, Kind: remora.Unsupported, Subject: b.ID, Hint: newerHint, Err: newer(b.Format)}
-	}
-	return b, nil
+	return b, err
 }
 
-// choose picks from all, which is sorted newest first.
-func choose(all []remora.Backup, ref string) (remora.Backup, error) {
+// candidates are the backups that ref may mean. They are sorted newest first, and so is all.
+func candidates(all []remora.Backup, ref string) []remora.Backup {
 	if ref == "latest" {
-		good := keep(all, func(b remora.Backup) bool { return b.Status == remora.Completed && b.Purpose == remora.Regular })
-		return oneSource(ref, good)
+		return newestOfEachSource(keep(all, func(b remora.Backup) bool { return b.Status == remora.Completed && b.Purpose == remora.Regular }))
 	}
 	if exact := keep(all, func(b remora.Backup) bool { return b.ID == ref }); len(exact) > 0 {
-		return exact[0], nil
+		return exact
 	}
 	named := keep(all, func(b remora.Backup) bool { return ref != "" && b.Name == ref })
 	if kept := keep(named, func(b remora.Backup) bool { return b.Status != remora.Failed }); len(kept) > 0 {
 		named = kept
 	}
 	if len(named) > 0 {
-		return oneSource(ref, named)
+		return newestOfEachSource(named)
 	}
-	begins := keep(all, func(b remora.Backup) bool { return ref != "" && strings.HasPrefix(b.ID, ref) })
-	switch len(begins) {
+	return keep(all, func(b remora.Backup) bool { return ref != "" && strings.HasPrefix(b.ID, ref) })
+}
+
+func newestOfEachSource(all []remora.Backup) []remora.Backup {
+	met := map[string]bool{}
+	return keep(all, func(b remora.Backup) bool {
+		first := !met[b.Source]
+		met[b.Source] = true
+		return first
+	})
+}
+
+func keep[T any](all []T, want func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(all), func(one T) bool { return !want(one) })
+}
+
+// only is the one that was found; several make ref ambiguous.
+func only[T any](op, ref string, found []T, id func(T) string, none error) (one T, err error) {
+	const shown = 5
+	switch len(found) {
 	case 0:
-		return remora.Backup{}, noBackup(ref)
+		return one, none
 	case 1:
-		return begins[0], nil
-	default:
-		return remora.Backup{}, ambiguous(findOp, ref, ids(begins))
+		return found[0], nil
 	}
-}
-
-func oneSource(ref string, from []remora.Backup) (remora.Backup, error) {
-	if len(from) == 0 {
-		return remora.Backup{}, noBackup(ref)
+	var names []string
+	for _, f := range found[:min(len(found), shown)] {
+		names = append(names, id(f))
 	}
-	for _, b := range from {
-		if b.Source == from[0].Source {
-			continue
-		}
-		var newest []remora.Backup
-		for _, b := range from {
-			if !slices.ContainsFunc(newest, func(n remora.Backup) bool { return n.Source == b.Source }) {
-				newest = append(newest, b)
-			}
-		}
-		return remora.Backup{}, ambiguous(findOp, ref, ids(newest))
+	more := ""
+	if n := len(found) - shown; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
 	}
-	return from[0], nil
-}
-
-func keep(all []remora.Backup, want func(remora.Backup) bool) []remora.Backup {
-	var some []remora.Backup
-	for _, b := range all {
-		if want(b) {
-			some = append(some, b)
-		}
+	return one, &remora.Problem{
+		Op: op, Kind: remora.Invalid, Subject: quote(ref), Hint: "give a longer beginning of the id, or name the source",
+		Err: fmt.Errorf("it could be %s%s", strings.Join(names, ", "), more),
 	}
-	return some
-}
-
-func ids(all []remora.Backup) []string {
-	names := make([]string, len(all))
-	for i, b := range all {
-		names[i] = b.ID
-	}
-	return names
 }
 
 func noBackup(ref string) error {
@@ -241,60 +286,32 @@ func noBackup(ref string) error {
 	return &remora.Problem{Op: findOp, Kind: remora.NotFound, Subject: quote(ref), Hint: "see what there is with: remora history", Err: why}
 }
 
-func ambiguous(op, ref string, candidates []string) error {
-	const shown = 5
-	more := ""
-	if n := len(candidates) - shown; n > 0 {
-		candidates, more = candidates[:shown], fmt.Sprintf(" and %d more", n)
-	}
-	return &remora.Problem{
-		Op: op, Kind: remora.Invalid, Subject: quote(ref), Hint: "give a longer beginning of the id, or name the source",
-		Err: fmt.Errorf("it could be %s%s", strings.Join(candidates, ", "), more),
-	}
-}
-
-// quote makes what somebody typed, or stored, safe and short enough for a line.
-func quote(s string) string {
-	const most = 100
-	if len(s) > most {
-		return fmt.Sprintf("%q… (%d bytes)", s[:most], len(s))
-	}
-	return fmt.Sprintf("%q", s)
-}
-
-// exactly finds the record of a committed backup by its full id.
-func (r *Repository) exactly(ctx context.Context, op, id string) (committed, error) {
-	if !backupID.MatchString(id) {
-		return committed{}, noBackup(id)
-	}
-	if err := r.rep.Refresh(ctx); err != nil {
-		return committed{}, problem(op, r.cfg.Path, err)
-	}
-	found, err := r.commits(ctx, map[string]string{labelBackup: id})
+// exactly finds a committed backup by its full id.
+func (r *Repository) exactly(ctx context.Context, op, id string) (known, error) {
+	all, err := r.all(ctx)
 	if err != nil {
-		return committed{}, problem(op, r.cfg.Path, err)
+		return known{}, problem(op, r.cfg.Path, err)
 	}
-	if len(found) > 0 {
-		if format, _ := strconv.Atoi(found[0].Labels[labelFormat]); format > remora.ManifestFormat {
-			return committed{}, &remora.Problem{Op: op, Kind: remora.Unsupported, Subject: id, Hint: newerHint, Err: newer(format)}
-		}
-		return found[0].Value, nil
+	at := slices.IndexFunc(all, func(b known) bool { return b.ID == id })
+	switch {
+	case at < 0:
+		return known{}, noBackup(id)
+	case all[at].Status == remora.Failed:
+		return known{}, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: id, Hint: "choose a backup that completed: remora history --status completed", Err: errors.New("this run failed and left no backup")}
+	case all[at].Format > remora.ManifestFormat:
+		return known{}, newer(op, id, all[at].Format)
 	}
-	failed, err := r.rep.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: failureType, labelBackup: id})
-	if err != nil || len(failed) == 0 {
-		return committed{}, errors.Join(problem(op, r.cfg.Path, err), noBackup(id))
-	}
-	return committed{}, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: id, Hint: "choose a backup that completed: remora history --status completed", Err: errors.New("this run failed and left no backup")}
+	return all[at], nil
 }
 
 // root is the root directory of a committed backup.
-func (r *Repository) root(ctx context.Context, c committed) (*snapshot.DirEntry, error) {
-	stored, err := snapshot.LoadSnapshot(ctx, r.rep, c.Snapshot)
+func (r *Repository) root(ctx context.Context, b known) (*snapshot.DirEntry, error) {
+	stored, err := snapshot.LoadSnapshot(ctx, r.rep, b.snapshot)
 	if err != nil {
 		return nil, err
 	}
 	if stored.RootEntry == nil || stored.RootEntry.Type != snapshot.EntryTypeDirectory {
-		return nil, fmt.Errorf("malformed snapshot %s: it has no root directory", c.Snapshot)
+		return nil, fmt.Errorf("malformed snapshot %s: it has no root directory", b.snapshot)
 	}
 	return stored.RootEntry, nil
 }
@@ -313,19 +330,15 @@ func (r *Repository) newestPart(ctx context.Context, source string, kind remora.
 	return nil, nil
 }
 
-const openOp = "open the backup"
-
+// partOf is the root directory of one part of a backup, or of all of it where no kind is given.
 func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*snapshot.DirEntry, error) {
-	c, err := r.exactly(ctx, openOp, id)
+	b, err := r.exactly(ctx, openOp, id)
 	if err != nil {
 		return nil, err
 	}
-	root, err := r.root(ctx, c)
-	if err != nil {
-		return nil, problem(openOp, id, err)
-	}
-	if kind == "" {
-		return root, nil
+	root, err := r.root(ctx, b)
+	if err != nil || kind == "" {
+		return root, problem(openOp, id, err)
 	}
 	entries, err := r.children(ctx, root)
 	if err != nil {
@@ -338,74 +351,20 @@ func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*
 	return part, nil
 }
 
-// RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored.
-func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) error {
-	labels := map[string]string{manifest.TypeLabelKey: failureType, labelBackup: f.ID, labelSource: f.Source}
-	err := r.rep.Refresh(ctx)
-	if err == nil {
-		err = r.write(ctx, "failure", func(ctx context.Context, w repo.RepositoryWriter) error {
-			if err := dropCheckpoints(ctx, w, f.Run); err != nil {
-				return err
-			}
-			return replace(ctx, w, labels, labelBackup, f)
-		})
-	}
-	return problem("record the failed run", f.ID, err)
-}
-
-// replace puts a record in the place of those of the same type and key.
-func replace(ctx context.Context, w repo.RepositoryWriter, labels map[string]string, key string, value any) error {
-	old, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: labels[manifest.TypeLabelKey], key: labels[key]})
-	if err != nil {
-		return err
-	}
-	if _, err := w.PutManifest(ctx, labels, value); err != nil {
-		return err
-	}
-	for _, o := range old {
-		if err := w.DeleteManifest(ctx, o.ID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// RecordRestore records how a restore stands; the latest state wins.
-func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error {
-	labels := map[string]string{manifest.TypeLabelKey: restoreType, labelRestore: s.ID, labelSource: s.Source}
-	err := r.rep.Refresh(ctx)
-	if err == nil {
-		err = r.write(ctx, "restore", func(ctx context.Context, w repo.RepositoryWriter) error {
-			return replace(ctx, w, labels, labelRestore, s)
-		})
-	}
-	return problem("record the restore", s.ID, err)
-}
-
 // Restores lists the restores of a source, or of all, newest first.
 func (r *Repository) Restores(ctx context.Context, source string) ([]remora.Restore, error) {
-	labels := map[string]string{manifest.TypeLabelKey: restoreType}
-	if source != "" {
-		labels[labelSource] = source
-	}
 	err := r.rep.Refresh(ctx)
 	if err != nil {
 		return nil, problem("list the restores", r.cfg.Path, err)
 	}
-	found, err := records[remora.Restore](ctx, r.rep, labels)
+	byID, err := latest[remora.Restore](ctx, r.rep, restoreType, labelRestore)
 	if err != nil {
 		return nil, problem("list the restores", r.cfg.Path, err)
 	}
-	latest := map[string]remora.Restore{}
-	for _, f := range found { // oldest record first
-		latest[f.Value.ID] = f.Value
-	}
-	all := make([]remora.Restore, 0, len(latest))
-	for _, s := range latest {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b remora.Restore) int { return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID)) })
-	return all, nil
+	all := slices.SortedFunc(maps.Values(byID), func(a, b remora.Restore) int {
+		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
+	})
+	return keep(all, func(s remora.Restore) bool { return source == "" || source == s.Source }), nil
 }
 
 // FindRestore finds a restore by its id or a unique beginning of it.
@@ -415,22 +374,10 @@ func (r *Repository) FindRestore(ctx context.Context, ref string) (remora.Restor
 	if err != nil {
 		return remora.Restore{}, err
 	}
-	var found []remora.Restore
-	var names []string
-	for _, s := range all {
-		if s.ID == ref {
-			return s, nil
-		}
-		if ref != "" && strings.HasPrefix(s.ID, ref) {
-			found, names = append(found, s), append(names, s.ID)
-		}
+	found := keep(all, func(s remora.Restore) bool { return s.ID == ref })
+	if len(found) == 0 {
+		found = keep(all, func(s remora.Restore) bool { return ref != "" && strings.HasPrefix(s.ID, ref) })
 	}
-	switch len(found) {
-	case 0:
-		return remora.Restore{}, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: quote(ref), Hint: "see what there is with: remora restores", Err: errors.New("there is no such restore")}
-	case 1:
-		return found[0], nil
-	default:
-		return remora.Restore{}, ambiguous(op, ref, names)
-	}
+	none := &remora.Problem{Op: op, Kind: remora.NotFound, Subject: quote(ref), Hint: "see what there is with: remora restores", Err: errors.New("there is no such restore")}
+	return only(op, ref, found, func(s remora.Restore) string { return s.ID }, none)
 }

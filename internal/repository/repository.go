@@ -22,7 +22,6 @@ import (
 	"github.com/kopia/kopia/repo/blob/sharded"
 	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/maintenance"
-	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/repo/object"
 	"github.com/remora-backup/remora/internal/remora"
 	"golang.org/x/sys/unix"
@@ -409,8 +408,12 @@ func (r *Repository) Refresh(ctx context.Context) error {
 // Installation is the stable id of this repository, and so of the installation that owns it: 16 hexadecimal digits.
 func (r *Repository) Installation() string { return r.installation }
 
-// write runs change in one session: its records appear together, durable, or not at all.
+// write runs change in one session, which sees what others wrote before: its records appear together, durable, or not
+// at all.
 func (r *Repository) write(ctx context.Context, purpose string, change func(context.Context, repo.RepositoryWriter) error) error {
+	if err := r.rep.Refresh(ctx); err != nil {
+		return err
+	}
 	if err := repo.WriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: purpose}, change); err != nil {
 		return err
 	}
@@ -425,32 +428,4 @@ func putBytes(ctx context.Context, w repo.RepositoryWriter, description string, 
 		return object.EmptyID, err
 	}
 	return to.Result()
-}
-
-// record is a labelled manifest beside the backups.
-type record[T any] struct {
-	ID     manifest.ID
-	Labels map[string]string
-	Time   time.Time
-	Value  T
-}
-
-// records reads the records with these labels, oldest first. One that another process has just deleted is left out.
-func records[T any](ctx context.Context, rep repo.Repository, labels map[string]string) ([]record[T], error) {
-	found, err := rep.FindManifests(ctx, labels)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]record[T], 0, len(found))
-	for _, f := range found {
-		one := record[T]{ID: f.ID, Labels: f.Labels, Time: f.ModTime}
-		if _, err := rep.GetManifest(ctx, f.ID, &one.Value); err != nil {
-			if errors.Is(err, manifest.ErrNotFound) {
-				continue
-			}
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, nil
 }

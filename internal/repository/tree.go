@@ -170,7 +170,9 @@ func (t *tree) add(ctx context.Context, to *snapshotfs.DirManifestBuilder, rel s
 	case 0:
 		entry, err = t.file(ctx, rel, before)
 	default:
-		t.note(func(s *remora.TreeSummary) { s.Skipped = append(s.Skipped, fmt.Sprintf("%s (%s)", rel, kindName(kind))) })
+		t.note(func(s *remora.TreeSummary) {
+			s.Skipped = append(s.Skipped, fmt.Sprintf("%s (%s)", rel, kindName(kind)))
+		})
 		return nil
 	}
 	if errors.Is(err, errVanished) || errors.Is(err, errReplaced) {

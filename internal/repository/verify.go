@@ -5,18 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/content"
-	"github.com/kopia/kopia/repo/manifest"
-	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/remora-backup/remora/internal/remora"
 	"golang.org/x/sync/errgroup"
@@ -37,31 +35,26 @@ const (
 // full length. The result is recorded, also when it is bad; then it is returned with a Corrupt problem that names what
 // is damaged. report is called by one goroutine at a time; it may be nil.
 func (r *Repository) Verify(ctx context.Context, id string, report func(remora.Progress)) (remora.Verification, error) {
-	c, err := r.exactly(ctx, verifyOp, id)
+	b, err := r.exactly(ctx, verifyOp, id)
 	if err != nil {
 		return remora.Verification{}, err
 	}
-	v := &verifier{r: r, report: report, began: time.Now(), blocks: map[content.ID]block{}}
-	if v.unseen, err = r.unseen(ctx, c.Manifest); err == nil {
-		err = v.run(ctx, c)
-	}
-	if err != nil {
+	v := &verifier{r: r, report: report, began: time.Now(), blocks: map[content.ID]block{}, damage: map[string]error{}}
+	if err := v.run(ctx, b); err != nil {
 		return remora.Verification{}, problem(verifyOp, id, err)
 	}
-	result := remora.Verification{
-		At: time.Now().UTC(), Contents: v.read.Load(), Present: v.present, Bytes: v.bytes.Load(), Problem: v.verdict(),
-	}
-	labels := map[string]string{manifest.TypeLabelKey: verificationType, labelBackup: id}
+	v.sum.At, v.sum.Problem = time.Now().UTC(), v.verdict()
 	err = r.write(ctx, "verification", func(ctx context.Context, w repo.RepositoryWriter) error {
-		return replace(ctx, w, labels, labelBackup, result)
+		return replace(ctx, w, verificationType, labelBackup, id, v.sum)
 	})
-	if result.Problem != "" {
-		return result, errors.Join(&remora.Problem{
-			Op: verifyOp, Kind: remora.Corrupt, Subject: id, Err: errors.New(result.Problem),
-			Hint: "take a new backup now with: remora backup " + c.Manifest.Source + "; check the repository's disk, and restore from a backup that verifies",
-		}, problem(verifyOp, id, err))
+	err = problem(verifyOp, id, err)
+	if v.sum.Problem != "" {
+		err = errors.Join(&remora.Problem{
+			Op: verifyOp, Kind: remora.Corrupt, Subject: id, Err: errors.New(v.sum.Problem),
+			Hint: "take a new backup now with: remora backup " + b.Source + "; check the repository's disk, and restore from a backup that verifies",
+		}, err)
 	}
-	return result, problem(verifyOp, id, err)
+	return v.sum, err
 }
 
 // block is a piece of stored data, and the first file in which it was met.
@@ -91,34 +84,36 @@ func (r *Repository) unseen(ctx context.Context, m remora.Manifest) ([]window, e
 }
 
 type verifier struct {
-	r       *Repository
-	unseen  []window
-	report  func(remora.Progress)
-	began   time.Time
-	blocks  map[content.ID]block
-	present int64
-	read    atomic.Int64
-	bytes   atomic.Int64
+	r      *Repository
+	report func(remora.Progress)
+	began  time.Time
+	unseen []window
+	packs  map[blob.ID]blob.Metadata
+	blocks map[content.ID]block
+	total  int64 // the bytes to read
 
-	mu      sync.Mutex
-	damage  []string
-	damaged map[string]bool
+	mu     sync.Mutex
+	sum    remora.Verification
+	damage map[string]error // by file
 }
 
 // run returns an error only when it could not find out.
-func (v *verifier) run(ctx context.Context, c committed) error {
-	packs, err := blob.ReadBlobMap(ctx, v.r.rep.BlobReader())
-	if err != nil {
+func (v *verifier) run(ctx context.Context, b known) error {
+	var err error
+	if v.unseen, err = v.r.unseen(ctx, b.Manifest); err != nil {
 		return err
 	}
-	root, err := v.r.root(ctx, c)
+	if v.packs, err = blob.ReadBlobMap(ctx, v.r.rep.BlobReader()); err != nil {
+		return err
+	}
+	root, err := v.r.root(ctx, b)
 	if err != nil {
 		return v.damages(".", err)
 	}
 	if err := v.walk(ctx, ".", root); err != nil {
 		return err
 	}
-	return v.check(ctx, packs)
+	return v.check(ctx)
 }
 
 // walk collects the blocks of an entry and of everything below it.
@@ -161,10 +156,13 @@ func (v *verifier) collect(ctx context.Context, name string, entry *snapshot.Dir
 			v.blocks[id] = block{info: info, file: name}
 		}
 	}
-	if _, indirect := entry.ObjectID.IndexObjectID(); indirect {
-		if length, err = v.length(ctx, entry.ObjectID); err != nil {
+	if _, indirect := entry.ObjectID.IndexObjectID(); indirect { // the list of its blocks was counted, too
+		from, err := v.r.rep.OpenObject(ctx, entry.ObjectID)
+		if err != nil {
 			return err
 		}
+		defer func() { _ = from.Close() }()
+		length = from.Length()
 	}
 	if entry.Type != snapshot.EntryTypeDirectory && length != entry.FileSize {
 		return fmt.Errorf("malformed file: %d bytes are stored of %d", length, entry.FileSize)
@@ -172,62 +170,55 @@ func (v *verifier) collect(ctx context.Context, name string, entry *snapshot.Dir
 	return nil
 }
 
-func (v *verifier) length(ctx context.Context, id object.ID) (int64, error) {
-	from, err := v.r.rep.OpenObject(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = from.Close() }()
-	return from.Length(), nil
-}
-
 // check looks at every block, in the order in which they lie in their packs.
-func (v *verifier) check(ctx context.Context, packs map[blob.ID]blob.Metadata) error {
-	all := make([]block, 0, len(v.blocks))
-	var total int64
-	for _, b := range v.blocks {
-		all = append(all, b)
-		if v.fresh(b) {
-			total += int64(b.info.PackedLength)
-		}
-	}
-	slices.SortFunc(all, func(a, b block) int {
+func (v *verifier) check(ctx context.Context) error {
+	all := slices.SortedFunc(maps.Values(v.blocks), func(a, b block) int {
 		return cmp.Or(cmp.Compare(a.info.PackBlobID, b.info.PackBlobID), cmp.Compare(a.info.PackOffset, b.info.PackOffset))
 	})
+	for _, b := range all {
+		if v.fresh(b) {
+			v.total += int64(b.info.PackedLength)
+		}
+	}
 	readers, inner := errgroup.WithContext(ctx)
 	readers.SetLimit(parallelReads)
 	for _, b := range all {
 		if inner.Err() != nil {
 			break
 		}
-		pack, there := packs[b.info.PackBlobID]
-		if !there { // moved since the listing, perhaps
-			if found, err := v.r.rep.BlobReader().GetMetadata(inner, b.info.PackBlobID); err == nil {
-				pack, there = found, true
-				packs[b.info.PackBlobID] = found
-			}
-		}
-		end := int64(b.info.PackOffset) + int64(b.info.PackedLength)
-		switch {
-		case !there:
-			v.damages(b.file, fmt.Errorf("%w: pack %s", blob.ErrBlobNotFound, b.info.PackBlobID)) //nolint:errcheck // damage it is
-		case end > pack.Length:
-			v.damages(b.file, fmt.Errorf("invalid length: pack %s is cut off", b.info.PackBlobID)) //nolint:errcheck // damage it is
-		case v.fresh(b):
-			readers.Go(func() error {
-				if _, err := v.r.rep.ContentReader().GetContent(inner, b.info.ContentID); err != nil {
-					return v.damages(b.file, err)
-				}
-				v.read.Add(1)
-				done := v.bytes.Add(int64(b.info.PackedLength))
-				v.tell(remora.Progress{Done: done, Total: total, Unit: "bytes", Item: b.file})
-				return nil
-			})
-		default:
-			v.present++
-		}
+		readers.Go(func() error { return v.damages(b.file, v.look(inner, b)) })
 	}
 	return errors.Join(readers.Wait(), ctx.Err())
+}
+
+// look sees that a block is in its place, and reads it back if nobody has yet.
+func (v *verifier) look(ctx context.Context, b block) error {
+	id, fresh := b.info.PackBlobID, v.fresh(b)
+	pack, listed := v.packs[id]
+	if !listed { // moved since the listing, perhaps
+		var err error
+		if pack, err = v.r.rep.BlobReader().GetMetadata(ctx, id); err != nil {
+			return fmt.Errorf("pack %s: %w", id, err)
+		}
+	}
+	if int64(b.info.PackOffset)+int64(b.info.PackedLength) > pack.Length {
+		return fmt.Errorf("invalid length: pack %s is cut off", id)
+	}
+	if fresh {
+		if _, err := v.r.rep.ContentReader().GetContent(ctx, b.info.ContentID); err != nil {
+			return err
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !fresh {
+		v.sum.Present++
+		return nil
+	}
+	v.sum.Contents++
+	v.sum.Bytes += int64(b.info.PackedLength)
+	v.tell(remora.Progress{Done: v.sum.Bytes, Total: v.total, Unit: "bytes", Item: b.file})
+	return nil
 }
 
 // fresh tells whether the block may have been written since somebody last looked.
@@ -236,29 +227,26 @@ func (v *verifier) fresh(b block) bool {
 	return slices.ContainsFunc(v.unseen, func(w window) bool { return !at.Before(w.from) && !at.After(w.to) })
 }
 
+// tell reports how far it is, to one listener at a time: with the lock held, or before there are readers.
 func (v *verifier) tell(p remora.Progress) {
-	if v.report == nil {
-		return
+	if v.report != nil {
+		p.Phase, p.Since = "verify", v.began
+		v.report(p)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	p.Phase, p.Since = "verify", v.began
-	v.report(p)
 }
 
 // damages notes that a file is damaged; it hands back an error that says nothing about the file, such as a cancel.
 func (v *verifier) damages(file string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if kind := kindOf(err); kind == remora.Denied || kind == remora.Unavailable || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.damaged == nil {
-		v.damaged = map[string]bool{}
-	}
-	if !v.damaged[file] {
-		v.damaged[file] = true
-		v.damage = append(v.damage, fmt.Sprintf("%s (%v)", quote(file), err))
+	if v.damage[file] == nil {
+		v.damage[file] = err
 	}
 	return nil
 }
@@ -268,8 +256,13 @@ func (v *verifier) verdict() string {
 	if len(v.damage) == 0 {
 		return ""
 	}
-	slices.Sort(v.damage)
-	text := "damaged: " + strings.Join(v.damage[:min(len(v.damage), shownDamage)], "; ")
+	var shown []string
+	for _, file := range slices.Sorted(maps.Keys(v.damage)) {
+		if len(shown) < shownDamage {
+			shown = append(shown, fmt.Sprintf("%s (%v)", quote(file), v.damage[file]))
+		}
+	}
+	text := "damaged: " + strings.Join(shown, "; ")
 	if n := len(v.damage) - shownDamage; n > 0 {
 		text += fmt.Sprintf("; and %d more", n)
 	}
