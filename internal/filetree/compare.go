@@ -16,66 +16,52 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-const compareOp = "compare the staged files with the backup"
-
 // Compare reads the stage back and compares it with the part: every name, byte, mode, owner, time, symlink and
 // extended attribute; nothing may be missing and nothing may be there that is not in the part. Only a stage that was
 // found equal can be switched to, so a late attempt that stages again cannot slip uncompared files in (as S2).
-func (t *Tree) Compare(ctx context.Context, job remora.Job, from fs.FS) (remora.Diff, error) {
-	if err := checkRun(compareOp, job.Run); err != nil {
-		return remora.Diff{}, err
-	}
-	p, err := t.readPart(compareOp, from)
+func (t *Tree) Compare(ctx context.Context, job remora.Job, from fs.FS) (diff remora.Diff, err error) {
+	defer tell("compare the staged files with the backup", t.work, &err)
+	p, err := t.readPart(from)
 	if err != nil {
-		return remora.Diff{}, err
+		return diff, err
 	}
-	h, j, err := t.take(ctx, compareOp, job.Run)
+	h, j, err := t.take(ctx, job.Run)
 	if err != nil {
-		return remora.Diff{}, err
+		return diff, err
 	}
 	defer h.release()
-	if j == nil {
-		return remora.Diff{}, noJournal(compareOp, t, job.Run)
-	}
 	if j.State != staged && j.State != compared {
-		return remora.Diff{}, &remora.Problem{
-			Op: compareOp, Kind: remora.Fenced, Subject: "run " + job.Run, Err: errors.New("the journal knows no finished stage of this run"),
-			Hint: "start a new restore",
-		}
+		return diff, refuse(remora.Fenced, "run "+job.Run, "start a new restore", "the journal knows no finished stage of this run")
 	}
-	c, err := t.compareStage(ctx, job, h, j, p, from)
-	if err != nil {
-		return remora.Diff{}, fault(compareOp, t.work, err)
-	}
-	diff := remora.Diff{Compared: remora.Summary{Objects: int64(len(p.Directories)), Entries: c.read.Files, Bytes: c.read.Bytes}, Differences: c.found}
-	if j.State = staged; diff.Equal() {
-		j.State = compared
-	}
-	return diff, h.write(compareOp, j)
-}
-
-func (t *Tree) compareStage(ctx context.Context, job remora.Job, h *held, j *journal, p part, from fs.FS) (*comparer, error) {
 	root, err := h.work.OpenRoot(j.stageName())
 	if err != nil {
-		return nil, err
+		return diff, err
 	}
 	defer func() { _ = root.Close() }()
 	c := &comparer{root: root, from: from, own: currentOwnership()}
 	for _, d := range p.Directories {
-		c.meter = meter{job: job, now: remora.Progress{Phase: "compare " + d.Path, Total: d.Bytes, Unit: "bytes", Since: time.Now()}}
+		c.read, c.meter = count{}, newMeter(job, "compare "+d.Path, d.Bytes)
 		err := c.directory(ctx, d)
+		diff.Compared.Objects++
+		diff.Compared.Entries += c.read.Files
+		diff.Compared.Bytes += c.read.Bytes
 		if errors.Is(err, errEnough) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return diff, err
 		}
 	}
-	return c, nil
+	diff.Differences = c.found
+	if j.State = staged; diff.Equal() {
+		j.State = compared
+	}
+	return diff, h.write(j)
 }
 
 // errEnough ends a comparison that has found as much as anybody wants to read.
@@ -86,9 +72,9 @@ type comparer struct {
 	from fs.FS
 	own  ownership
 
-	meter meter
+	meter *meter
 	lock  sync.Mutex
-	read  count
+	read  count // of the directory that is being compared
 	found []string
 }
 
@@ -116,85 +102,56 @@ func (c *comparer) directory(ctx context.Context, d partDirectory) error {
 	if err := c.like(d.top(), info); err != nil {
 		return err
 	}
-	before := c.read
 	c.read.Directories++
-	files, ctx := errgroup.WithContext(ctx)
-	files.SetLimit(compares)
-	err = walkPart(ctx, compareOp, c.from, d.Path, ".", func(rel string, entries []fs.FileInfo) error {
-		return c.folder(ctx, files, d, rel, entries)
-	})
-	if failed := files.Wait(); failed != nil {
-		err = failed
+	err = d.walk(ctx, c.from, c.folder)
+	if err == nil && c.read != d.count {
+		return c.differ("directory %s: part.json counts %v, but %v were read back", d.Path, d.count, c.read)
 	}
-	if err != nil {
-		return err
-	}
-	read := count{c.read.Files - before.Files, c.read.Directories - before.Directories, c.read.Symlinks - before.Symlinks, c.read.Bytes - before.Bytes}
-	if read != d.count {
-		return c.differ("directory %s: part.json counts %v (files, directories, symlinks, bytes), %v were read back", d.Path, d.count, read)
-	}
-	return nil
+	return err
 }
 
 // folder compares one folder's entries by name, and starts the comparison of its files.
-func (c *comparer) folder(ctx context.Context, files *errgroup.Group, d partDirectory, rel string, want []fs.FileInfo) error {
-	at := path.Join(d.Path, rel)
-	staged, err := c.list(at)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDirectory) {
+func (c *comparer) folder(ctx context.Context, files *errgroup.Group, at string, want []entry) error {
+	info, err := c.root.Lstat(at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || err == nil && !info.IsDir() {
 		return nil // noted with its parent
 	}
 	if err != nil {
 		return err
 	}
-	for _, info := range want {
-		e := entryOf(d, path.Join(rel, info.Name()), info)
-		there, ok := staged[info.Name()]
-		delete(staged, info.Name())
+	listed, err := listFolder(c.root, at)
+	if err != nil {
+		return err
+	}
+	there := make(map[string]fs.FileInfo, len(listed))
+	for _, info := range listed {
+		there[info.Name()] = info
+	}
+	for _, e := range want {
+		info, ok := there[path.Base(e.at)]
+		delete(there, path.Base(e.at))
 		if !ok {
-			if err := c.differ("%s is missing", e.at); err != nil {
-				return err
-			}
-			continue
+			err = c.differ("%s is missing", e.at)
+		} else {
+			err = c.like(e, info)
 		}
-		if err := c.like(e, there); err != nil {
+		if err != nil {
 			return err
 		}
-		if there.Mode().Type() != e.mode.Type() {
+		if !ok || info.Mode().Type() != e.mode.Type() {
 			continue
 		}
-		c.lock.Lock()
-		c.read.add(there.Mode(), there.Size())
-		c.lock.Unlock()
+		c.read.add(info.Mode(), info.Size())
 		if e.mode.IsRegular() {
 			files.Go(func() error { return c.content(ctx, e) })
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(staged)) {
+	for _, name := range slices.Sorted(maps.Keys(there)) {
 		if err := c.differ("%s is not in the backup", path.Join(at, name)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (c *comparer) list(at string) (map[string]fs.FileInfo, error) {
-	if info, err := c.root.Lstat(at); err != nil || !info.IsDir() {
-		return nil, errors.Join(errNoDirectory, err)
-	}
-	f, err := c.root.Open(at)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	entries, err := f.Readdir(-1)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[string]fs.FileInfo, len(entries))
-	for _, e := range entries {
-		found[e.Name()] = e
-	}
-	return found, nil
 }
 
 // like compares everything but the content.
@@ -233,10 +190,10 @@ func (c *comparer) like(want entry, got fs.FileInfo) error {
 
 // sameTime forgives a file system that keeps times in whole seconds, or micro- or 100 nanoseconds.
 func sameTime(want, got time.Time) bool {
-	if want.IsZero() || want.Equal(got) {
+	if want.IsZero() {
 		return true
 	}
-	for _, unit := range []time.Duration{time.Second, time.Microsecond, 100 * time.Nanosecond} {
+	for _, unit := range []time.Duration{1, 100 * time.Nanosecond, time.Microsecond, time.Second} {
 		if want.Truncate(unit).Equal(got) {
 			return true
 		}
@@ -245,7 +202,7 @@ func sameTime(want, got time.Time) bool {
 }
 
 func (c *comparer) target(want entry) error {
-	wanted, err := readLink(compareOp, c.from, want.at)
+	wanted, err := readLink(c.from, want.at)
 	if err != nil {
 		return err
 	}
@@ -271,15 +228,12 @@ func (c *comparer) content(ctx context.Context, want entry) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	c.meter.item(want.rel)
+	seen := c.meter.file(ctx, want.rel)
 	a, _ := buffers.Get().(*[]byte)
 	b, _ := buffers.Get().(*[]byte)
 	defer buffers.Put(a)
 	defer buffers.Put(b)
 	for at := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		n, errA := io.ReadFull(in, *a)
 		m, errB := io.ReadFull(f, *b)
 		if err := errors.Join(unexpected(errA), unexpected(errB)); err != nil {
@@ -288,11 +242,10 @@ func (c *comparer) content(ctx context.Context, want entry) error {
 		if !bytes.Equal((*a)[:n], (*b)[:m]) {
 			return c.differ("%s has other bytes, or another length, after byte %d", want.at, at)
 		}
-		if errA != nil {
-			return nil
+		if _, err := seen.Write((*a)[:n]); err != nil || errA != nil {
+			return err
 		}
 		at += int64(n)
-		c.meter.add(int64(n))
 	}
 }
 

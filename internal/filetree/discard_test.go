@@ -63,12 +63,12 @@ func TestDiscardFollowsNoSymlinkAndOpensLockedFolders(t *testing.T) {
 
 func TestADiscardThatWasInterruptedIsFinishedAndNothingElse(t *testing.T) {
 	s, good, _ := restored(t)
-	h, err := s.tree.lock(t.Context(), "test", run1)
+	h, err := s.tree.lock(t.Context(), run1)
 	require.NoError(t, err)
-	j, err := s.tree.ours("test", h.work, run1)
+	j, err := s.tree.ours(h.work, run1)
 	require.NoError(t, err)
 	j.State = discarding
-	require.NoError(t, h.write("test", j))
+	require.NoError(t, h.write(j))
 	require.NoError(t, os.RemoveAll(filepath.Join(s.tree.work, j.stageName(), "receipts")))
 	h.release()
 	requireProblem(t, s.turn(2, remora.Replaced), remora.Fenced, "discarded")
@@ -131,12 +131,12 @@ func TestALockThatComesAndGoesHasOneHolder(t *testing.T) {
 	for range 8 {
 		workers.Go(func() error {
 			for time.Now().Before(end) {
-				h, _, err := s.tree.tryLock("test", run1)
+				h, err := s.tree.tryLock(run1)
+				if remora.KindOf(err) == remora.Busy {
+					continue
+				}
 				if err != nil {
 					return err
-				}
-				if h == nil {
-					continue
 				}
 				if n := inside.Add(1); n != 1 {
 					return fmt.Errorf("%d holders at once", n)

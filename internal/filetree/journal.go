@@ -8,10 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -42,10 +41,9 @@ type journal struct {
 	State        state  `json:"state"`
 	// Attempt numbers the stages of this run; the last one is the only one.
 	Attempt int `json:"attempt"`
-	// Seq and Live are the last turn; Was is the side that was live before it.
+	// Seq and Live are the last turn.
 	Seq  int         `json:"seq"`
 	Live remora.Side `json:"live"`
-	Was  remora.Side `json:"was"`
 	// Switched tells that a staged directory was, or may have been, live.
 	Switched  bool      `json:"switched"`
 	KeepUntil time.Time `json:"keep_until,omitzero"`
@@ -64,40 +62,26 @@ type journal struct {
 
 type journalDirectory struct {
 	Path string `json:"path"`
-	// Existed tells whether there was a live directory before, and Before which; Staged is the restored one.
-	Existed bool     `json:"existed"`
-	Before  identity `json:"before"`
-	Staged  identity `json:"staged"`
+	// Before is the directory that was live, empty where there was none; Staged is the restored one.
+	Before identity `json:"before"`
+	Staged identity `json:"staged"`
 }
+
+func (d journalDirectory) existed() bool { return d.Before.Inode != 0 }
 
 // stageName is the folder, within the work folder, where the side lies that is not live.
 func (j *journal) stageName() string { return fmt.Sprintf("%s/b%d", j.Run, j.Attempt) }
 
-func (j *journal) overlaps(dirs []string) bool {
-	for _, d := range j.Directories {
-		for _, dir := range dirs {
-			if within(d.Path, dir) || within(dir, d.Path) {
-				return true
-			}
-		}
-	}
-	return false
-}
+// unproven tells that the stage was not compared with the backup: it never went live, and must not.
+func (j *journal) unproven() bool { return j.State == staging || j.State == staged }
 
 // write puts the journal in place so that a crash leaves the old or the new one, and returns when it is on disk.
-func (h *held) write(op string, j *journal) error {
+func (h *held) write(j *journal) error {
 	text, err := json.MarshalIndent(j, "", "\t")
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	name := j.Run + ".json"
-	if err := h.replace(name, text); err != nil {
-		return fault(op, filepath.Join(h.work.Name(), name), err)
-	}
-	return nil
-}
-
-func (h *held) replace(name string, text []byte) error {
 	f, err := h.work.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -106,59 +90,83 @@ func (h *held) replace(name string, text []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return errors.Join(h.work.Rename(name+".tmp", name), syncFolder(h.work, "."))
+	return errors.Join(h.work.Rename(name+".tmp", name), h.sync())
 }
 
-// readJournal returns nil when the run has none.
-func readJournal(op string, work *os.Root, run string) (*journal, error) {
+// sync returns when the names in the work folder are on disk.
+func (h *held) sync() error {
+	f, err := h.work.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func readJournal(work *os.Root, run string) (*journal, error) {
 	name := run + ".json"
 	text, err := work.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, fault(op, filepath.Join(work.Name(), name), err)
+		return nil, err
 	}
 	j := &journal{}
 	if err := json.Unmarshal(text, j); err != nil || j.Format != journalFormat || j.Run != run {
-		return nil, &remora.Problem{
-			Op: op, Kind: remora.Fenced, Subject: filepath.Join(work.Name(), name),
-			Err:  errors.Join(errors.New("this journal cannot be understood"), err),
-			Hint: "do not remove it: it says which directories are live; ask for help with its text",
-		}
+		return nil, refuse(remora.Fenced, filepath.Join(work.Name(), name), "do not remove it: it says which directories are live; ask for help with its text",
+			"%w", errors.Join(errors.New("this journal cannot be understood"), err))
 	}
 	return j, nil
 }
 
-// ours returns the journal of a run that this installation, source and root may act on (S10, S12).
-func (t *Tree) ours(op string, work *os.Root, run string) (*journal, error) {
-	j, err := readJournal(op, work, run)
-	if j == nil || err != nil {
+var errNoJournal = errors.New("there is no journal of this run beside the files")
+
+// ours returns the journal of a run, when this installation, source and root may act on it (S10, S12). The error is
+// errNoJournal when there is none.
+func (t *Tree) ours(work *os.Root, run string) (*journal, error) {
+	j, err := readJournal(work, run)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, t.noJournal(run)
+	case err != nil:
 		return nil, err
-	}
-	if j.Installation != t.installation || j.Source != t.source || j.Root != t.root {
-		return nil, &remora.Problem{
-			Op: op, Kind: remora.Fenced, Subject: filepath.Join(t.work, run+".json"),
-			Err:  fmt.Errorf("run %s belongs to source %q of installation %s with root %s, not to us", run, j.Source, j.Installation, j.Root),
-			Hint: "settle it where it was started",
-		}
+	case j.Installation != t.installation || j.Source != t.source || j.Root != t.root:
+		return nil, refuse(remora.Fenced, filepath.Join(t.work, run+".json"), "settle it where it was started",
+			"run %s belongs to source %q of installation %s with root %s, not to us", run, j.Source, j.Installation, j.Root)
 	}
 	return j, nil
+}
+
+func (t *Tree) noJournal(run string) error {
+	return refuse(remora.Fenced, filepath.Join(t.work, run+".json"), "is this the machine, and the disk, that the restore was staged on?", "%w", errNoJournal)
+}
+
+// find reads the journal of a run without the lock.
+func (t *Tree) find(run string) (*journal, error) {
+	if err := checkRun(run); err != nil {
+		return nil, err
+	}
+	work, err := t.workFolder()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, t.noJournal(run)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = work.Close() }()
+	return t.ours(work, run)
 }
 
 // journals lists every journal beside the root that is about this root.
-func (t *Tree) journals(op string) ([]*journal, error) {
-	work, err := t.workFolder(op)
+func (t *Tree) journals() ([]*journal, error) {
+	work, err := t.workFolder()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fault(op, t.work, err)
+		return nil, err
 	}
 	defer func() { _ = work.Close() }()
 	entries, err := fs.ReadDir(work.FS(), ".")
 	if err != nil {
-		return nil, fault(op, t.work, err)
+		return nil, err
 	}
 	var found []*journal
 	for _, e := range entries {
@@ -166,11 +174,11 @@ func (t *Tree) journals(op string) ([]*journal, error) {
 		if !is {
 			continue
 		}
-		j, err := readJournal(op, work, run)
-		if err != nil {
+		j, err := readJournal(work, run)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if j != nil && j.Root == t.root {
+		if err == nil && j.Root == t.root {
 			found = append(found, j)
 		}
 	}
@@ -178,35 +186,34 @@ func (t *Tree) journals(op string) ([]*journal, error) {
 }
 
 // unsettled refuses to go on while another restore still has one of the directories in hand (S20).
-func (t *Tree) unsettled(op, run string, dirs []string) error {
-	found, err := t.journals(op)
+func (t *Tree) unsettled(run string) error {
+	found, err := t.journals()
 	if err != nil {
 		return err
 	}
 	for _, j := range found {
-		if j.Run == run || !j.overlaps(dirs) {
+		overlaps := slices.ContainsFunc(j.Directories, func(d journalDirectory) bool {
+			return slices.ContainsFunc(t.dirs, func(dir string) bool { return within(d.Path, dir) || within(dir, d.Path) })
+		})
+		if j.Run == run || !overlaps {
 			continue
 		}
 		hint := fmt.Sprintf("see remora restores %s, then end it with remora rollback or remora accept", j.Source)
 		if j.Installation != t.installation {
 			hint = "another installation of remora restores here; end its restore first"
 		}
-		return &remora.Problem{
-			Op: op, Kind: remora.Busy, Subject: t.root, Hint: hint,
-			Err: fmt.Errorf("the restore of run %s (source %s, since %s) is not settled", j.Run, j.Source, j.Since.UTC().Format(time.DateTime)),
-		}
+		return refuse(remora.Busy, t.root, hint, "the restore of run %s (source %s, since %s) is not settled", j.Run, j.Source, j.Since.UTC().Format(time.DateTime))
 	}
 	return nil
 }
 
 // Leftovers lists every run in the journals beside the root, of any installation.
-func (t *Tree) Leftovers(ctx context.Context) ([]remora.Leftover, error) {
-	const op = "list what restores left behind"
-	found, err := t.journals(op)
+func (t *Tree) Leftovers(ctx context.Context) (left []remora.Leftover, err error) {
+	defer tell("list what restores left behind", t.work, &err)
+	found, err := t.journals()
 	if err != nil {
 		return nil, err
 	}
-	left := make([]remora.Leftover, 0, len(found))
 	for _, j := range found {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -215,7 +222,7 @@ func (t *Tree) Leftovers(ctx context.Context) ([]remora.Leftover, error) {
 			Kind: remora.Files, Run: j.Run, Source: j.Source, Installation: j.Installation, Seq: j.Seq, Live: j.Live,
 			Switched: j.Switched, KeepUntil: j.KeepUntil, Since: j.Since,
 		}
-		spots, err := t.spots(op, j)
+		spots, err := t.spots(j)
 		if err != nil {
 			return nil, err
 		}
@@ -249,25 +256,30 @@ func (s spot) String() string {
 	}
 }
 
+// putAway is where the side of a directory lies that is not live.
+func (t *Tree) putAway(j *journal, dir string) string {
+	return filepath.Join(t.work, j.stageName(), filepath.FromSlash(dir))
+}
+
 // spots reads the truth from the directories themselves. Only inodes are compared: they come in pairs on one file
 // system, and device numbers may change when a machine starts again.
-func (t *Tree) spots(op string, j *journal) ([]spot, error) {
+func (t *Tree) spots(j *journal) ([]spot, error) {
 	found := make([]spot, 0, len(j.Directories))
 	for _, d := range j.Directories {
-		live, err := inodeAt(t.live(d.Path))
+		live, err := identityAt(t.live(d.Path))
 		if err != nil {
-			return nil, fault(op, t.live(d.Path), err)
+			return nil, err
 		}
-		away, err := inodeAt(filepath.Join(t.work, j.stageName(), d.Path))
+		away, err := identityAt(t.putAway(j, d.Path))
 		if err != nil {
-			return nil, fault(op, t.work, err)
+			return nil, err
 		}
-		s := spot{journalDirectory: d, away: away != 0}
+		s := spot{journalDirectory: d, away: away.Inode != 0}
 		switch {
-		case live == d.Before.Inode: // both 0 where nothing was live
-			s.side, s.want = remora.Replaced, away == d.Staged.Inode
-		case live != 0 && live == d.Staged.Inode:
-			s.side, s.want = remora.Restored, away == d.Before.Inode
+		case live.Inode == d.Before.Inode: // both 0 where nothing was live
+			s.side, s.want = remora.Replaced, away.Inode == d.Staged.Inode
+		case live.Inode != 0 && live.Inode == d.Staged.Inode:
+			s.side, s.want = remora.Restored, away.Inode == d.Before.Inode
 		}
 		found = append(found, s)
 	}
@@ -287,22 +299,26 @@ func level(spots []spot) (remora.Side, bool) {
 	return spots[0].side, true
 }
 
-// inodeAt is 0 when nothing is there.
-func inodeAt(at string) (uint64, error) {
-	info, err := os.Lstat(at)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return 0, nil
-	}
+// settledSpots are the directories of a run that stands wholly on one side.
+func (t *Tree) settledSpots(j *journal) ([]spot, error) {
+	spots, err := t.spots(j)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return identityOf(info).Inode, nil
+	for _, s := range spots {
+		if s.side == "" {
+			return nil, t.unknown(s)
+		}
+	}
+	if _, ok := level(spots); !ok {
+		return nil, refuse(remora.Fenced, "run "+j.Run, "finish it first: remora rollback", "some directories are on the restored side and some on the replaced one")
+	}
+	return spots, nil
 }
 
-func syncFolder(root *os.Root, name string) error {
-	f, err := root.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+// unknown stops where a directory is neither the one that was replaced nor the restored one: somebody has moved it.
+func (t *Tree) unknown(s spot) error {
+	return refuse(remora.Changed, t.live(s.Path), "move the known directory back, or start a new restore; remora touches neither until then",
+		"what is live, or what is kept in %s, is not the directory (inode %d, restored %d) that the journal knows: it was made or moved by somebody else",
+		t.work, s.Before.Inode, s.Staged.Inode)
 }

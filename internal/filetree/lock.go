@@ -16,7 +16,7 @@ import (
 )
 
 // workFolder opens the folder beside the root. The error is fs.ErrNotExist when there is none.
-func (t *Tree) workFolder(op string) (*os.Root, error) {
+func (t *Tree) workFolder() (*os.Root, error) {
 	parent, err := os.OpenRoot(filepath.Dir(t.root))
 	if err != nil {
 		return nil, err
@@ -28,20 +28,17 @@ func (t *Tree) workFolder(op string) (*os.Root, error) {
 	}
 	// Somebody else's folder, or a link that leads elsewhere, could take or change what we put there.
 	if owner, _ := ownerOf(info); !info.IsDir() || int(owner.UID) != os.Geteuid() {
-		return nil, &remora.Problem{
-			Op: op, Kind: remora.Denied, Subject: t.work, Err: errors.New("it is not a directory of the worker's own user"),
-			Hint: "find out who made it; remora keeps the side that is not live there",
-		}
+		return nil, refuse(remora.Denied, t.work, "find out who made it; remora keeps the side that is not live there", "it is not a directory of the worker's own user")
 	}
 	return parent.OpenRoot(workName)
 }
 
 // makeWorkFolder opens the folder, made where needed, so that nobody else can look into it.
-func (t *Tree) makeWorkFolder(op string) (*os.Root, error) {
+func (t *Tree) makeWorkFolder() (*os.Root, error) {
 	if err := os.Mkdir(t.work, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	work, err := t.workFolder(op)
+	work, err := t.workFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -64,17 +61,14 @@ const lockWait = 5 * time.Second
 
 // lock makes this process the only one that stages, compares, switches or discards. A frozen process keeps the lock;
 // its successor is told which process that is.
-func (t *Tree) lock(ctx context.Context, op, run string) (*held, error) {
+func (t *Tree) lock(ctx context.Context, run string) (*held, error) {
+	if err := checkRun(run); err != nil {
+		return nil, err
+	}
 	for end := time.Now().Add(lockWait); ; {
-		h, holder, err := t.tryLock(op, run)
-		if h != nil || err != nil {
+		h, err := t.tryLock(run)
+		if remora.KindOf(err) != remora.Busy || time.Now().After(end) {
 			return h, err
-		}
-		if time.Now().After(end) {
-			return nil, &remora.Problem{
-				Op: op, Kind: remora.Busy, Subject: t.work, Err: fmt.Errorf("another process works on these directories: %s", holder),
-				Hint: "wait for it; if it is frozen, end that process",
-			}
 		}
 		select {
 		case <-ctx.Done():
@@ -84,70 +78,71 @@ func (t *Tree) lock(ctx context.Context, op, run string) (*held, error) {
 	}
 }
 
-// tryLock returns nil and the holder when somebody has the lock, or nil and no error when it is worth another try.
-func (t *Tree) tryLock(op, run string) (_ *held, holder string, err error) {
-	work, err := t.makeWorkFolder(op)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, gone := os.Stat(filepath.Dir(t.root)); gone == nil {
-			return nil, "one that is just ending", nil // its folder was removed between two calls
-		}
+// tryLock fails with remora.Busy while another try may succeed.
+func (t *Tree) tryLock(run string) (_ *held, err error) {
+	if _, err := os.Stat(filepath.Dir(t.root)); err != nil {
+		return nil, err
 	}
+	work, err := t.makeWorkFolder()
 	if err != nil {
-		return nil, "", fault(op, t.work, err)
+		return nil, t.busyIfGone(err)
 	}
 	h := &held{work: work}
 	defer func() {
-		if err != nil || holder != "" {
+		if err != nil {
 			h.release()
 		}
 	}()
 	h.file, err = work.OpenFile(t.lockName(), os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "one that is just ending", nil
-	}
 	if err != nil {
-		return nil, "", fault(op, t.work, err)
+		return nil, t.busyIfGone(err)
 	}
-	if err := unix.Flock(int(h.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, "", fault(op, t.work, err)
-		}
+	err = unix.Flock(int(h.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		text := make([]byte, 256)
 		n, _ := h.file.ReadAt(text, 0)
-		return nil, "held by " + strings.TrimSpace(string(text[:n])), nil
+		return nil, t.busy("held by " + strings.TrimSpace(string(text[:n])))
 	}
-	// The holder before us may have removed the file that we have just locked: then the lock is another file.
+	if err != nil {
+		return nil, err
+	}
 	ours, err := h.file.Stat()
 	if err != nil {
-		return nil, "", fault(op, t.work, err)
+		return nil, err
 	}
+	// The holder before us may have removed the file that we have just locked: then the lock is another file.
 	if there, err := work.Lstat(t.lockName()); err != nil || !os.SameFile(ours, there) {
-		return nil, "one that is just ending", nil
+		return nil, t.busyIfGone(fs.ErrNotExist)
 	}
 	_ = h.file.Truncate(0)
 	_, _ = h.file.WriteAt([]byte(fmt.Sprintf("process %d, run %s\n", os.Getpid(), run)), 0)
-	return h, "", nil
+	return h, nil
 }
 
-// take locks, where the run has a journal, and reads that. A run that left nothing behind gets neither, and leaves
-// nothing behind now; release may be called all the same.
-func (t *Tree) take(ctx context.Context, op, run string) (*held, *journal, error) {
-	work, err := t.workFolder(op)
+// busyIfGone: whoever ends the last run removes the folder and the lock, also between two of our calls.
+func (t *Tree) busyIfGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+		return t.busy("one that is just ending")
 	}
-	if err != nil {
-		return nil, nil, fault(op, t.work, err)
-	}
-	j, err := t.ours(op, work, run)
-	if err := errors.Join(err, work.Close()); j == nil || err != nil {
+	return err
+}
+
+func (t *Tree) busy(holder string) error {
+	return refuse(remora.Busy, t.work, "wait for it; if it is frozen, end that process", "another process works on these directories: %s", holder)
+}
+
+// take locks, and reads the journal of a run. A run that left nothing behind, errNoJournal, leaves nothing behind
+// now.
+func (t *Tree) take(ctx context.Context, run string) (*held, *journal, error) {
+	if _, err := t.find(run); err != nil {
 		return nil, nil, err
 	}
-	h, err := t.lock(ctx, op, run)
+	h, err := t.lock(ctx, run)
 	if err != nil {
 		return nil, nil, err
 	}
-	if j, err = t.ours(op, h.work, run); err != nil {
+	j, err := t.ours(h.work, run)
+	if err != nil {
 		h.release()
 		return nil, nil, err
 	}
@@ -157,9 +152,6 @@ func (t *Tree) take(ctx context.Context, op, run string) (*held, *journal, error
 func (t *Tree) lockName() string { return t.source + ".lock" }
 
 func (h *held) release() {
-	if h == nil {
-		return
-	}
 	if h.file != nil {
 		_ = h.file.Close()
 	}

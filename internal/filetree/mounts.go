@@ -1,14 +1,12 @@
 package filetree
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -19,47 +17,37 @@ type mount struct {
 	device string // major:minor
 	root   string // the path within the file system that is mounted
 	point  string // where
+	seenBy string
 }
 
-// mountTable is what one process, and all that share its view, see mounted.
-type mountTable struct {
-	who    string
-	mounts []mount
-}
+const ownMounts = "/proc/self/mountinfo"
 
 // checkMounts refuses directories that something has mounted (S7): a mount point cannot be exchanged, a file system
 // below a directory would move with it, and a container that has the directory itself mounted would keep seeing, and
 // filling, the side that was put away. Mounts at or above the folder that holds root are fine. hidden tells that
 // there are processes whose mounts this user may not see.
-func (t *Tree) checkMounts(op string, dirs []string) (hidden bool, err error) {
-	own, err := readMounts("/proc/self/mountinfo")
+func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
+	own, err := readMounts(ownMounts, "this machine")
 	if err != nil {
-		return false, fault(op, "/proc/self/mountinfo", err)
+		return false, err
 	}
-	refuse := func(dir, why string) error {
-		return &remora.Problem{
-			Op: op, Kind: remora.Unsupported, Subject: dir, Err: errors.New(why),
-			Hint: fmt.Sprintf("mount %s, or a folder above it, instead of what lies below", filepath.Dir(t.root)),
-		}
-	}
+	all, hidden := otherMounts()
+	all = append(all, own...)
+	hint := fmt.Sprintf("mount %s, or a folder above it, instead of what lies below", filepath.Dir(t.root))
 	home := containing(own, filepath.Dir(t.root))
-	tables, hidden := otherTables()
-	tables = append(tables, mountTable{who: "this machine", mounts: own})
-	for _, dir := range dirs {
-		live := t.live(dir)
+	for _, p := range places {
+		live := t.live(p.dir)
 		if m := mountBelow(own, live); m != "" {
-			return hidden, refuse(live, "a file system is mounted at "+m+", so the directory cannot be exchanged")
+			return hidden, refuse(remora.Unsupported, live, hint, "a file system is mounted at %s, so the directory cannot be exchanged", m)
 		}
-		at := containing(own, live)
-		if at != home {
-			return hidden, refuse(live, fmt.Sprintf("%s is mounted on its own, so nothing beside root can be exchanged with it", at.point))
+		on := containing(own, live)
+		if on != home {
+			return hidden, refuse(remora.Unsupported, live, hint, "%s is mounted on its own, so nothing beside root can be exchanged with it", on.point)
 		}
-		within := path.Join(at.root, strings.TrimPrefix(live, at.point))
-		for _, table := range tables {
-			for _, m := range table.mounts {
-				if m.device == at.device && below(m.root, within) {
-					return hidden, refuse(live, fmt.Sprintf("%s has it mounted at %s and would keep the replaced directory", table.who, m.point))
-				}
+		within := path.Join(on.root, strings.TrimPrefix(live, on.point))
+		for _, m := range all {
+			if m.device == on.device && below(m.root, within) {
+				return hidden, refuse(remora.Unsupported, live, hint, "%s has it mounted at %s and would keep the replaced directory", m.seenBy, m.point)
 			}
 		}
 	}
@@ -92,63 +80,41 @@ func containing(mounts []mount, at string) mount {
 	return best
 }
 
-// otherTables reads the mounts of every process that sees others than we do, containers above all.
-func otherTables() (tables []mountTable, hidden bool) {
+// otherMounts reads the mounts of one process of every view that differs from ours: of containers above all.
+func otherMounts() (mounts []mount, hidden bool) {
 	own, _ := os.Readlink("/proc/self/ns/mnt")
 	seen := map[string]bool{own: true}
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range processes {
 		view, err := os.Readlink(p + "/ns/mnt")
-		if err != nil {
-			hidden = hidden || !errors.Is(err, os.ErrNotExist)
+		if err == nil && seen[view] {
 			continue
 		}
-		if seen[view] {
-			continue
-		}
-		mounts, err := readMounts(p + "/mountinfo")
-		if err != nil {
-			hidden = hidden || !errors.Is(err, os.ErrNotExist)
+		name, _ := os.ReadFile(p + "/comm")
+		more, unread := readMounts(p+"/mountinfo", fmt.Sprintf("process %s (%s)", filepath.Base(p), bytes.TrimSpace(name)))
+		if err := errors.Join(err, unread); err != nil {
+			hidden = hidden || !errors.Is(err, os.ErrNotExist) // else it has just ended
 			continue
 		}
 		seen[view] = true
-		name, _ := os.ReadFile(p + "/comm")
-		tables = append(tables, mountTable{who: fmt.Sprintf("process %s (%s)", filepath.Base(p), bytes.TrimSpace(name)), mounts: mounts})
+		mounts = append(mounts, more...)
 	}
-	return tables, hidden
+	return mounts, hidden
 }
 
-func readMounts(file string) ([]mount, error) {
+func readMounts(file, seenBy string) ([]mount, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
+	// The kernel escapes what would break its lines.
+	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\043`, "#", `\134`, `\`)
 	var mounts []mount
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range strings.Lines(string(text)) {
 		// 36 35 98:0 /mnt1 /mnt2 rw,noatime ...
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
+		if fields := strings.Split(line, " "); len(fields) >= 5 {
+			mounts = append(mounts, mount{device: fields[2], root: plain.Replace(fields[3]), point: plain.Replace(fields[4]), seenBy: seenBy})
 		}
-		mounts = append(mounts, mount{device: fields[2], root: unescape(fields[3]), point: unescape(fields[4])})
 	}
-	return mounts, lines.Err()
-}
-
-// unescape turns the kernel's \040 into a space.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return mounts, nil
 }

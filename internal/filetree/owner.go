@@ -1,11 +1,12 @@
 package filetree
 
 import (
-	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/pkg/xattr"
 	"golang.org/x/sys/unix"
@@ -104,10 +105,31 @@ func dropInherited(at string) error {
 	return nil
 }
 
-func rootOwned(info fs.FileInfo) owned {
+func ownedBy(info fs.FileInfo) owned {
 	owner, _ := ownerOf(info)
 	return owned{Mode: unixMode(info.Mode()), UID: owner.UID, GID: owner.GID}
 }
 
-// errNoDirectory says that a configured directory is not there.
-var errNoDirectory = errors.New("it does not exist")
+// dress gives f, which lies at e.at below root, its owner, mode, extended attributes and time, in the order in which
+// none undoes another. It tells which of owner and mode could not be given back.
+func (o ownership) dress(root *os.Root, f *os.File, e entry) (disowned, stripped bool, err error) {
+	given := e.owned && o.may(e.owner)
+	if given {
+		if err := f.Chown(int(e.owner.UID), int(e.owner.GID)); err != nil {
+			return false, false, err
+		}
+	}
+	mode := safeMode(e.mode, given)
+	if err := f.Chmod(mode); err != nil {
+		return false, false, err
+	}
+	for name, value := range e.attrs {
+		if !kept(name) {
+			return false, false, fmt.Errorf("the extended attribute %q of %s is none that a backup holds", name, e.at)
+		}
+		if err := unix.Fsetxattr(int(f.Fd()), name, value, 0); err != nil {
+			return false, false, fmt.Errorf("set the extended attribute %q of %s: %w", name, e.at, err)
+		}
+	}
+	return e.owned && !given, unixMode(mode) != unixMode(e.mode), root.Chtimes(e.at, time.Time{}, e.mtime)
+}

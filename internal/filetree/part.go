@@ -3,15 +3,16 @@ package filetree
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -81,134 +82,143 @@ func (p part) directory(dir string) (partDirectory, bool) {
 	return partDirectory{}, false
 }
 
+// corrupt is the error for what no capture of ours can have written.
+func corrupt(subject, why string, args ...any) error {
+	return refuse(remora.Corrupt, subject, "nothing was restored: check the backup with remora verify --data, and use another one", why, args...)
+}
+
 // readPart reads part.json and refuses what this program, or this configuration, must not restore.
-func (t *Tree) readPart(op string, from fs.FS) (part, error) {
+func (t *Tree) readPart(from fs.FS) (part, error) {
 	var p part
-	broken := func(err error) error {
-		return &remora.Problem{
-			Op: op, Kind: remora.Corrupt, Subject: remora.PartFile, Err: err,
-			Hint: "check the backup with remora verify --data, and use another one",
-		}
-	}
 	f, err := from.Open(remora.PartFile)
 	if err != nil {
 		return p, fmt.Errorf("open %s: %w", remora.PartFile, err)
 	}
 	defer func() { _ = f.Close() }()
 	if err := json.NewDecoder(io.LimitReader(f, maxPart)).Decode(&p); err != nil {
-		return p, broken(err)
+		return p, corrupt(remora.PartFile, "%w", err)
 	}
 	if p.Format != partFormat {
-		return p, &remora.Problem{
-			Op: op, Kind: remora.Unsupported, Subject: remora.PartFile,
-			Err: fmt.Errorf("it has format %d, this program reads format %d", p.Format, partFormat), Hint: "use a newer remora",
-		}
+		return p, refuse(remora.Unsupported, remora.PartFile, "use a newer remora", "it has format %d, this program reads format %d", p.Format, partFormat)
 	}
 	seen := map[string]bool{}
 	for _, d := range p.Directories {
 		if err := checkDirectory(d.Path); err != nil {
-			return p, broken(err)
+			return p, corrupt(remora.PartFile, "%w", err)
 		}
 		if seen[d.Path] {
-			return p, broken(fmt.Errorf("directory %q is named twice", d.Path))
+			return p, corrupt(remora.PartFile, "directory %q is named twice", d.Path)
 		}
 		seen[d.Path] = true
-		if !t.configured(d.Path) {
-			return p, &remora.Problem{
-				Op: op, Kind: remora.Invalid, Subject: "directory " + d.Path,
-				Err:  errors.New("it is in the backup, but not among the directories of the source"),
-				Hint: "add it to files.directories",
-			}
+		if !slices.Contains(t.dirs, d.Path) {
+			return p, refuse(remora.Invalid, "directory "+d.Path, "add it to files.directories", "it is in the backup, but not among the directories of the source")
 		}
 	}
 	return p, nil
 }
 
-func (t *Tree) configured(dir string) bool {
-	for _, d := range t.dirs {
-		if d == dir {
-			return true
-		}
-	}
-	return false
+// entry is something of a part: on its way to disk, or to be found there.
+type entry struct {
+	at    string // the path below the stage, and in the part
+	rel   string // the path within its directory
+	mode  fs.FileMode
+	mtime time.Time // zero where the part knows none
+	owner remora.FileOwner
+	owned bool
+	attrs map[string][]byte
+	size  int64
 }
 
-// corrupt is the error for an entry of a part that no capture of ours can have written.
-func corrupt(op, subject, why string) error {
-	return &remora.Problem{
-		Op: op, Kind: remora.Corrupt, Subject: subject, Err: errors.New(why),
-		Hint: "nothing was restored; use another backup",
+// top is the directory itself, as part.json describes it.
+func (d partDirectory) top() entry {
+	return entry{
+		at: d.Path, rel: ".", mode: fs.ModeDir | fileMode(d.Mode), mtime: d.Modified,
+		owner: remora.FileOwner{UID: d.UID, GID: d.GID}, owned: true, attrs: d.Attributes["."],
 	}
 }
 
-// walkPart enters every directory of a part, parents first, with its entries in the order of their names. Names are
-// checked before anybody sees them: a hostile part cannot lead out of the stage.
-func walkPart(ctx context.Context, op string, from fs.FS, dir, rel string, enter func(rel string, entries []fs.FileInfo) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	at := path.Join(dir, rel)
-	entries, err := readPartDir(op, from, at)
-	if err != nil {
-		return err
-	}
-	if err := enter(rel, entries); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
-		if err := walkPart(ctx, op, from, dir, path.Join(rel, e.Name()), enter); err != nil {
+// filesAtOnce is how many files are copied, or compared, at a time.
+const filesAtOnce = 4
+
+// walk enters every folder of the directory in a part, parents first, with its entries in the order of their names.
+// What enter starts in files is awaited. Names are checked before anybody sees them: a hostile part cannot lead out
+// of the stage.
+func (d partDirectory) walk(ctx context.Context, from fs.FS, enter func(ctx context.Context, files *errgroup.Group, at string, entries []entry) error) error {
+	files, ctx := errgroup.WithContext(ctx)
+	files.SetLimit(filesAtOnce)
+	var folder func(rel string) error
+	folder = func(rel string) error {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
+		entries, err := d.list(from, rel)
+		if err != nil {
+			return err
+		}
+		if err := enter(ctx, files, path.Join(d.Path, rel), entries); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if !e.mode.IsDir() {
+				continue
+			}
+			if err := folder(e.rel); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return nil
+	err := folder(".")
+	// The error of a file is the cause when it has cancelled the walk.
+	if failed := files.Wait(); failed != nil {
+		return failed
+	}
+	return err
 }
 
-func readPartDir(op string, from fs.FS, at string) ([]fs.FileInfo, error) {
+func (d partDirectory) list(from fs.FS, rel string) ([]entry, error) {
+	at := path.Join(d.Path, rel)
 	listed, err := fs.ReadDir(from, at)
 	if err != nil {
 		return nil, fmt.Errorf("read %s in the backup: %w", at, err)
 	}
-	entries := make([]fs.FileInfo, 0, len(listed))
+	entries := make([]entry, 0, len(listed))
+	seen := make(map[string]bool, len(listed))
 	for _, l := range listed {
 		name := l.Name()
 		if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/\x00") || !utf8.ValidString(name) {
-			return nil, corrupt(op, fmt.Sprintf("%q in %s", name, at), "this is not the name of a file")
+			return nil, corrupt(fmt.Sprintf("%q in %s", name, at), "this is not the name of a file")
 		}
-		if len(at)+1+len(name) > maxPath {
-			return nil, corrupt(op, at, "a path in it is too long")
-		}
+		e := entry{at: path.Join(at, name), rel: path.Join(rel, name)}
 		info, err := l.Info()
 		if err != nil {
-			return nil, fmt.Errorf("read %s in the backup: %w", path.Join(at, name), err)
+			return nil, fmt.Errorf("read %s in the backup: %w", e.at, err)
 		}
-		if info.Name() != name {
-			return nil, corrupt(op, fmt.Sprintf("%q in %s", name, at), "it has two names")
+		e.mode, e.mtime, e.size, e.attrs = info.Mode(), info.ModTime(), info.Size(), d.Attributes[e.rel]
+		e.owner, e.owned = ownerOf(info)
+		switch {
+		case len(e.at) > maxPath:
+			return nil, corrupt(at, "a path in it is too long")
+		case info.Name() != name || seen[name]:
+			return nil, corrupt(e.at, "it is there twice, or has two names")
+		case !e.mode.IsRegular() && !e.mode.IsDir() && e.mode.Type() != fs.ModeSymlink:
+			return nil, corrupt(e.at, "it is neither a file, a directory nor a symlink")
 		}
-		if mode := info.Mode(); !mode.IsRegular() && !mode.IsDir() && mode.Type() != fs.ModeSymlink {
-			return nil, corrupt(op, path.Join(at, name), "it is neither a file, a directory nor a symlink")
-		}
-		entries = append(entries, info)
+		seen[name] = true
+		entries = append(entries, e)
 	}
-	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
-	for i := 1; i < len(entries); i++ {
-		if entries[i].Name() == entries[i-1].Name() {
-			return nil, corrupt(op, path.Join(at, entries[i].Name()), "it is there twice")
-		}
-	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.at, b.at) })
 	return entries, nil
 }
 
 // readLink reads a symlink of a part. The target may be anything that a symlink can hold: it is never followed.
-func readLink(op string, from fs.FS, at string) (string, error) {
+func readLink(from fs.FS, at string) (string, error) {
 	target, err := fs.ReadLink(from, at)
 	if err != nil {
 		return "", fmt.Errorf("read the symlink %s in the backup: %w", at, err)
 	}
 	if target == "" || len(target) > 4095 || strings.ContainsRune(target, 0) {
-		return "", corrupt(op, at, "its target is not a path")
+		return "", corrupt(at, "its target is not a path")
 	}
 	return target, nil
 }

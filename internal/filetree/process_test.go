@@ -63,7 +63,7 @@ func child(what, parent string) error {
 			}
 		}
 	case "hold":
-		if _, err := tree.lock(ctx, "test", run2); err != nil {
+		if _, err := tree.lock(ctx, run2); err != nil {
 			return err
 		}
 		fmt.Println("held")
@@ -150,11 +150,11 @@ func TestAKillBetweenTwoExchangesIsFinishedByTheNextCall(t *testing.T) {
 		_ = cmd.Wait()
 		left, err := s.tree.Leftovers(t.Context())
 		require.NoError(t, err)
-		h, err := s.tree.lock(t.Context(), "test", run1)
+		h, err := s.tree.lock(t.Context(), run1)
 		require.NoError(t, err)
-		j, err := s.tree.ours("test", h.work, run1)
+		j, err := s.tree.ours(h.work, run1)
 		require.NoError(t, err)
-		spots, err := s.tree.spots("test", j)
+		spots, err := s.tree.spots(j)
 		require.NoError(t, err)
 		h.release()
 		if _, ok := level(spots); !ok {
@@ -298,7 +298,7 @@ func TestAFullDiskIsToldApart(t *testing.T) {
 
 	out, err := inOwnMounts(t, s, small, "preflight")
 	require.Error(t, err)
-	require.Contains(t, out, "need 3.0 MiB, have", out)
+	require.Contains(t, out, "need 3.2 MB, have", out)
 
 	// A census that promises less gets past the estimate: then the disk says it.
 	file := filepath.Join(filepath.Dir(s.root), "part", remora.PartFile)

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -18,85 +17,69 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-const stageOp = "stage the files"
-
-// copies is how many files are copied, and compared, at a time.
-const (
-	copies   = 4
-	compares = 2
-)
-
 // Stage builds the directories of the part again, in a fresh private folder beside the root.
-func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (remora.Summary, error) {
-	if err := checkRun(stageOp, job.Run); err != nil {
-		return remora.Summary{}, err
-	}
-	p, err := t.readPart(stageOp, from)
+func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remora.Summary, err error) {
+	defer tell("stage the files", t.work, &err)
+	p, err := t.readPart(from)
 	if err != nil {
-		return remora.Summary{}, err
+		return sum, err
 	}
-	h, err := t.lock(ctx, stageOp, job.Run)
+	h, err := t.lock(ctx, job.Run)
 	if err != nil {
-		return remora.Summary{}, err
+		return sum, err
 	}
 	defer h.release()
 	j, err := t.beginStage(h, job, p)
 	if err != nil {
 		_ = t.tidy(h) // the lock file alone is left, if anything
-		return remora.Summary{}, err
+		return sum, err
 	}
 	warnings, err := t.fill(ctx, job, h, j, p, from)
 	if err != nil {
-		return remora.Summary{}, fault(stageOp, t.work, err)
+		return sum, err
 	}
 	j.State = staged
-	if err := h.write(stageOp, j); err != nil {
-		return remora.Summary{}, err
-	}
-	sum := p.summary()
+	sum = p.summary()
 	sum.Warnings = warnings
-	return sum, nil
+	return sum, h.write(j)
 }
 
 // beginStage writes the journal of a fresh attempt and clears away the earlier ones.
 func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
-	old, err := t.ours(stageOp, h.work, job.Run)
-	if err != nil {
-		return nil, err
-	}
-	if old != nil && (old.Seq > 0 || old.State == discarding) {
-		return nil, &remora.Problem{
-			Op: stageOp, Kind: remora.Fenced, Subject: "run " + job.Run,
-			Err: errors.New("the journal says that this restore has already been switched or ended"), Hint: "start a new restore",
-		}
-	}
-	places, err := t.places(stageOp)
-	if err != nil {
-		return nil, err
-	}
 	j := &journal{
 		Format: journalFormat, Installation: t.installation, Source: t.source, Run: job.Run, Host: t.where(), Root: t.root,
-		State: staging, Attempt: 1, Live: remora.Replaced, Was: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
+		State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
 		Stay: t.exclude.with(p.Exclude), RootEntry: p.Root,
 	}
-	if old != nil {
+	old, err := t.ours(h.work, job.Run)
+	switch {
+	case errors.Is(err, errNoJournal):
+	case err != nil:
+		return nil, err
+	case old.Seq > 0 || old.State == discarding:
+		return nil, refuse(remora.Fenced, "run "+job.Run, "start a new restore", "the journal says that this restore has already been switched or ended")
+	default:
 		j.Attempt, j.Since = old.Attempt+1, old.Since
+	}
+	places, err := t.places()
+	if err != nil {
+		return nil, err
 	}
 	for _, at := range places {
 		if _, ok := p.directory(at.dir); ok {
-			j.Directories = append(j.Directories, journalDirectory{Path: at.dir, Existed: at.exists, Before: at.id})
+			j.Directories = append(j.Directories, journalDirectory{Path: at.dir, Before: at.identity})
 		}
 	}
-	if err := t.unsettled(stageOp, job.Run, t.dirs); err != nil {
+	if err := t.unsettled(job.Run); err != nil {
 		return nil, err
 	}
-	if err := h.write(stageOp, j); err != nil {
+	if err := h.write(j); err != nil {
 		return nil, err
 	}
 	if err := removeTree(h.work, job.Run); err != nil {
-		return nil, fault(stageOp, filepath.Join(t.work, job.Run), err)
+		return nil, err
 	}
-	return j, t.space(stageOp, p.total())
+	return j, t.space(p.total())
 }
 
 // fill copies every directory of the part, flushes all to disk, and notes what was made.
@@ -109,9 +92,10 @@ func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p 
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	s := &stager{root: root, from: from, own: currentOwnership(), job: job}
+	s := &stager{root: root, from: from, own: currentOwnership()}
 	for i := range j.Directories {
 		d, _ := p.directory(j.Directories[i].Path)
+		s.meter = newMeter(job, "stage "+d.Path, d.Bytes)
 		if err := s.directory(ctx, d); err != nil {
 			return nil, err
 		}
@@ -140,54 +124,23 @@ type stager struct {
 	root *os.Root
 	from fs.FS
 	own  ownership
-	job  remora.Job
 
 	made    count
 	folders []entry // parents first
 	links   []entry
-	meter   meter
+	meter   *meter
 
 	lock               sync.Mutex
 	stripped, disowned int64
 }
 
-// entry is something of the part on its way to disk.
-type entry struct {
-	at    string // the path below root, and in the part
-	rel   string // the path within its directory
-	mode  fs.FileMode
-	mtime time.Time
-	owner remora.FileOwner
-	owned bool
-	attrs map[string][]byte
-	size  int64
-}
-
-func entryOf(d partDirectory, rel string, info fs.FileInfo) entry {
-	e := entry{at: path.Join(d.Path, rel), rel: rel, mode: info.Mode(), mtime: info.ModTime(), attrs: d.Attributes[rel], size: info.Size()}
-	e.owner, e.owned = ownerOf(info)
-	return e
-}
-
-// top is the directory itself, as part.json describes it.
-func (d partDirectory) top() entry {
-	return entry{
-		at: d.Path, rel: ".", mode: fs.ModeDir | fileMode(d.Mode), mtime: d.Modified,
-		owner: remora.FileOwner{UID: d.UID, GID: d.GID}, owned: true, attrs: d.Attributes["."],
-	}
-}
-
 func (s *stager) directory(ctx context.Context, d partDirectory) error {
 	s.made, s.folders, s.links = count{Directories: 1}, []entry{d.top()}, nil
-	s.meter = meter{job: s.job, now: remora.Progress{Phase: "stage " + d.Path, Total: d.Bytes, Unit: "bytes", Since: time.Now()}}
 	if err := s.root.MkdirAll(d.Path, 0o700); err != nil {
 		return err
 	}
-	files, ctx := errgroup.WithContext(ctx)
-	files.SetLimit(copies)
-	err := walkPart(ctx, stageOp, s.from, d.Path, ".", func(rel string, entries []fs.FileInfo) error {
-		for _, info := range entries {
-			e := entryOf(d, path.Join(rel, info.Name()), info)
+	err := d.walk(ctx, s.from, func(ctx context.Context, files *errgroup.Group, _ string, entries []entry) error {
+		for _, e := range entries {
 			s.made.add(e.mode, e.size)
 			switch {
 			case e.mode.IsDir():
@@ -203,34 +156,23 @@ func (s *stager) directory(ctx context.Context, d partDirectory) error {
 		}
 		return nil
 	})
-	// The error of a copy is the cause when it has cancelled the walk.
-	if failed := files.Wait(); failed != nil {
-		err = failed
-	}
 	if err != nil {
 		return err
 	}
 	if s.made != d.count {
-		return corrupt(stageOp, "directory "+d.Path, fmt.Sprintf("part.json counts %v (files, directories, symlinks, bytes), the part holds %v", d.count, s.made))
+		return corrupt("directory "+d.Path, "part.json counts %v, but the part holds %v", d.count, s.made)
 	}
-	return s.finish()
-}
-
-// finish makes the symlinks and then dresses the directories, the deepest first.
-func (s *stager) finish() error {
 	for _, e := range s.links {
 		if err := s.link(e); err != nil {
 			return err
 		}
 	}
 	for i := len(s.folders) - 1; i >= 0; i-- {
-		e := s.folders[i]
-		f, err := s.root.Open(e.at)
+		f, err := s.root.Open(s.folders[i].at)
 		if err != nil {
 			return err
 		}
-		err = s.dress(f, e)
-		if err := errors.Join(err, f.Close()); err != nil {
+		if err := errors.Join(s.dress(f, s.folders[i]), f.Close()); err != nil {
 			return err
 		}
 	}
@@ -248,21 +190,20 @@ func (s *stager) file(ctx context.Context, e entry) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	s.meter.item(e.rel)
 	buffer, _ := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out, &watched{ctx: ctx, meter: &s.meter})}, struct{ io.Reader }{in}, *buffer)
+	n, err := io.CopyBuffer(io.MultiWriter(out, s.meter.file(ctx, e.rel)), struct{ io.Reader }{in}, *buffer)
 	if err != nil {
-		return fault(stageOp, e.at, err)
+		return err
 	}
 	if n != e.size {
-		return corrupt(stageOp, e.at, fmt.Sprintf("it should have %d bytes, but has %d", e.size, n))
+		return corrupt(e.at, "it should have %d bytes, but has %d", e.size, n)
 	}
 	return s.dress(out, e)
 }
 
 func (s *stager) link(e entry) error {
-	target, err := readLink(stageOp, s.from, e.at)
+	target, err := readLink(s.from, e.at)
 	if err != nil {
 		return err
 	}
@@ -285,41 +226,18 @@ func (s *stager) link(e entry) error {
 	return touch(folder, path.Base(e.at), e.mtime)
 }
 
-// dress gives an open file or directory its owner, mode, extended attributes and time, in the order in which none
-// undoes another.
+// dress counts what could not be given back.
 func (s *stager) dress(f *os.File, e entry) error {
-	given := e.owned && s.own.may(e.owner)
-	if given {
-		if err := f.Chown(int(e.owner.UID), int(e.owner.GID)); err != nil {
-			return fault(stageOp, e.at, err)
-		}
-	}
-	mode := safeMode(e.mode, given)
-	s.note(e, mode, given)
-	if err := f.Chmod(mode); err != nil {
-		return fault(stageOp, e.at, err)
-	}
-	for name, value := range e.attrs {
-		if err := setAttribute(f, name, value); err != nil {
-			return fault(stageOp, e.at, fmt.Errorf("set the extended attribute %q: %w", name, err))
-		}
-	}
-	if e.mtime.IsZero() {
-		return nil
-	}
-	return s.root.Chtimes(e.at, time.Time{}, e.mtime)
-}
-
-// note counts what could not be given back.
-func (s *stager) note(e entry, mode fs.FileMode, given bool) {
+	disowned, stripped, err := s.own.dress(s.root, f, e)
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	if unixMode(mode) != unixMode(e.mode) {
-		s.stripped++
-	}
-	if e.owned && !given {
+	if disowned {
 		s.disowned++
 	}
+	if stripped {
+		s.stripped++
+	}
+	return err
 }
 
 func (s *stager) warnings() []string {
@@ -331,14 +249,6 @@ func (s *stager) warnings() []string {
 		w = append(w, fmt.Sprintf("%d entries belong to uid %d now, because the worker may not give them to their recorded owners", s.disowned, s.own.uid))
 	}
 	return w
-}
-
-// setAttribute refuses names that a capture of ours never stores.
-func setAttribute(f *os.File, name string, value []byte) error {
-	if !kept(name) {
-		return errors.New("this name is not restored")
-	}
-	return unix.Fsetxattr(int(f.Fd()), name, value, 0)
 }
 
 // touch sets the time of an entry of an open folder, never of what a symlink points to.
@@ -356,46 +266,22 @@ type meter struct {
 	now  remora.Progress
 }
 
-func (m *meter) item(name string) {
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	m.now.Item = name
-	m.job.Tell(m.now)
+func newMeter(job remora.Job, phase string, total int64) *meter {
+	return &meter{job: job, now: remora.Progress{Phase: phase, Total: total, Unit: "bytes", Since: time.Now()}}
 }
 
-func (m *meter) add(n int64) {
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	m.now.Done += n
-	m.job.Tell(m.now)
-}
-
-// watched is a writer that counts, and ends a copy when its context ends.
-type watched struct {
-	ctx   context.Context //nolint:containedctx // it lives as long as one copy
-	meter *meter
-}
-
-func (w *watched) Write(b []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
-	}
-	w.meter.add(int64(len(b)))
-	return len(b), nil
-}
-
-// removeTree removes a folder of ours with everything in it, never following a symlink. Directories that their owner
-// may not write to are opened up first.
-func removeTree(root *os.Root, name string) error {
-	err := root.RemoveAll(name)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	walk := fs.WalkDir(root.FS(), name, func(at string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() && err == nil {
-			return root.Chmod(at, 0o700)
-		}
-		return nil
+// file is a writer that counts the bytes of one file, and fails when the context ends.
+func (m *meter) file(ctx context.Context, name string) io.Writer {
+	return writer(func(b []byte) (int, error) {
+		m.lock.Lock()
+		defer m.lock.Unlock()
+		m.now.Item = name
+		m.now.Done += int64(len(b))
+		m.job.Tell(m.now)
+		return len(b), ctx.Err()
 	})
-	return errors.Join(walk, root.RemoveAll(name))
 }
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }

@@ -2,8 +2,6 @@ package filetree
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -135,71 +133,71 @@ func identityOf(info fs.FileInfo) identity {
 	return identity{Device: st.Dev, Inode: st.Ino}
 }
 
-// place is what lies at the path of a configured directory.
-type place struct {
-	dir    string
-	exists bool
-	id     identity
+// identityAt is empty when nothing is there.
+func identityAt(at string) (identity, error) {
+	info, err := os.Lstat(at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return identity{}, nil
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	return identityOf(info), nil
 }
+
+// place is where one of the directories lies, and what is there: nothing, when the identity is empty.
+type place struct {
+	dir, at string
+	identity
+}
+
+func (p place) exists() bool { return p.Inode != 0 }
 
 // places looks at every directory. A symlink on the way is refused: an exchange would move the link, not the data
 // (S7), and a journal beside the link would not lie beside the data.
-func (t *Tree) places(op string) ([]place, error) {
-	refuse := func(p, why, hint string) error {
-		return &remora.Problem{Op: op, Kind: remora.Unsupported, Subject: p, Err: errors.New(why), Hint: hint}
-	}
+func (t *Tree) places() ([]place, error) {
 	parent := filepath.Dir(t.root)
 	resolved, err := filepath.EvalSymlinks(parent)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &remora.Problem{
-			Op: op, Kind: remora.Invalid, Subject: parent, Err: errors.New("the folder that holds root does not exist"),
-			Hint: "check files.root, that its disk is mounted, and that the application is installed",
-		}
-	}
-	if err != nil {
-		return nil, fault(op, parent, err)
-	}
-	if resolved != parent {
-		return nil, refuse(t.root, "its path leads through a symlink", "set files.root to "+filepath.Join(resolved, filepath.Base(t.root)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, refuse(remora.Invalid, parent, "check files.root, that its disk is mounted, and that the application is installed",
+			"the folder that holds root does not exist")
+	case err != nil:
+		return nil, err
+	case resolved != parent:
+		return nil, refuse(remora.Unsupported, t.root, "set files.root to "+filepath.Join(resolved, filepath.Base(t.root)), "its path leads through a symlink")
 	}
 	found := make([]place, 0, len(t.dirs))
 	for _, dir := range t.dirs {
-		at := place{dir: dir}
-		for p := range ancestors(t.root, dir) {
+		here := place{dir: dir, at: t.live(dir)}
+		for _, p := range ancestors(t.root, dir) {
 			info, err := os.Lstat(p)
 			if errors.Is(err, fs.ErrNotExist) {
-				at = place{dir: dir}
+				here.identity = identity{}
 				break
 			}
 			switch {
 			case err != nil:
-				return nil, fault(op, p, err)
+				return nil, err
 			case info.Mode()&fs.ModeSymlink != 0:
-				return nil, refuse(p, "it is a symlink", "name the directory that the link points to")
+				return nil, refuse(remora.Unsupported, p, "name the directory that the link points to", "it is a symlink")
 			case !info.IsDir():
-				return nil, refuse(p, "it is not a directory", "check files.root and files.directories")
+				return nil, refuse(remora.Unsupported, p, "check files.root and files.directories", "it is not a directory")
 			}
-			at.exists, at.id = true, identityOf(info)
+			here.identity = identityOf(info)
 		}
-		found = append(found, at)
+		found = append(found, here)
 	}
 	return found, nil
 }
 
-// ancestors yields root, and each directory from there down to dir.
-func ancestors(root, dir string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		p := root
-		if !yield(p) {
-			return
-		}
-		for _, name := range strings.Split(dir, "/") {
-			p = filepath.Join(p, name)
-			if !yield(p) {
-				return
-			}
-		}
+// ancestors are root, and each directory from there down to dir.
+func ancestors(root, dir string) []string {
+	all := []string{root}
+	for name := range strings.SplitSeq(dir, "/") {
+		all = append(all, filepath.Join(all[len(all)-1], name))
 	}
+	return all
 }
 
 // where names the root for a plan: the machine and the path (S12).
@@ -211,37 +209,43 @@ func (t *Tree) where() string {
 	return host + ":" + t.root
 }
 
-func fingerprint(found []place) string {
-	h := sha256.New()
-	for _, at := range found {
-		_, _ = fmt.Fprintf(h, "%q %v %d\n", at.dir, at.exists, at.id.Inode)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}
-
 var runName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
 
 // checkRun refuses runs that would not survive as the name of a folder.
-func checkRun(op, run string) error {
+func checkRun(run string) error {
 	if !runName.MatchString(run) {
-		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: run, Err: errors.New("this is not the name of a run")}
+		return refuse(remora.Invalid, run, "", "this is not the name of a run")
 	}
 	return nil
 }
 
-// fault turns an error of the file system into what a person reads.
-func fault(op, subject string, err error) error {
+// refuse is the error of whatever stops a verb for a reason of ours. The verb itself says what was being done: tell.
+func refuse(kind remora.ProblemKind, subject, hint, why string, args ...any) error {
+	return &remora.Problem{Kind: kind, Subject: subject, Hint: hint, Err: fmt.Errorf(why, args...)}
+}
+
+// tell turns the error that a verb ends with into what a person reads: what was being done, and, where the file
+// system refused, with what and what to do about it. place is the subject where the error names none.
+func tell(op, place string, err *error) {
 	var known *remora.Problem
-	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+	switch {
+	case *err == nil, errors.Is(*err, context.Canceled), errors.Is(*err, context.DeadlineExceeded):
+	case errors.As(*err, &known):
+		if known.Op == "" {
+			known.Op = op
+		}
+	default:
+		*err = fault(op, place, *err)
 	}
-	p := &remora.Problem{Op: op, Kind: remora.Internal, Subject: subject, Err: err}
+}
+
+func fault(op, place string, err error) error {
+	p := &remora.Problem{Op: op, Kind: remora.Internal, Subject: place, Err: err}
 	// The path is in the subject; the cause alone is enough.
-	var at *fs.PathError
-	if errors.As(err, &at) {
-		p.Err = at.Err
-		if p.Subject == "" {
-			p.Subject = at.Path
+	if at := (*fs.PathError)(nil); errors.As(err, &at) {
+		p.Subject, p.Err = at.Path, at.Err
+		if !filepath.IsAbs(at.Path) {
+			p.Subject = at.Path + " in " + place
 		}
 	}
 	switch {
