@@ -57,15 +57,20 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if err != nil {
 		return diff, err
 	}
-	if e.State != stateStaged {
+	if e.State != stateStaged && e.State != stateCompared {
 		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "stage it again", "the stage is not complete")
 	}
 	f, err := c.d.whereIs(ctx, c.s, c.op, e)
 	if err != nil {
 		return diff, err
 	}
-	if f.live(e) == remora.Restored {
-		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "", "the stage is live already")
+	if e.Switched || f.live(e) == remora.Restored {
+		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "", "the stage was live already")
+	}
+	// It is proven by a comparison that came to its end, not by one of before.
+	e.State = stateStaged
+	if err := e.save(ctx, c.s); err != nil {
+		return diff, err
 	}
 	// From here on nothing can write into the stage any more: what is compared is what will be live (S2).
 	if err := c.d.endLoaders(ctx, c.s, e); err != nil {
@@ -84,7 +89,11 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	}
 	slices.Sort(c.differences)
 	diff.Differences = c.differences
-	return diff, nil
+	if !diff.Equal() {
+		return diff, nil
+	}
+	e.State = stateCompared
+	return diff, e.save(ctx, c.s)
 }
 
 // compareDefinitions compares the schema and every definition, and finds what is missing or too much.

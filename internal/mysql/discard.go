@@ -89,7 +89,7 @@ func (e *entry) schemas() []string {
 // backup holds it.
 func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *entry, heldBy string) error {
 	f, err := findFence(ctx, s, e)
-	if errors.Is(err, errNoFence) && !e.Switched {
+	if errors.Is(err, errNoFence) && e.State == stateStaging && !e.Switched {
 		return nil // the stage was never begun
 	}
 	if err != nil {

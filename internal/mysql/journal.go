@@ -15,6 +15,7 @@ import (
 const (
 	stateStaging    = "staging"
 	stateStaged     = "staged"
+	stateCompared   = "compared" // equal to the part: only then may it go live
 	stateDiscarding = "discarding"
 )
 
@@ -58,10 +59,9 @@ type side struct {
 const (
 	journalSchema = prefix
 	journalTable  = "`" + prefix + "`.journal"
-	holderTable   = "`" + prefix + "`.holder"
 )
 
-// journalDDL creates the journal. The holder table says who has a source's lock.
+// journalDDL creates the journal.
 var journalDDL = [...]string{
 	"CREATE DATABASE IF NOT EXISTS `" + journalSchema + "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE IF NOT EXISTS " + journalTable + ` (
@@ -79,13 +79,6 @@ var journalDDL = [...]string{
 		since DATETIME(6) NOT NULL,
 		changed DATETIME(6) NOT NULL,
 		detail JSON NOT NULL
-	) ENGINE = InnoDB`,
-	"CREATE TABLE IF NOT EXISTS " + holderTable + ` (
-		lock_name VARCHAR(64) NOT NULL PRIMARY KEY,
-		connection BIGINT UNSIGNED NOT NULL,
-		installation VARCHAR(64) NOT NULL,
-		source VARCHAR(64) NOT NULL,
-		since DATETIME(6) NOT NULL
 	) ENGINE = InnoDB`,
 }
 

@@ -34,62 +34,49 @@ func (d *Database) hold(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.take(ctx, s, lockName(s.server.UUID, d.schema)); err != nil {
+	if err := d.take(ctx, s); err != nil {
 		s.close()
 		return nil, d.problem(ctx, op, "schema "+d.schema, err)
 	}
 	return s, nil
 }
 
-func (d *Database) take(ctx context.Context, s *session, name string) error {
+// take takes the lock, and with it one that bears the name of our installation: by that a successor of ours knows whom
+// it may kill. Both are taken by one statement, so that no freeze comes between them, and both end with the session.
+func (d *Database) take(ctx context.Context, s *session) error {
+	lock, own := lockName(s.server.UUID, d.schema), lockName(s.server.UUID, d.schema, d.cfg.Installation)
 	for deadline := time.Now().Add(takeOver); ; {
-		var got sql.NullInt64
-		if err := s.row(ctx, "SELECT GET_LOCK(?, 1)", name).Scan(&got); err != nil {
+		var got, holder, ours sql.NullInt64
+		if err := s.row(ctx, "SELECT IF(GET_LOCK(?, 1), GET_LOCK(?, 1), 0)", lock, own).Scan(&got); err != nil || got.Int64 == 1 {
 			return err
 		}
-		if got.Int64 == 1 {
-			return d.recordHolder(ctx, s, name)
-		}
-		who, connection, err := holderOf(ctx, s, name)
-		if err != nil {
+		if err := s.row(ctx, "SELECT IS_USED_LOCK(?), IS_USED_LOCK(?)", lock, own).Scan(&holder, &ours); err != nil {
 			return err
 		}
-		if who == d.cfg.Installation {
-			d.log.Warn("killing the session that held the lock", "schema", d.schema, "connection", connection)
-			if err := kill(ctx, s, connection); err != nil {
+		if holder.Valid && holder == ours {
+			d.log.Warn("killing the session that held the lock", "schema", d.schema, "connection", holder.Int64)
+			if err := kill(ctx, s, holder.Int64); err != nil {
 				return err
 			}
 		}
 		if time.Now().After(deadline) {
-			if who == "" {
-				who = "somebody unknown"
-			}
-			return fail(remora.Busy, "take the lock of the schema", "schema "+d.schema, "only one installation may act on a schema at a time: wait for the other, or stop it",
-				"connection %d of installation %s holds it", connection, who)
+			return d.heldByAnother(ctx, s, holder.Int64)
 		}
 	}
 }
 
-// holderOf tells which installation's session holds a lock; "" when nobody has said so, or nobody holds it any more.
-func holderOf(ctx context.Context, s *session, name string) (installation string, connection int64, err error) {
-	var used sql.NullInt64
-	if err := s.row(ctx, "SELECT IS_USED_LOCK(?)", name).Scan(&used); err != nil || !used.Valid {
-		return "", 0, err
+// heldByAnother says who has the lock: the journal tells, once that installation has begun a restore.
+func (d *Database) heldByAnother(ctx context.Context, s *session, connection int64) error {
+	all, err := entries(ctx, s, "WHERE schema_name = ? AND installation <> ?", d.schema, d.cfg.Installation)
+	if err != nil {
+		return err
 	}
-	err = s.row(ctx, "SELECT installation FROM "+holderTable+" WHERE lock_name = ? AND connection = ?", name, used.Int64).Scan(&installation)
-	if errors.Is(err, sql.ErrNoRows) || noJournal(err) {
-		err = nil
+	who := "somebody unknown"
+	if len(all) > 0 {
+		who = "installation " + all[0].Installation
 	}
-	return installation, used.Int64, err
-}
-
-// recordHolder says who we are. Without a journal there is nobody to say it to yet; begin says it then.
-func (d *Database) recordHolder(ctx context.Context, s *session, name string) error {
-	err := s.exec(ctx, "REPLACE INTO "+holderTable+" VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))", name, s.id, d.cfg.Installation, d.cfg.Source)
-	if noJournal(err) {
-		return nil
-	}
-	return err
+	return fail(remora.Busy, "take the lock of the schema", "schema "+d.schema, "only one installation may act on a schema at a time: wait for the other, or stop it",
+		"connection %d of %s holds it", connection, who)
 }
 
 // release gives the lock back and closes the session.
@@ -98,8 +85,12 @@ func release(ctx context.Context, s *session) {
 	s.close()
 }
 
-// withJournal creates the journal if need be and runs work while nobody can drop it.
+// withJournal runs work while nobody else can create or drop the journal. All restores on the server wait for that, so
+// the server takes it away from a worker that froze meanwhile (S17).
 func (d *Database) withJournal(ctx context.Context, s *session, work func() error) (err error) {
+	if err := s.exec(ctx, fmt.Sprintf("SET @patience = @@SESSION.wait_timeout, SESSION wait_timeout = %d", holderTimeout)); err != nil {
+		return err
+	}
 	name := lockName(s.server.UUID, "journal")
 	var got sql.NullInt64
 	if err := s.row(ctx, "SELECT GET_LOCK(?, 30)", name).Scan(&got); err != nil {
@@ -108,7 +99,10 @@ func (d *Database) withJournal(ctx context.Context, s *session, work func() erro
 	if got.Int64 != 1 {
 		return fail(remora.Busy, "open the journal", d.cfg.Address, "", "another restore on this server held it for 30 seconds")
 	}
-	defer func() { err = errors.Join(err, s.exec(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", name)) }()
+	defer func() {
+		again := context.WithoutCancel(ctx)
+		err = errors.Join(err, s.exec(again, "DO RELEASE_LOCK(?)", name), s.exec(again, "SET SESSION wait_timeout = @patience"))
+	}()
 	return work()
 }
 

@@ -36,7 +36,7 @@ func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.
 }
 
 func (d *Database) preflight(ctx context.Context, s *session, op string, needs []need, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
-	est.Identity = fmt.Sprintf("MySQL %s, schema %s", s.server.UUID, d.schema)
+	est.Identity = fmt.Sprintf("MySQL %s at %s, schema %s", s.server.Version, d.cfg.Address, d.schema)
 	g, err := readGrants(ctx, s)
 	if err != nil {
 		return est, err
@@ -63,16 +63,17 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 			return est, err
 		}
 	}
-	d.describe(found, &est)
+	d.describe(found, s.server, &est)
 	return est, nil
 }
 
 // describe fills in what is live now.
-func (d *Database) describe(found census, est *remora.Estimate) {
+func (d *Database) describe(found census, on server, est *remora.Estimate) {
 	est.Empty = !found.exists
 	est.Summary = remora.Summary{Objects: int64(len(found.tables)), Entries: found.rows(), Bytes: found.bytes(), Facts: map[string]string{"schema": d.schema}}
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%t\n%s\n", est.Identity, found.exists, found.options.clause())
+	// The server's own id is nothing for people, but another server at the same address must not pass for this one (S12).
+	fmt.Fprintf(h, "%s %s\n%t\n%s\n", est.Identity, on.UUID, found.exists, found.options.clause())
 	for i, t := range found.tables {
 		fmt.Fprintf(h, "%q %s\n", t.Name, t.digest())
 		if i < maxReplaces {

@@ -92,9 +92,6 @@ func (st *stage) begin(ctx context.Context, run string) error {
 				return err
 			}
 		}
-		if err := st.d.recordHolder(ctx, st.s, lockName(st.s.server.UUID, st.d.schema)); err != nil {
-			return err
-		}
 		if err := st.d.unsettled(ctx, st.s, st.op, run); err != nil {
 			return err
 		}

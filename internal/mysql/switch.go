@@ -52,11 +52,9 @@ func (sw *switcher) run(ctx context.Context) error {
 		return err
 	}
 	if sw.fence.live(sw.entry) != sw.turn.Live {
-		if err := sw.move(ctx); err != nil {
-			return err
-		}
+		return sw.move(ctx)
 	}
-	return sw.settle(ctx)
+	return sw.shape(ctx, sw.turn.Live)
 }
 
 // accept reads the journal and the fence, refuses a turn that does not fit them, and writes it down.
@@ -73,8 +71,8 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 		return fail(remora.Fenced, sw.op, "run "+e.Run, "", "turn %d asked for the %s side before, and now for the %s side", e.Seq, e.Wanted, sw.turn.Live)
 	case e.State == stateDiscarding:
 		return fail(remora.Fenced, sw.op, "run "+e.Run, "nothing to go back to: start a new restore", "the side that was put away is being discarded")
-	case e.State != stateStaged && sw.turn.Live == remora.Restored:
-		return fail(remora.Fenced, sw.op, "run "+e.Run, "stage it again", "the stage is not complete")
+	case e.State != stateCompared && sw.turn.Live == remora.Restored:
+		return fail(remora.Fenced, sw.op, "run "+e.Run, "stage and compare it again", "the stage is not complete and found equal to the backup")
 	}
 	sw.fence, err = findFence(ctx, sw.s, e)
 	switch {
@@ -117,6 +115,9 @@ func (sw *switcher) move(ctx context.Context) error {
 	}
 }
 
+// tryMove moves once. Whatever may fail comes before the RENAME, so an error means that nothing was moved; but where the
+// connection is lost in the RENAME itself nobody knows, and where a schema that was not there before must go again, that
+// comes after. Both are found by the next call.
 func (sw *switcher) tryMove(ctx context.Context) error {
 	out, in := sw.sides()
 	live, err := takeCensus(ctx, sw.s, sw.d.schema, true)
@@ -133,27 +134,34 @@ func (sw *switcher) tryMove(ctx context.Context) error {
 	if len(incoming.refused) > 0 {
 		return fail(remora.Changed, sw.op, "schema "+in, "remove them", "there are things that cannot be moved: %s", listed(incoming.refused))
 	}
-	if !live.exists && sw.turn.Live == remora.Replaced && sw.entry.Detail.LiveExisted {
-		return fail(remora.Changed, sw.op, "schema "+sw.d.schema, "", "somebody dropped it")
-	}
 	if err := sw.blockers(ctx, oldTransaction); err != nil {
 		return err
 	}
 	options := live.options
 	if !live.exists {
 		options = sw.entry.Detail.Restored.Options
-		if err := sw.s.exec(ctx, "CREATE DATABASE "+quote(sw.d.schema)+" "+options.clause()); err != nil {
-			return err
-		}
 	}
-	err = sw.s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(out)+" "+options.clause())
+	// Changing the options waits for whoever uses a table of the schema, as the RENAME does.
+	if err = within(ctx, renameLimit, func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) }); err == nil {
+		err = sw.s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(out)+" "+options.clause())
+	}
 	if err == nil {
 		err = sw.rename(ctx, live.names(), incoming.names(), out, in)
 	}
-	if err != nil && !live.exists {
-		_ = within(ctx, connectTimeout, sw.dropEmptyLive) // on error nothing has changed
+	if err != nil {
+		err = sw.explained(ctx, err)
+		// Nothing was moved, so the schema is to look as it did.
+		back := func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live.Other()) }
+		if !live.exists {
+			back = sw.dropEmptyLive
+		}
+		_ = within(ctx, connectTimeout, back)
+		return err
 	}
-	return err
+	if sw.turn.Live == remora.Restored || sw.entry.Detail.LiveExisted {
+		return nil
+	}
+	return within(ctx, connectTimeout, sw.dropEmptyLive)
 }
 
 // rename moves the fence to a new name, which only this try knows, and then everything at once.
@@ -164,7 +172,7 @@ func (sw *switcher) rename(ctx context.Context, live, incoming []string, out, in
 	}
 	name := fenceName(sw.entry.Attempt)
 	if err := sw.s.exec(ctx, "RENAME TABLE "+qualified(in, sw.fence.table)+" TO "+qualified(in, name)); err != nil {
-		return sw.fenced(err)
+		return sw.explained(ctx, err)
 	}
 	sw.fence.table = name
 	moves := make([]string, 0, len(live)+len(incoming)+1)
@@ -182,42 +190,57 @@ func (sw *switcher) rename(ctx context.Context, live, incoming []string, out, in
 	err := within(ctx, renameLimit, func(ctx context.Context) error {
 		return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", "))
 	})
+	if err != nil {
+		return sw.explained(ctx, err)
+	}
+	sw.fence.schema = out
+	sw.entry.Switched = true
+	// The fence tells what happened; that the journal says so too can wait for the next turn.
+	if err := within(ctx, connectTimeout, func(ctx context.Context) error { return sw.entry.save(ctx, sw.s) }); err != nil {
+		sw.d.log.Warn("the journal could not be written after the switch", "run", sw.entry.Run, "error", scrubbed(err))
+	}
+	return nil
+}
+
+// explained says why nothing was moved: who was in the way, or, when a table is not where it was, whether this attempt was
+// overtaken, and so its fence is gone, or its list of tables is out of date.
+func (sw *switcher) explained(ctx context.Context, err error) error {
 	switch {
-	case err == nil:
-		sw.fence.schema = out
-		sw.entry.Switched = true
-		return nil
 	case isCode(err, codeLockWait):
 		if blocked := sw.blockers(ctx, 0); blocked != nil {
 			return blocked
 		}
 		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "stop what uses its tables, or turn maintenance on", "its tables are in use, and nothing was changed")
-	default:
-		return sw.fenced(err)
+	case !isCode(err, codeUnknownTable, codeTableExists):
+		return err
 	}
+	if f, lookErr := findFence(ctx, sw.s, sw.entry); lookErr == nil && f == sw.fence {
+		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "turn maintenance on, or wait for the migration to end", "a table came or went at the same moment, and nothing was changed: %w", scrubbed(err))
+	}
+	return fail(remora.Fenced, sw.op, "schema "+sw.d.schema, "nothing was changed by this attempt", "a later attempt has taken over: %w", scrubbed(err))
 }
 
-// fenced recognises the error of an attempt that was overtaken: its fence is gone.
-func (sw *switcher) fenced(err error) error {
-	if isCode(err, codeUnknownTable) {
-		return fail(remora.Fenced, sw.op, "schema "+sw.d.schema, "nothing was changed by this attempt", "a later attempt has taken over, or a table was dropped: %w", scrubbed(err))
-	}
-	return err
-}
-
-// blockers names the sessions that hold or wait for locks on our tables, where the rights allow to see them: those on
-// the stage, where nobody has any business, as something that changed (S2); those on live tables, when they are at least
-// that many seconds old, as busy.
+// blockers names the sessions that hold or wait for locks on our tables, where the rights allow to see them. On a stage,
+// where nobody has any business, such a session may write what was not compared: it must be compared again (S2). Others
+// are in the way when they are at least that many seconds old.
 func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 	_, in := sw.sides()
-	byschema := map[string][]string{}
+	unproven := "" // the schema that was never live
+	if !sw.entry.Switched {
+		unproven = in
+	}
+	var writers, busy []string
 	err := sw.s.each(ctx, func(rows *sql.Rows) error {
 		var schema, who string
 		if err := rows.Scan(&schema, &who); err != nil {
 			return err
 		}
-		if !slices.Contains(byschema[schema], who) {
-			byschema[schema] = append(byschema[schema], who)
+		list := &busy
+		if schema == unproven {
+			list = &writers
+		}
+		if !slices.Contains(*list, who) {
+			*list = append(*list, who)
 		}
 		return nil
 	}, `SELECT l.object_schema, CONCAT('connection ', t.processlist_id, ' of ', COALESCE(t.processlist_user, '?'), ' (', GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)), ' s)')
@@ -226,39 +249,41 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 		LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = t.processlist_id
 		WHERE l.object_type = 'TABLE' AND l.object_schema IN (?, ?) AND t.processlist_id <> CONNECTION_ID()
 			AND (l.object_schema = ? OR GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?)
-		ORDER BY t.processlist_id LIMIT 100`, sw.d.schema, in, in, seconds)
+		ORDER BY t.processlist_id LIMIT 100`, sw.d.schema, in, unproven, seconds)
 	switch {
 	case isCode(err, codeTableDenied, codeRightDenied):
 		return nil
 	case err != nil:
 		return err
-	case len(byschema[in]) > 0:
-		return fail(remora.Changed, sw.op, "schema "+in, "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(byschema[in]))
-	case len(byschema[sw.d.schema]) > 0:
-		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "end them, for instance with KILL, or turn maintenance on: "+listed(byschema[sw.d.schema]),
-			"its tables are in use by %s; nothing was changed", listed(byschema[sw.d.schema]))
+	case len(writers) > 0:
+		sw.entry.State = stateStaged
+		return errors.Join(fail(remora.Changed, sw.op, "schema "+in, "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(writers)),
+			sw.entry.save(ctx, sw.s))
+	case len(busy) > 0:
+		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "end them, for instance with KILL, or turn maintenance on: "+listed(busy),
+			"its tables are in use by %s; nothing was changed", listed(busy))
 	}
 	return nil
 }
 
-// settle brings the rest of the level about: the journal, the options of the live schema, and that a schema that was
-// not there before is not there again.
-func (sw *switcher) settle(ctx context.Context) error {
-	if err := sw.entry.save(ctx, sw.s); err != nil {
-		return err
-	}
+// shape makes the live schema what a side has around its tables: its options, or that there is no schema.
+func (sw *switcher) shape(ctx context.Context, side remora.Side) error {
 	want := sw.entry.Detail.Restored.Options
-	if sw.turn.Live == remora.Replaced {
+	if side == remora.Replaced {
 		if !sw.entry.Detail.LiveExisted {
 			return sw.dropEmptyLive(ctx)
 		}
 		want = sw.entry.Detail.Live.Options
 	}
 	live, exists, err := optionsOf(ctx, sw.s, sw.d.schema)
-	if err != nil || !exists || live == want {
+	switch {
+	case err != nil || live == want:
 		return err
+	case !exists:
+		return sw.s.exec(ctx, "CREATE DATABASE "+quote(sw.d.schema)+" "+want.clause())
+	default:
+		return sw.s.exec(ctx, "ALTER DATABASE "+quote(sw.d.schema)+" "+want.clause())
 	}
-	return sw.s.exec(ctx, "ALTER DATABASE "+quote(sw.d.schema)+" "+want.clause())
 }
 
 // dropEmptyLive drops the live schema when nothing at all is in it.
