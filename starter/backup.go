@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/control"
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -21,31 +22,23 @@ Without --database or --files it takes all that the source has. SOURCE may be le
 Ctrl-C stops watching, not the backup.`,
 		Example: "  remora backup shop\n  remora backup shop --database --name before-migration",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needControl)
-			if err != nil {
-				return err
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			err := remora.CheckBackupName(name)
+			if err == nil || !cmd.Flags().Changed("name") {
+				return nil
 			}
-			defer s.close(ctx)
-			src, err := s.sourceArgument(args)
-			if err != nil {
-				return err
-			}
-			kinds := chosen(database, files)
-			if err := missing("start a backup", src, kinds); err != nil {
-				return err
-			}
-			if len(kinds) == 0 {
-				kinds = src.Kinds()
-			}
-			if cmd.Flags().Changed("name") {
-				if err := remora.CheckBackupName(name); err != nil {
-					return &remora.Problem{Op: "start a backup", Kind: remora.Invalid, Subject: "--name " + name, Hint: "choose another name", Err: err}
-				}
-			}
-			return s.backUp(ctx, remora.BackupRequest{Source: src.Name, Kinds: kinds, Name: name}, detach)
+			return invalid("start a backup", "--name "+name, err.Error(), "choose another name")
 		},
+		RunE: a.onSource(func(ctx context.Context, s *session, src *config.Source) error {
+			req := remora.BackupRequest{Source: src.Name, Kinds: chosen(database, files), Name: name}
+			if err := missing("start a backup", src, req.Kinds); err != nil {
+				return err
+			}
+			if len(req.Kinds) == 0 {
+				req.Kinds = src.Kinds()
+			}
+			return s.backUp(ctx, req, detach)
+		}),
 	}
 	cmd.Flags().BoolVar(&database, "database", false, "take the database")
 	cmd.Flags().BoolVar(&files, "files", false, "take the files")
@@ -71,13 +64,9 @@ func (s *session) backUp(ctx context.Context, req remora.BackupRequest, detach b
 
 // printBackedUp says what a backup came to.
 func (a *app) printBackedUp(end control.Ended) error {
-	if a.json() {
-		return a.printJSON(endJSON{Event: string(remora.Completed), At: a.Now(), Backup: end.Backup})
-	}
 	b := end.Backup
-	a.say("%s is completed: %s, of which %s were new; all of it was read back.", b.ID, size(b.Bytes), size(b.Added))
-	for _, w := range b.Warnings {
-		a.say("  note: %s", remora.OneLine(w))
-	}
-	return nil
+	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Backup: b}, func() {
+		a.say("%s is completed: %s, of which %s were new; all of it was read back.", b.ID, size(b.Bytes), size(b.Added))
+		a.notes("  ", b.Warnings)
+	})
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/control"
 )
 
@@ -16,19 +17,14 @@ func newCancelCommand(a *app) *cobra.Command {
 as it was. It returns at once; follow the end with remora watch. A restore that is done is undone with remora rollback.`,
 		Example: "  remora cancel shop",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needControl)
+		RunE: a.onSource(func(ctx context.Context, s *session, src *config.Source) error {
+			c, err := s.control.Cancel(ctx, src.Name)
 			if err != nil {
 				return err
 			}
-			defer s.close(ctx)
-			src, err := s.sourceArgument(args)
-			if err != nil {
-				return err
-			}
-			return s.cancel(ctx, src.Name)
-		},
+			answer := cancelJSON{Source: src.Name, Cancelled: c.Running != nil, Message: c.Message, Running: c.Running}
+			return a.answer(answer, func() { a.say("%s", c.Message) })
+		}),
 	}
 }
 
@@ -38,17 +34,4 @@ type cancelJSON struct {
 	Cancelled bool             `json:"cancelled"`
 	Message   string           `json:"message"`
 	Running   *control.Running `json:"running,omitempty"`
-}
-
-func (s *session) cancel(ctx context.Context, source string) error {
-	c, err := s.control.Cancel(ctx, source)
-	if err != nil {
-		return err
-	}
-	answer := cancelJSON{Source: source, Cancelled: c.Running != nil, Message: c.Message, Running: c.Running}
-	if s.app.json() {
-		return s.app.printJSON(answer)
-	}
-	s.app.say("%s", answer.Message)
-	return nil
 }

@@ -61,10 +61,13 @@ func (a *app) checkConfig() error {
 	warnings, errs := cfg.Check()
 	answer := checkJSON{OK: len(errs) == 0, File: cfg.File, Warnings: append(cfg.Warnings, warnings...), Sources: configured(cfg)}
 	for _, err := range errs {
-		p := remora.ProblemOf("check the configuration", err)
-		answer.Problems = append(answer.Problems, errorJSON{Op: p.Op, Kind: p.Kind, Subject: p.Subject, Hint: p.Hint, Message: p.Error()})
+		answer.Problems = append(answer.Problems, errorOf(remora.ProblemOf("check the configuration", err)))
 	}
-	return a.printCheck(answer)
+	if err := a.answer(answer, func() { a.sayCheck(answer) }); err != nil || answer.OK {
+		return err
+	}
+	// Everything was said; this only counts it.
+	return invalid("check the configuration", answer.File, count(int64(len(errs)), "mistake", "mistakes"), "")
 }
 
 func configured(cfg *config.Config) []sourceCheckJSON {
@@ -83,24 +86,6 @@ func configured(cfg *config.Config) []sourceCheckJSON {
 	return all
 }
 
-// printCheck prints everything that was found; the error that it returns only counts it.
-func (a *app) printCheck(answer checkJSON) error {
-	if a.json() {
-		if err := a.printJSON(answer); err != nil {
-			return err
-		}
-	} else {
-		a.sayCheck(answer)
-	}
-	if answer.OK {
-		return nil
-	}
-	return &remora.Problem{
-		Op: "check the configuration", Kind: remora.Invalid, Subject: answer.File,
-		Err: errors.New(count(int64(len(answer.Problems)), "mistake", "mistakes")),
-	}
-}
-
 func (a *app) sayCheck(answer checkJSON) {
 	for _, p := range answer.Problems {
 		a.say("%s", p.Message)
@@ -109,21 +94,16 @@ func (a *app) sayCheck(answer checkJSON) {
 		}
 	}
 	for _, s := range answer.Sources {
-		line := s.Name + ":"
+		var has []string
 		if s.Database != "" {
-			line += " database " + s.Database
+			has = append(has, "database "+s.Database)
 		}
 		if len(s.Directories) > 0 {
-			if s.Database != "" {
-				line += ";"
-			}
-			line += " files " + strings.Join(s.Directories, ", ") + " in " + s.Root
+			has = append(has, "files "+strings.Join(s.Directories, ", ")+" in "+s.Root)
 		}
-		a.say("%s", remora.OneLine(line))
+		a.say("%s", remora.OneLine(s.Name+": "+strings.Join(has, "; ")))
 	}
-	for _, w := range answer.Warnings {
-		a.say("note: %s", remora.OneLine(w))
-	}
+	a.notes("", answer.Warnings)
 	if answer.OK {
 		a.say("ok: %s", answer.File)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/remora-backup/remora/internal/config"
@@ -49,12 +50,9 @@ func exitCode(err error) int {
 	if errors.Is(err, errDetached) || errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
-	kind := remora.KindOf(err)
 	for _, e := range exits() {
-		for _, k := range e.kinds {
-			if k == kind {
-				return e.code
-			}
+		if slices.Contains(e.kinds, remora.KindOf(err)) {
+			return e.code
 		}
 	}
 	return exitFailed
@@ -79,6 +77,27 @@ type errorJSON struct {
 	Message string             `json:"message"`
 }
 
+func errorOf(err error) errorJSON {
+	said := errorJSON{Kind: remora.KindOf(err), Message: remora.OneLine(err.Error())}
+	var p *remora.Problem
+	if errors.As(err, &p) {
+		said.Op, said.Subject, said.Hint = p.Op, p.Subject, p.Hint
+	}
+	return said
+}
+
+// invalid is a Problem with what was asked for.
+func invalid(op, subject, why, hint string) error {
+	return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: subject, Hint: hint, Err: errors.New(why)}
+}
+
+// badUsage is a Problem with the command line itself.
+func badUsage(subject, why, hint string) error {
+	return invalid("read the command line", subject, why, hint)
+}
+
+func badFlag(flag, hint string) error { return badUsage(flag, "there is no such value", hint) }
+
 // printError says what is wrong and what to do: two lines for a person, one object for a program.
 func (a *app) printError(err error) {
 	if err == nil || errors.Is(err, errDetached) {
@@ -88,11 +107,7 @@ func (a *app) printError(err error) {
 		fmt.Fprintln(a.Err, "\nremora: interrupted; nothing was started")
 		return
 	}
-	said := errorJSON{Kind: remora.KindOf(err), Message: remora.OneLine(err.Error())}
-	var p *remora.Problem
-	if errors.As(err, &p) {
-		said.Op, said.Subject, said.Hint = p.Op, p.Subject, p.Hint
-	}
+	said := errorOf(err)
 	if a.json() {
 		enc := json.NewEncoder(a.Err)
 		enc.SetEscapeHTML(false)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -19,24 +18,14 @@ type teller struct {
 	app *app
 	// drawn is how many columns of the terminal's last line are ours.
 	drawn int
-	// first remembers where a phase stood when it was first seen, so that rates are those of now.
-	first map[string]seen
 	// begun is the beginning of a phase that a pipe was not told yet: of a phase that ends soon, its end says enough.
 	begun *control.Update
-	mu    sync.Mutex
 }
 
-type seen struct {
-	done int64
-	at   time.Time
-}
+func newTeller(a *app) *teller { return &teller{app: a} }
 
-func newTeller(a *app) *teller { return &teller{app: a, first: map[string]seen{}} }
-
-// tell prints one update. It is safe for concurrent use.
+// tell prints one update.
 func (t *teller) tell(u control.Update) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.app.json() {
 		_ = t.app.printJSON(u) // a broken pipe has nobody left to tell
 		return
@@ -122,23 +111,13 @@ func (t *teller) progress(u control.Update) string {
 	return strings.Join(words, "  ")
 }
 
-// rate is how many units a second the phase has moved since it was first seen.
+// rate is how many units a second the phase has moved; 0 before that says anything.
 func (t *teller) rate(p remora.Progress) float64 {
-	key := p.Phase + p.Since.String()
-	now := t.app.Now()
-	start, ok := t.first[key]
-	if !ok || p.Done < start.done {
-		start = seen{done: p.Done, at: now}
-		if !p.Since.IsZero() && p.Since.Before(now) {
-			start = seen{at: p.Since}
-		}
-		t.first[key] = start
-	}
-	took := now.Sub(start.at).Seconds()
-	if took < 0.5 {
+	took := t.app.Now().Sub(p.Since).Seconds()
+	if p.Since.IsZero() || took < 0.5 {
 		return 0
 	}
-	return float64(p.Done-start.done) / took
+	return float64(p.Done) / took
 }
 
 // line prints a line that stays.
@@ -173,22 +152,24 @@ func (t *teller) clear() {
 	}
 }
 
-// follow follows a run to its end and prints it. A person who interrupts stops following; the run goes on.
-func (s *session) follow(ctx context.Context, run control.Run) (control.Ended, error) {
-	t := newTeller(s.app)
-	end, err := s.control.Follow(ctx, run, t.tell)
-	t.mu.Lock()
-	t.clear()
-	t.mu.Unlock()
-	if err != nil && interrupted(ctx, err) {
-		return end, s.app.detached(run.Source)
-	}
+// follow follows a run to its end and prints it.
+func (s *session) follow(ctx context.Context, run control.Run) (end control.Ended, err error) {
+	err = s.told(ctx, run.Source, func(tell func(control.Update)) error {
+		end, err = s.control.Follow(ctx, run, tell)
+		return err
+	})
 	return end, err
 }
 
-// interrupted tells whether err means that the person had enough.
-func interrupted(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err()))
+// told does something on a source that tells what happens. A person who interrupts stops listening; the run goes on.
+func (s *session) told(ctx context.Context, source string, do func(tell func(control.Update)) error) error {
+	t := newTeller(s.app)
+	err := do(t.tell)
+	t.clear()
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return s.app.detached(source)
+	}
+	return err
 }
 
 // detached says how to come back to a run that goes on.
@@ -207,12 +188,10 @@ type endJSON struct {
 
 // started says that a run was started that nobody follows.
 func (s *session) started(ctx context.Context, run control.Run, what string) error {
-	if s.app.json() {
-		return s.app.printJSON(run)
-	}
-	s.app.say("%s has started. Watch it: remora watch %[2]s   Stop it: remora cancel %[2]s", what, run.Source)
-	if !s.control.HasWorker(ctx) {
-		s.app.say("It will wait: %s.", control.NoWorker)
-	}
-	return nil
+	return s.app.answer(run, func() {
+		s.app.say("%s has started. Watch it: remora watch %[2]s   Stop it: remora cancel %[2]s", what, run.Source)
+		if !s.control.HasWorker(ctx) {
+			s.app.say("It will wait: %s.", control.NoWorker)
+		}
+	})
 }

@@ -235,5 +235,5 @@ func TestJSONOfARunIsOneUpdateALine(t *testing.T) {
 		require.NoError(t, dec.Decode(&u))
 		events = append(events, u.Event)
 	}
-	require.Equal(t, []string{"phase_started", "progress", "retry", "progress", "notice", "phase_ended", "phase_started", "phase_ended"}, events)
+	require.Equal(t, []string{"phase_started", "progress", "retry", "progress", "notice", "phase_ended", "phase_started", "phase_ended", "phase_started", "phase_ended"}, events)
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,17 +24,11 @@ func newHistoryCommand(a *app) *cobra.Command {
 T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone), or an age (90m, 12h, 7d).`,
 		Example: "  remora history shop --since 7d\n  remora history --status failed -o json",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
 			filter, err := a.historyFilter(kind, status, since, until, limit)
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needRepository)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
 			if filter.Source, err = s.filterSource(args); err != nil {
 				return err
 			}
@@ -43,7 +37,7 @@ T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone),
 				return err
 			}
 			return a.printHistory(backups)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&kind, "kind", "", "only backups of this `kind`: database, files or full")
 	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: completed, pending, failed or corrupt")
@@ -76,22 +70,15 @@ func (a *app) historyFilter(kind, status, since, until string, limit int) (repos
 	return f, err
 }
 
-func badFlag(flag, hint string) error {
-	return &remora.Problem{Op: "read the command line", Kind: remora.Invalid, Subject: flag, Hint: hint, Err: errors.New("there is no such value")}
-}
-
 // parseTime reads a date, a date and time, or an age. Empty means no bound.
 func (a *app) parseTime(flag, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
 		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
 			return t, nil
 		}
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
 	}
 	if age, err := parseAge(text); err == nil {
 		return a.Now().Add(-age), nil
@@ -99,16 +86,11 @@ func (a *app) parseTime(flag, text string) (time.Time, error) {
 	return time.Time{}, badFlag(flag+" "+text, "use a date (2026-11-23), a date and time (2026-11-23T02:30), or an age (90m, 12h, 7d)")
 }
 
-// parseAge reads a length of time, with days and weeks beside what Go knows.
+// parseAge reads a length of time, with days beside what Go knows.
 func parseAge(text string) (time.Duration, error) {
-	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
-		if digits, ok := strings.CutSuffix(text, unit); ok {
-			n, err := strconv.Atoi(digits)
-			if err != nil || n < 0 || n > 36500 {
-				return 0, fmt.Errorf("%q is not a length of time", text)
-			}
-			return time.Duration(n) * length, nil
-		}
+	if digits, ok := strings.CutSuffix(text, "d"); ok {
+		days, err := strconv.ParseUint(digits, 10, 15)
+		return time.Duration(days) * 24 * time.Hour, err
 	}
 	d, err := time.ParseDuration(text)
 	if err == nil && d < 0 {
@@ -118,39 +100,17 @@ func parseAge(text string) (time.Duration, error) {
 }
 
 func (a *app) printHistory(backups []remora.Backup) error {
-	if a.json() {
-		for _, b := range backups {
-			if err := a.printJSON(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(backups) == 0 {
+	if len(backups) == 0 && !a.json() {
 		a.say("There is nothing to list. Take a backup with: remora backup")
 		return nil
 	}
-	rows := make([][]string, 0, len(backups))
-	for _, b := range backups {
-		rows = append(rows, []string{
-			b.ID, string(b.Status), string(b.Kind), clock(b.Started), a.age(b.Started), sizes(b), added(b), label(b),
-		})
-	}
-	return a.table([]string{"BACKUP", "STATUS", "KIND", "STARTED", "AGE", "SIZE", "NEW", "NAME"}, rows)
-}
-
-func sizes(b remora.Backup) string {
-	if len(b.Parts) == 0 {
-		return "-"
-	}
-	return size(b.Bytes())
-}
-
-func added(b remora.Backup) string {
-	if len(b.Parts) == 0 {
-		return "-"
-	}
-	return size(b.Added())
+	return list(a, backups, []string{"BACKUP", "STATUS", "KIND", "STARTED", "AGE", "SIZE", "NEW", "NAME"}, func(b remora.Backup) []string {
+		all, added := "-", "-"
+		if len(b.Parts) > 0 {
+			all, added = size(b.Bytes()), size(b.Added())
+		}
+		return []string{b.ID, string(b.Status), string(b.Kind), clock(b.Started), a.age(b.Started), all, added, label(b)}
+	})
 }
 
 // label is a backup's name, and why it was taken when nobody asked for it; or why it failed.

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,6 @@ import (
 	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/mysql"
 	"github.com/remora-backup/remora/internal/remora"
-	"github.com/remora-backup/remora/internal/repository"
 )
 
 // initFlags are what `remora init` was asked for.
@@ -67,6 +67,7 @@ type initJSON struct {
 type beginning struct {
 	file     string // of the configuration
 	draft    config.Draft
+	text     []byte // of the configuration
 	config   *config.Config
 	password remora.Secret // of the database user
 	missing  []mysql.Right
@@ -93,10 +94,7 @@ func (a *app) begin(ctx context.Context, f initFlags) (*beginning, error) {
 		return nil, initProblem("", "there is nothing to back up", "Name a database with --mysql DSN, directories with --files DIR, or both.")
 	}
 	b := &beginning{}
-	if err := b.place(a); err != nil {
-		return nil, err
-	}
-	if err := b.setRepository(a, f.repository); err != nil {
+	if err := b.place(a, f.repository); err != nil {
 		return nil, err
 	}
 	var err error
@@ -108,7 +106,7 @@ func (a *app) begin(ctx context.Context, f initFlags) (*beginning, error) {
 			return nil, err
 		}
 	}
-	if err := b.setSource(f.source); err != nil {
+	if b.draft.Source, err = sourceName(f.source, b.draft); err != nil {
 		return nil, err
 	}
 	if b.password != "" {
@@ -117,46 +115,25 @@ func (a *app) begin(ctx context.Context, f initFlags) (*beginning, error) {
 	return b, b.parse(a.Getenv)
 }
 
-func initProblem(subject, why, hint string) error {
-	return &remora.Problem{Op: "initialise", Kind: remora.Invalid, Subject: subject, Hint: hint, Err: errors.New(why)}
-}
+func initProblem(subject, why, hint string) error { return invalid("initialise", subject, why, hint) }
 
-// place decides where the configuration goes; what exists is never overwritten.
-func (b *beginning) place(a *app) error {
-	file := a.ConfigPath
-	if file == "" {
-		file = a.Getenv(config.FileVariable)
+// place decides where the configuration and the repository go; a configuration that exists is never overwritten.
+func (b *beginning) place(a *app, repository string) (err error) {
+	if b.file, err = filepath.Abs(cmp.Or(a.ConfigPath, a.Getenv(config.FileVariable), config.Places()[0])); err != nil {
+		return initProblem("", err.Error(), "Name the file with its whole path.")
 	}
-	if file == "" {
-		file = config.Places()[0]
+	if _, err := os.Lstat(b.file); err == nil {
+		return initProblem(b.file, "it exists, and is not overwritten", "Add further sources to it by hand, or name another file with --config.")
 	}
-	file, err := filepath.Abs(file)
-	if err != nil {
-		return initProblem(file, err.Error(), "Name the file with its whole path.")
+	dir := filepath.Dir(b.file)
+	usual := filepath.Join(dir, "remora-repository")
+	if os.Geteuid() == 0 {
+		usual = "/var/backups/remora"
 	}
-	if _, err := os.Lstat(file); err == nil {
-		return initProblem(file, "it exists, and is not overwritten", "Add further sources to it by hand, or name another file with --config.")
+	b.draft.RepositoryPasswordAt = filepath.Join(dir, "repository.password")
+	if b.draft.RepositoryPath, err = filepath.Abs(cmp.Or(repository, a.Getenv("BACKUP_STORAGE_PATH"), usual)); err != nil {
+		return initProblem("", err.Error(), "Name the repository with its whole path.")
 	}
-	b.file = file
-	return nil
-}
-
-func (b *beginning) setRepository(a *app, dir string) error {
-	if dir == "" {
-		dir = a.Getenv("BACKUP_STORAGE_PATH")
-	}
-	if dir == "" && os.Geteuid() == 0 {
-		dir = "/var/backups/remora"
-	}
-	if dir == "" {
-		dir = filepath.Join(filepath.Dir(b.file), "remora-repository")
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return initProblem(dir, err.Error(), "Name the repository with its whole path.")
-	}
-	b.draft.RepositoryPath = dir
-	b.draft.RepositoryPasswordAt = filepath.Join(filepath.Dir(b.file), "repository.password")
 	return nil
 }
 
@@ -179,87 +156,61 @@ func (b *beginning) setDatabase(ctx context.Context, a *app, text string) error 
 	return err
 }
 
-// askPassword reads a line without showing it where that is possible.
+// askPassword reads a line, without showing it on a terminal.
 func (a *app) askPassword(ctx context.Context, question string) (remora.Secret, error) {
 	fmt.Fprint(a.Err, question)
-	type answer struct {
-		text string
-		err  error
-	}
-	given := make(chan answer, 1)
-	restore := func() {}
-	if f, ok := a.In.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		if state, err := term.GetState(int(f.Fd())); err == nil {
-			restore = func() { _ = term.Restore(int(f.Fd()), state) }
-		}
-	}
-	go func() { // ends with the process at the latest: a read from a terminal cannot be called off
-		text, err := readPassword(a.In)
-		given <- answer{text, err}
-	}()
 	defer fmt.Fprintln(a.Err)
-	select {
-	case <-ctx.Done():
-		restore()
-		return "", ctx.Err()
-	case got := <-given:
-		if got.err != nil {
-			return "", initProblem("", "no password could be read", "Type it when you are asked, or set "+passwordVariable+".")
+	read := a.readLine
+	if f, ok := a.In.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		shown, err := term.GetState(int(f.Fd()))
+		if err == nil {
+			defer func() { _ = term.Restore(int(f.Fd()), shown) }() // also when the read is left behind
 		}
-		return remora.Secret(got.text), nil
+		read = func() (string, error) {
+			text, err := term.ReadPassword(int(f.Fd()))
+			return string(text), err
+		}
 	}
+	text, err := typed(ctx, read)
+	if err != nil && ctx.Err() == nil {
+		err = initProblem("", "no password could be read", "Type it when you are asked, or set "+passwordVariable+".")
+	}
+	return remora.Secret(text), err
 }
 
-func readPassword(in io.Reader) (string, error) {
-	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		text, err := term.ReadPassword(int(f.Fd()))
-		return string(text), err
-	}
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return strings.TrimRight(line, "\r\n"), err
-}
-
-// setSource takes the name that was given, or makes one.
-func (b *beginning) setSource(name string) error {
-	if name != "" {
-		if err := remora.CheckSourceName(name); err != nil {
-			return initProblem("", err.Error(), "Give another name with --source.")
+// sourceName is the name that was given, or one made of the schema's or the directory's.
+func sourceName(given string, d config.Draft) (string, error) {
+	if given != "" {
+		if err := remora.CheckSourceName(given); err != nil {
+			return "", initProblem("", err.Error(), "Give another name with --source.")
 		}
-		b.draft.Source = name
-		return nil
+		return given, nil
 	}
 	var from string
 	switch {
-	case b.draft.Database != nil:
-		from = b.draft.Database.Schema
-	case len(b.draft.Files.Directories) == 1:
-		from = filepath.Base(b.draft.Files.Directories[0])
+	case d.Database != nil:
+		from = d.Database.Schema
+	case len(d.Files.Directories) == 1:
+		from = filepath.Base(d.Files.Directories[0])
 	default:
-		from = filepath.Base(b.draft.Files.Root)
+		from = filepath.Base(d.Files.Root)
 	}
-	b.draft.Source = strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
-		}
-		return '-'
-	}, strings.ToLower(from))
-	b.draft.Source = strings.TrimLeft(b.draft.Source, "-_")
-	if remora.CheckSourceName(b.draft.Source) != nil {
-		return initProblem("", fmt.Sprintf("no name for the source can be made from %q", from), "Give one with --source NAME.")
+	name := strings.TrimLeft(otherwise.ReplaceAllString(strings.ToLower(from), "-"), "-_")
+	if remora.CheckSourceName(name) != nil {
+		return "", initProblem("", fmt.Sprintf("no name for the source can be made from %q", from), "Give one with --source NAME.")
 	}
-	return nil
+	return name, nil
 }
 
+// otherwise is a character that cannot stand in the name of a source.
+var otherwise = regexp.MustCompile(`[^a-z0-9_-]`)
+
 // parse checks the draft as the file that it will be.
-func (b *beginning) parse(getenv func(string) string) error {
-	text, err := config.Render(b.draft)
-	if err != nil {
+func (b *beginning) parse(getenv func(string) string) (err error) {
+	if b.text, err = config.Render(b.draft); err != nil {
 		return err
 	}
-	b.config, err = config.Parse(b.file, text, getenv)
+	b.config, err = config.Parse(b.file, b.text, getenv)
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) { // their lines are of a file that nobody has seen
 		return initProblem(mistakes[0].Key, mistakes[0].Text, "Correct what was given; nothing was written.")
@@ -288,13 +239,7 @@ func (a *app) testRights(ctx context.Context, b *beginning) error {
 	if b.missing, err = database.Rights(ctx); err != nil {
 		return err
 	}
-	required := 0
-	for _, r := range b.missing {
-		if r.Required {
-			required++
-		}
-	}
-	if required > 0 {
+	if slices.ContainsFunc(b.missing, func(r mysql.Right) bool { return r.Required }) {
 		return a.refuse(b)
 	}
 	estimate, err := database.Preflight(ctx, remora.Job{Run: "init"}, remora.Intent{})
@@ -310,12 +255,9 @@ func (a *app) testRights(ctx context.Context, b *beginning) error {
 
 // refuse prints what is missing; nothing has been written.
 func (a *app) refuse(b *beginning) error {
-	if a.json() {
-		if err := a.printJSON(initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings}); err != nil {
-			return err
-		}
-	} else {
-		a.sayMissing(b.missing)
+	answer := initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings}
+	if err := a.answer(answer, func() { a.sayMissing(b.missing) }); err != nil {
+		return err
 	}
 	return initProblem("user "+b.draft.Database.User+" on "+b.draft.Database.Address, "rights are missing; nothing was written",
 		"Run the GRANT statements above as an administrator of the server, then this command again.")
@@ -323,105 +265,38 @@ func (a *app) refuse(b *beginning) error {
 
 // sayMissing prints statements that can be pasted into a client, those without which nothing works first.
 func (a *app) sayMissing(missing []mysql.Right) {
-	for _, required := range []bool{true, false} {
-		head := "These rights are missing:"
-		if !required {
-			head = "These are recommended:"
-		}
+	say := func(head string, required bool) {
 		for _, r := range missing {
-			if r.Required != required {
-				continue
-			}
-			if head != "" {
-				a.say("%s", head)
+			if r.Required == required {
+				a.say("%s  %s\n      -- for %ss: %s", head, r.Grant, r.Purpose, remora.OneLine(r.Why))
 				head = ""
 			}
-			a.say("  %s\n      -- for %ss: %s", r.Grant, r.Purpose, remora.OneLine(r.Why))
 		}
 	}
+	say("These rights are missing:\n", true)
+	say("These are recommended:\n", false)
 }
 
 func (a *app) printInitialised(b *beginning) error {
 	d := b.draft
-	if a.json() {
-		answer := initJSON{
-			Config: b.file, Source: d.Source, Repository: d.RepositoryPath, RepositoryPassword: d.RepositoryPasswordAt,
-			Missing: b.missing, Warnings: b.warnings,
+	answer := initJSON{
+		Config: b.file, Source: d.Source, Repository: d.RepositoryPath, RepositoryPassword: d.RepositoryPasswordAt,
+		Missing: b.missing, Warnings: b.warnings,
+	}
+	if d.Database != nil {
+		answer.Database = d.Database.PasswordAt
+	}
+	return a.answer(answer, func() {
+		a.sayMissing(b.missing)
+		a.notes("", b.warnings)
+		a.fields([2]string{"Configuration", b.file}, [2]string{"Repository", d.RepositoryPath}, [2]string{"Its password", d.RepositoryPasswordAt})
+		named := ""
+		if a.ConfigPath != "" {
+			named = " --config " + b.file
 		}
-		if d.Database != nil {
-			answer.Database = d.Database.PasswordAt
-		}
-		return a.printJSON(answer)
-	}
-	a.sayMissing(b.missing)
-	for _, w := range b.warnings {
-		a.say("note: %s", remora.OneLine(w))
-	}
-	a.fields(
-		[2]string{"Configuration", b.file},
-		[2]string{"Repository", d.RepositoryPath},
-		[2]string{"Its password", d.RepositoryPasswordAt},
-	)
-	a.say("\nNext:")
-	a.say("  1. Keep a copy of %s somewhere else, in a password manager or a safe:\n     without it no backup can ever be read again, by anybody.", d.RepositoryPasswordAt)
-	named := ""
-	if a.ConfigPath != "" {
-		named = " --config " + b.file
-	}
-	a.say("  2. remora up%s", named)
-	a.say("  3. remora backup %s%s", d.Source, named)
-	return nil
-}
-
-// write makes the passwords, the repository and the configuration, the configuration last. When something fails,
-// everything that this call made is removed again.
-func (b *beginning) write(ctx context.Context) (err error) {
-	var made traces
-	defer func() {
-		if err != nil {
-			made.remove()
-		}
-	}()
-	text, err := config.Render(b.draft)
-	if err != nil {
-		return err
-	}
-	if err := made.folder(filepath.Dir(b.file)); err != nil {
-		return err
-	}
-	password := newPassword()
-	if err := made.file(b.draft.RepositoryPasswordAt, password.Reveal()+"\n"); err != nil {
-		return err
-	}
-	if b.password != "" {
-		if err := made.file(b.draft.Database.PasswordAt, b.password.Reveal()+"\n"); err != nil {
-			return err
-		}
-	}
-	if err := made.repository(ctx, b.draft.RepositoryPath, password); err != nil {
-		return err
-	}
-	return made.file(b.file, string(text))
-}
-
-// repository creates one with a connection file that is thrown away: whoever opens it makes its own.
-func (t *traces) repository(ctx context.Context, path string, password remora.Secret) error {
-	state, err := os.MkdirTemp("", "remora-init-")
-	if err != nil {
-		return initProblem("a temporary directory", err.Error(), "Make room there, or set TMPDIR.")
-	}
-	defer func() { _ = os.RemoveAll(state) }()
-	if err := t.folder(filepath.Dir(path)); err != nil {
-		return err
-	}
-	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		*t = append(*t, func() { _ = os.Remove(path) }) // only when it is empty
-	}
-	err = repository.Create(ctx, repository.Config{
-		Path: path, State: filepath.Join(state, "state"), Password: func() (remora.Secret, error) { return password, nil },
+		a.say("\nNext:")
+		a.say("  1. Keep a copy of %s somewhere else, in a password manager or a safe:\n     without it no backup can ever be read again, by anybody.", d.RepositoryPasswordAt)
+		a.say("  2. remora up%s", named)
+		a.say("  3. remora backup %s%s", d.Source, named)
 	})
-	if err == nil {
-		t.contents(path) // it was empty a moment ago: what is in it now is ours
-	}
-	return err
 }

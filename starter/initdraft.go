@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -85,23 +86,25 @@ func draftFiles(dirs []string) (*config.DraftFiles, error) {
 }
 
 func realDirectory(dir string) (string, error) {
-	if !filepath.IsAbs(dir) {
-		return "", initProblem("--files "+dir, "it is not an absolute path", "Write the whole path, from / on.")
-	}
+	var info fs.FileInfo
 	path, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return "", initProblem("--files "+dir, reason(err), "Name a directory that exists on this machine.")
+	if err == nil {
+		info, err = os.Stat(path)
 	}
-	info, err := os.Stat(path)
+	var why, hint string
 	switch {
+	case !filepath.IsAbs(dir):
+		why, hint = "it is not an absolute path", "Write the whole path, from / on."
 	case err != nil:
-		return "", initProblem("--files "+dir, reason(err), "Name a directory that exists on this machine.")
+		why, hint = reason(err), "Name a directory that exists on this machine."
 	case !info.IsDir():
-		return "", initProblem("--files "+dir, "it is not a directory", "Name the directory that holds it.")
+		why, hint = "it is not a directory", "Name the directory that holds it."
 	case path == "/":
-		return "", initProblem("--files "+dir, "the whole machine cannot be a source", "Name the directories of the application.")
+		why, hint = "the whole machine cannot be a source", "Name the directories of the application."
+	default:
+		return path, nil
 	}
-	return path, nil
+	return "", initProblem("--files "+dir, why, hint)
 }
 
 // common is the deepest directory that holds both; "" is no directory yet.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"io/fs"
@@ -10,7 +11,57 @@ import (
 	"strings"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
+
+// write makes the passwords, the repository and the configuration, the configuration last. When something fails,
+// everything that this call made is removed again.
+func (b *beginning) write(ctx context.Context) (err error) {
+	var made traces
+	defer func() {
+		if err != nil {
+			made.remove()
+		}
+	}()
+	if err := made.folder(filepath.Dir(b.file)); err != nil {
+		return err
+	}
+	password := newPassword()
+	if err := made.file(b.draft.RepositoryPasswordAt, password.Reveal()+"\n"); err != nil {
+		return err
+	}
+	if b.password != "" {
+		if err := made.file(b.draft.Database.PasswordAt, b.password.Reveal()+"\n"); err != nil {
+			return err
+		}
+	}
+	if err := made.repository(ctx, b.draft.RepositoryPath, password); err != nil {
+		return err
+	}
+	return made.file(b.file, string(b.text))
+}
+
+// repository creates one with a connection file that is thrown away: whoever opens it makes its own.
+func (t *traces) repository(ctx context.Context, path string, password remora.Secret) error {
+	state, err := os.MkdirTemp("", "remora-init-")
+	if err != nil {
+		return initProblem("a temporary directory", err.Error(), "Make room there, or set TMPDIR.")
+	}
+	defer func() { _ = os.RemoveAll(state) }()
+	if err := t.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		*t = append(*t, func() { _ = os.Remove(path) }) // only when it is empty
+	}
+	err = repository.Create(ctx, repository.Config{
+		Path: path, State: filepath.Join(state, "state"), Password: func() (remora.Secret, error) { return password, nil },
+	})
+	if err == nil {
+		t.contents(path) // it was empty a moment ago: what is in it now is ours
+	}
+	return err
+}
 
 // newPassword is one that a person can copy from paper: 200 bits in ten groups of letters and digits.
 func newPassword() remora.Secret {

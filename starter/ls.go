@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path"
@@ -20,13 +21,7 @@ func newLsCommand(a *app) *cobra.Command {
 		Long:    "Lists the entries of a directory inside a backup, or one file. " + refHelp,
 		Example: "  remora ls latest\n  remora ls latest files/receipts/2026",
 		Args:    between(1, 2, "a BACKUP and perhaps a PATH"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needRepository)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
+		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
 			b, err := s.backup(ctx, args[0], source)
 			if err != nil {
 				return err
@@ -44,7 +39,7 @@ func newLsCommand(a *app) *cobra.Command {
 				return inBackup(b.ID, name, err)
 			}
 			return a.printEntries(entries)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
 	return cmd
@@ -117,14 +112,7 @@ func inBackup(id, name string, err error) error {
 }
 
 func (a *app) printEntries(entries []entryJSON) error {
-	rows := make([][]string, 0, len(entries))
-	for _, e := range entries {
-		if a.json() {
-			if err := a.printJSON(e); err != nil {
-				return err
-			}
-			continue
-		}
+	return list(a, entries, []string{"MODE", "SIZE", "MODIFIED", "PATH"}, func(e entryJSON) []string {
 		name, bytes := e.Path, size(e.Size)
 		switch e.Kind {
 		case "directory":
@@ -132,10 +120,6 @@ func (a *app) printEntries(entries []entryJSON) error {
 		case "symlink":
 			name, bytes = name+" -> "+e.Target, "-"
 		}
-		rows = append(rows, []string{e.Mode, bytes, clock(e.Modified), name})
-	}
-	if a.json() {
-		return nil
-	}
-	return a.table([]string{"MODE", "SIZE", "MODIFIED", "PATH"}, rows)
+		return []string{e.Mode, bytes, clock(e.Modified), name}
+	})
 }

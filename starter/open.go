@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/control"
@@ -30,6 +32,33 @@ const (
 	needRepository need = 1 << iota
 	needControl
 )
+
+// runner is what cobra calls for a command line.
+type runner = func(cmd *cobra.Command, args []string) error
+
+// with runs a command that needs a session, and closes that after it.
+func (a *app) with(needs need, do func(ctx context.Context, s *session, args []string) error) runner {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		s, err := a.open(ctx, needs)
+		if err != nil {
+			return err
+		}
+		defer s.close(ctx)
+		return do(ctx, s, args)
+	}
+}
+
+// onSource runs a command that asks something of the source that its first argument names, or of the only one.
+func (a *app) onSource(do func(ctx context.Context, s *session, src *config.Source) error) runner {
+	return a.with(needControl, func(ctx context.Context, s *session, args []string) error {
+		src, err := s.source(args...)
+		if err != nil {
+			return err
+		}
+		return do(ctx, s, src)
+	})
+}
 
 // open reads the configuration and opens what is needed. The caller closes the session.
 func (a *app) open(ctx context.Context, needs need) (*session, error) {
@@ -57,10 +86,7 @@ func (a *app) open(ctx context.Context, needs need) (*session, error) {
 
 func openRepository(ctx context.Context, cfg *config.Config) (*repository.Repository, error) {
 	if cfg.Repository.Path == "" {
-		return nil, &remora.Problem{
-			Op: "open the repository", Kind: remora.Invalid, Subject: cfg.File,
-			Hint: "run this where the repository is configured", Err: errors.New("no repository is configured here"),
-		}
+		return nil, invalid("open the repository", cfg.File, "no repository is configured here", "run this where the repository is configured")
 	}
 	return repository.Open(ctx, repository.Config{
 		Path: cfg.Repository.Path, Password: cfg.Repository.Password, State: filepath.Join(cfg.State, "command"),
@@ -92,34 +118,23 @@ func (a *app) actor() string {
 	return remora.OneLine(name + "@" + host)
 }
 
-// source finds the source that was named. Where it may be left out it is the only one.
-func (s *session) source(named string, given bool) (*config.Source, error) {
-	if given {
-		return s.cfg.Source(named)
-	}
-	names := s.cfg.Names()
-	if len(names) == 1 {
+// source is the one that the first of names names. Where none is given it is the only one.
+func (s *session) source(names ...string) (*config.Source, error) {
+	if len(names) > 0 {
 		return s.cfg.Source(names[0])
 	}
-	hint := "name one of them: " + strings.Join(names, ", ")
-	if len(names) == 0 {
+	all := s.cfg.Names()
+	if len(all) == 1 {
+		return s.cfg.Source(all[0])
+	}
+	hint := "name one of them: " + strings.Join(all, ", ")
+	if len(all) == 0 {
 		hint = "add a source to " + s.cfg.File + ", or write a configuration with `remora init`"
 	}
-	return nil, &remora.Problem{
-		Op: "find the source", Kind: remora.Invalid, Hint: hint,
-		Err: fmt.Errorf("there are %d sources, and none was named", len(names)),
-	}
+	return nil, invalid("find the source", "", fmt.Sprintf("there are %d sources, and none was named", len(all)), hint)
 }
 
-// sourceArgument is the source named by the first argument, or the only one.
-func (s *session) sourceArgument(args []string) (*config.Source, error) {
-	if len(args) == 0 {
-		return s.source("", false)
-	}
-	return s.source(args[0], true)
-}
-
-// filterSource is the source named by the first argument for commands that show all when none is named.
+// filterSource is the name of the source that the first argument names, for commands that show all when none is named.
 func (s *session) filterSource(args []string) (string, error) {
 	if len(args) == 0 {
 		return "", nil
@@ -134,19 +149,23 @@ func (s *session) filterSource(args []string) (string, error) {
 // backup finds the backup that was asked for. "latest" is one of the named source, or of the only one.
 func (s *session) backup(ctx context.Context, ref, source string) (remora.Backup, error) {
 	if strings.TrimSpace(ref) == "" {
-		return remora.Backup{}, &remora.Problem{
-			Op: "find the backup", Kind: remora.Invalid, Hint: "give an id, the beginning of one, a name, or latest; `remora history` lists them",
-			Err: errors.New("no backup was named"),
-		}
+		return remora.Backup{}, invalid("find the backup", "", "no backup was named",
+			"give an id, the beginning of one, a name, or latest; `remora history` lists them")
 	}
-	if source != "" || ref == "latest" {
-		found, err := s.source(source, source != "")
-		if err != nil {
-			return remora.Backup{}, err
-		}
-		source = found.Name
+	var found *config.Source
+	var err error
+	switch {
+	case source != "":
+		found, err = s.source(source)
+	case ref == "latest":
+		found, err = s.source()
+	default:
+		return s.repository.Find(ctx, ref, "")
 	}
-	return s.repository.Find(ctx, ref, source)
+	if err != nil {
+		return remora.Backup{}, err
+	}
+	return s.repository.Find(ctx, ref, found.Name)
 }
 
 // chosen are the components that the flags ask for, nil when none was named.
@@ -164,11 +183,8 @@ func chosen(database, files bool) []remora.Kind {
 // missing refuses components that the source does not have.
 func missing(op string, src *config.Source, kinds []remora.Kind) error {
 	for _, k := range kinds {
-		if k == remora.Database && src.Database == nil || k == remora.Files && src.Files == nil {
-			return &remora.Problem{
-				Op: op, Kind: remora.Invalid, Subject: src.Name, Hint: "leave out --" + string(k) + ", or add it to the configuration",
-				Err: fmt.Errorf("the source has no %s", k),
-			}
+		if !slices.Contains(src.Kinds(), k) {
+			return invalid(op, src.Name, "the source has no "+string(k), "leave out --"+string(k)+", or add it to the configuration")
 		}
 	}
 	return nil

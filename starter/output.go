@@ -25,6 +25,38 @@ func (a *app) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(a.Out, format+"\n", args...) // a broken pipe has nobody left to tell
 }
 
+// answer prints v for a program, or has it put into words for a person.
+func (a *app) answer(v any, say func()) error {
+	if a.json() {
+		return a.printJSON(v)
+	}
+	say()
+	return nil
+}
+
+// notes prints what is worth a look.
+func (a *app) notes(indent string, notes []string) {
+	for _, n := range notes {
+		a.say("%snote: %s", indent, remora.OneLine(n))
+	}
+}
+
+// list prints one object a line for a program, and a table for a person.
+func list[T any](a *app, all []T, head []string, row func(T) []string) error {
+	var rows [][]string
+	for _, one := range all {
+		if !a.json() {
+			rows = append(rows, row(one))
+		} else if err := a.printJSON(one); err != nil {
+			return err
+		}
+	}
+	if a.json() {
+		return nil
+	}
+	return a.table(head, rows)
+}
+
 // table prints rows under a head, in columns.
 func (a *app) table(head []string, rows [][]string) error {
 	rows = append([][]string{head}, rows...)
@@ -76,6 +108,14 @@ func (a *app) moment(t time.Time) string {
 		return ""
 	}
 	return clock(t) + " (" + a.age(t) + ")"
+}
+
+// until is the end of an undo window, which somebody ends where it has no time.
+func (a *app) until(t time.Time) string {
+	if t.IsZero() {
+		return "until somebody ends it"
+	}
+	return "until " + a.moment(t)
 }
 
 // age is how long ago, or ahead, t is.

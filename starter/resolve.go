@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/config"
 )
 
 func newResolveCommand(a *app) *cobra.Command {
@@ -16,19 +16,13 @@ func newResolveCommand(a *app) *cobra.Command {
 the run says so in remora status and waits. Put right what it names, then type this: it tries again.`,
 		Example: "  remora resolve shop",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needControl)
-			if err != nil {
+		RunE: a.onSource(func(ctx context.Context, s *session, src *config.Source) error {
+			if err := s.control.Resolve(ctx, src.Name); err != nil {
 				return err
 			}
-			defer s.close(ctx)
-			src, err := s.sourceArgument(args)
-			if err != nil {
-				return err
-			}
-			return s.resolve(ctx, src.Name)
-		},
+			answer := resolvedJSON{Source: src.Name, Message: "It tries again. Follow it: remora watch " + src.Name}
+			return a.answer(answer, func() { a.say("%s", answer.Message) })
+		}),
 	}
 }
 
@@ -36,16 +30,4 @@ the run says so in remora status and waits. Put right what it names, then type t
 type resolvedJSON struct {
 	Source  string `json:"source"`
 	Message string `json:"message"`
-}
-
-func (s *session) resolve(ctx context.Context, source string) error {
-	if err := s.control.Resolve(ctx, source); err != nil {
-		return err
-	}
-	answer := resolvedJSON{Source: source, Message: "It tries again. Follow it: remora watch " + source}
-	if s.app.json() {
-		return s.app.printJSON(answer)
-	}
-	s.app.say("%s", remora.OneLine(answer.Message))
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -37,16 +38,8 @@ live data is not touched; after any failure it is what it was. What was replaced
 Ctrl-C stops watching, not the restore.`,
 		Example: "  remora restore latest --source shop\n  remora restore shop-20261123T023000Z-1f2e --files --undo-window 72h",
 		Args:    exactly(1, "one BACKUP"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.checkRestore(cmd, f); err != nil {
-				return err
-			}
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needRepository|needControl)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkRestore(cmd, f) },
+		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
 			b, err := s.backup(ctx, args[0], f.source)
 			if err != nil {
 				return err
@@ -56,7 +49,7 @@ Ctrl-C stops watching, not the restore.`,
 				return err
 			}
 			return s.restore(ctx, req, f)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&f.database, "database", false, "restore the database alone")
 	cmd.Flags().BoolVar(&f.files, "files", false, "restore the files alone")
@@ -76,13 +69,15 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 	if f.force || a.Interactive && !a.json() {
 		return nil
 	}
-	return &remora.Problem{
-		Op: "restore", Kind: remora.Invalid, Hint: "run it on a terminal, or add --force: it skips the question and nothing else",
-		Err: errors.New("a restore asks before it replaces live data, and there is nobody to answer"),
-	}
+	return invalid("restore", "", "a restore asks before it replaces live data, and there is nobody to answer",
+		"run it on a terminal, or add --force: it skips the question and nothing else")
 }
 
+// planRequest refuses what no worker needs to be asked about.
 func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanRequest, error) {
+	if err := restorable(b); err != nil {
+		return remora.PlanRequest{}, err
+	}
 	src, err := s.cfg.Source(b.Source)
 	if err != nil {
 		return remora.PlanRequest{}, err
@@ -96,6 +91,22 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 		return remora.PlanRequest{}, err
 	}
 	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo}, nil
+}
+
+// restorable refuses a backup that is not completed: what was not read back may not be what was stored.
+func restorable(b remora.Backup) error {
+	switch b.Status {
+	case remora.Completed:
+		return nil
+	case remora.Corrupted: // scripts are told by the same exit code as by a verification
+		return &remora.Problem{
+			Op: "restore", Kind: remora.Corrupt, Subject: b.ID, Hint: "choose another one: remora history " + b.Source + " --status completed",
+			Err: fmt.Errorf("it is %s: what is stored is not what it should be", b.Status),
+		}
+	default:
+		return invalid("restore", b.ID, fmt.Sprintf("it is %s; only completed backups can be restored", b.Status),
+			"choose another one: remora history "+b.Source+" --status completed")
+	}
 }
 
 // longestUndo bounds what may be asked for: the replaced data lies beside the live data all that time.
@@ -154,46 +165,59 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 // confirm asks for the name of the source.
 func (a *app) confirm(ctx context.Context, source string) error {
 	_, _ = fmt.Fprintf(a.Out, "\nType %s to go on: ", source)
-	answer := make(chan string, 1)
+	typed, err := typed(ctx, a.readLine)
+	switch {
+	case ctx.Err() != nil:
+		a.say("")
+		return ctx.Err()
+	case err == nil && strings.TrimSpace(typed) == source:
+		return nil
+	}
+	return invalid("restore", source, "the name was not typed", "nothing was touched; ask again and type the name as it stands")
+}
+
+// typed waits for what a person types, which read reads, or for ctx to end.
+func typed(ctx context.Context, read func() (string, error)) (string, error) {
+	done := make(chan struct{})
+	var line string
+	var failed error
 	go func() { // ends with the process at the latest: a read from a terminal cannot be called off
-		line, _ := bufio.NewReader(a.In).ReadString('\n')
-		answer <- strings.TrimSpace(line)
+		line, failed = read()
+		close(done)
 	}()
 	select {
 	case <-ctx.Done():
-		a.say("")
-		return ctx.Err()
-	case typed := <-answer:
-		if typed == source {
-			return nil
-		}
+		return "", ctx.Err()
+	case <-done:
+		return line, failed
 	}
-	return &remora.Problem{
-		Op: "restore", Kind: remora.Invalid, Subject: source, Hint: "nothing was touched; ask again and type the name as it stands",
-		Err: errors.New("the name was not typed"),
+}
+
+func (a *app) readLine() (string, error) {
+	line, err := bufio.NewReader(a.In).ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
 	}
+	return strings.TrimRight(line, "\r\n"), err
 }
 
 // printPlan says what is going to happen, before it does. maintenance is the file that takes the application offline.
 func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
-	if a.json() {
-		return a.printJSON(planJSON{Event: "plan", At: a.Now(), Plan: p})
-	}
-	b := p.Backup
-	title := b.ID
-	if b.Name != "" {
-		title += " (" + b.Name + ")"
-	}
-	a.say("Restore of %s", p.Source)
-	a.fields(
-		[2]string{"  backup", title + ", " + a.moment(b.Started)},
-		[2]string{"  restores", both(p.Kinds)},
-	)
-	for _, t := range p.Targets {
-		a.planTarget(t)
-	}
-	a.planSteps(p, maintenance, withoutSafety)
-	return nil
+	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, func() {
+		title := p.Backup.ID
+		if p.Backup.Name != "" {
+			title += " (" + p.Backup.Name + ")"
+		}
+		a.say("Restore of %s", p.Source)
+		a.fields(
+			[2]string{"  backup", title + ", " + a.moment(p.Backup.Started)},
+			[2]string{"  restores", both(p.Kinds)},
+		)
+		for _, t := range p.Targets {
+			a.planTarget(t)
+		}
+		a.planSteps(p, maintenance, withoutSafety)
+	})
 }
 
 func (a *app) planSteps(p remora.Plan, maintenance, withoutSafety string) {
@@ -211,7 +235,7 @@ func (a *app) planSteps(p remora.Plan, maintenance, withoutSafety string) {
 	default:
 		a.say("  3. It is switched in at once. No maintenance mode is configured, so the application stays online.")
 	}
-	until := fmt.Sprintf("for %s", control.Span(p.Undo))
+	until := "for " + control.Span(p.Undo)
 	if withoutSafety != "" {
 		until = "until somebody ends it with remora accept"
 	}
@@ -241,9 +265,8 @@ func (a *app) planTarget(t remora.Target) {
 		}
 		a.say("    %s", remora.OneLine(r))
 	}
-	for _, w := range append(t.Live.Warnings, t.Restores.Warnings...) {
-		a.say("  note: %s", remora.OneLine(w))
-	}
+	a.notes("  ", t.Live.Warnings)
+	a.notes("  ", t.Restores.Warnings)
 }
 
 // safety says how what is live is saved before it is replaced.
@@ -266,24 +289,22 @@ func safety(p remora.Plan, without string) string {
 
 // printRestored says what a restore came to.
 func (a *app) printRestored(r remora.Restore) error {
-	if a.json() {
-		return a.printJSON(endJSON{Event: string(r.Outcome), At: a.Now(), Restore: &r})
-	}
-	switch r.Outcome {
-	case remora.OutcomeApplied:
-		a.say("%s is restored from %s (restore %s).", r.Source, r.Backup, r.ID)
-	case remora.OutcomeUndone:
-		a.say("The restore %s is rolled back: %s is as it was before it.", r.ID, r.Source)
-	default:
-		a.say("The restore %s is %s.", r.ID, r.Outcome)
-		return nil
-	}
-	if r.SafetyBackup != "" {
-		a.say("What was live before is also in backup %s.", r.SafetyBackup)
-	}
-	if r.Hint != "" {
-		a.say("note: %s", remora.OneLine(r.Hint))
-	}
-	a.say("Kept for undo %s. Go back: remora rollback %s   Keep this: remora accept %[2]s", a.keptUntil(r), r.Source)
-	return nil
+	return a.answerRestore(r, func() {
+		switch r.Outcome {
+		case remora.OutcomeApplied:
+			a.say("%s is restored from %s (restore %s).", r.Source, r.Backup, r.ID)
+		case remora.OutcomeUndone:
+			a.say("The restore %s is rolled back: %s is as it was before it.", r.ID, r.Source)
+		default:
+			a.say("The restore %s is %s.", r.ID, r.Outcome)
+			return
+		}
+		if r.SafetyBackup != "" {
+			a.say("What was live before is also in backup %s.", r.SafetyBackup)
+		}
+		if r.Hint != "" {
+			a.notes("", []string{r.Hint})
+		}
+		a.say("Kept for undo %s. Go back: remora rollback %s   Keep this: remora accept %[2]s", a.until(r.KeepUntil), r.Source)
+	})
 }

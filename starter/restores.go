@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -13,13 +15,7 @@ func newRestoresCommand(a *app) *cobra.Command {
 		Long:    "Lists restores, how they ended or how long they can still be undone, newest first. It reads the repository alone.",
 		Example: "  remora restores shop",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needRepository)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
+		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
 			source, err := s.filterSource(args)
 			if err != nil {
 				return err
@@ -29,28 +25,18 @@ func newRestoresCommand(a *app) *cobra.Command {
 				return err
 			}
 			return a.printRestores(restores)
-		},
+		}),
 	}
 }
 
 func (a *app) printRestores(restores []remora.Restore) error {
-	if a.json() {
-		for _, r := range restores {
-			if err := a.printJSON(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if len(restores) == 0 {
+	if len(restores) == 0 && !a.json() {
 		a.say("Nothing was restored yet.")
 		return nil
 	}
-	rows := make([][]string, 0, len(restores))
-	for _, r := range restores {
-		rows = append(rows, []string{r.ID, string(r.Outcome), clock(r.Started), a.age(r.Started), r.Backup, undoable(r), r.PutAwayBackup})
-	}
-	return a.table([]string{"RESTORE", "OUTCOME", "STARTED", "AGE", "OF BACKUP", "UNDO UNTIL", "PUT AWAY IN"}, rows)
+	return list(a, restores, []string{"RESTORE", "OUTCOME", "STARTED", "AGE", "OF BACKUP", "UNDO UNTIL", "PUT AWAY IN"}, func(r remora.Restore) []string {
+		return []string{r.ID, string(r.Outcome), clock(r.Started), a.age(r.Started), r.Backup, undoable(r), r.PutAwayBackup}
+	})
 }
 
 // undoable is the end of an open undo window.

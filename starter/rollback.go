@@ -22,15 +22,7 @@ of the undo window, so that a second rollback brings it back.
 ` + restoreHelp,
 		Example: "  remora rollback shop",
 		Args:    atMostOne("one RESTORE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.inWindow(cmd.Context(), args, "roll back", func(ctx context.Context, s *session, source string, tell func(control.Update)) error {
-				r, err := s.control.Rollback(ctx, source, tell)
-				if err != nil {
-					return err
-				}
-				return a.printTurned(r)
-			})
-		},
+		RunE:    a.inWindow("roll back", (*control.Control).Rollback, a.printTurned),
 	}
 }
 
@@ -43,41 +35,36 @@ then removed.
 ` + restoreHelp,
 		Example: "  remora accept shop",
 		Args:    atMostOne("one RESTORE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.inWindow(cmd.Context(), args, "accept", func(ctx context.Context, s *session, source string, tell func(control.Update)) error {
-				r, err := s.control.Accept(ctx, source, tell)
-				if err != nil {
-					return err
-				}
-				return a.printAccepted(r)
-			})
-		},
+		RunE:    a.inWindow("accept", (*control.Control).Accept, a.printAccepted),
 	}
 }
 
-// inWindow finds the restore that is meant and does something in its undo window, while telling what happens.
-func (a *app) inWindow(ctx context.Context, args []string, op string, do func(context.Context, *session, string, func(control.Update)) error) error {
-	s, err := a.open(ctx, needRepository|needControl)
-	if err != nil {
-		return err
-	}
-	defer s.close(ctx)
-	source, err := s.restoreOf(ctx, args, op)
-	if err != nil {
-		return err
-	}
-	t := newTeller(a)
-	err = do(ctx, s, source, t.tell)
-	if err != nil && interrupted(ctx, err) {
-		return a.detached(source)
-	}
-	return err
+// windowAction is what may be done in the undo window of a source's restore.
+type windowAction func(c *control.Control, ctx context.Context, source string, tell func(control.Update)) (remora.Restore, error)
+
+// inWindow finds the restore that is meant, does something in its undo window, and prints what that came to.
+func (a *app) inWindow(op string, do windowAction, print func(remora.Restore) error) runner {
+	return a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
+		source, err := s.restoreOf(ctx, args, op)
+		if err != nil {
+			return err
+		}
+		var r remora.Restore
+		err = s.told(ctx, source, func(tell func(control.Update)) error {
+			r, err = do(s.control, ctx, source, tell)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return print(r)
+	})
 }
 
 // restoreOf is the source whose open restore is meant.
 func (s *session) restoreOf(ctx context.Context, args []string, op string) (string, error) {
 	if len(args) == 0 {
-		src, err := s.source("", false)
+		src, err := s.source()
 		if err != nil {
 			return "", err
 		}
@@ -109,33 +96,27 @@ func (s *session) over(op string, r remora.Restore) error {
 	return &remora.Problem{Op: op, Kind: remora.NotFound, Subject: r.ID, Hint: hint, Err: errors.New(why)}
 }
 
-func (a *app) printTurned(r remora.Restore) error {
-	if a.json() {
-		return a.printJSON(endJSON{Event: string(r.Outcome), At: a.Now(), Restore: &r})
-	}
-	if r.Outcome == remora.OutcomeUndone {
-		a.say("Rolled back: %s is as it was before the restore.", r.Source)
-	} else {
-		a.say("Back again: what was restored from %s is live.", r.Backup)
-	}
-	a.say("The other side is kept %s. Turn again: remora rollback %s   Keep this: remora accept %[2]s", a.keptUntil(r), r.Source)
-	return nil
+// answerRestore prints how a restore stands.
+func (a *app) answerRestore(r remora.Restore, say func()) error {
+	return a.answer(endJSON{Event: string(r.Outcome), At: a.Now(), Restore: &r}, say)
 }
 
-func (a *app) keptUntil(r remora.Restore) string {
-	if r.KeepUntil.IsZero() {
-		return "until somebody ends the undo window"
-	}
-	return "until " + a.moment(r.KeepUntil)
+func (a *app) printTurned(r remora.Restore) error {
+	return a.answerRestore(r, func() {
+		if r.Outcome == remora.OutcomeUndone {
+			a.say("Rolled back: %s is as it was before the restore.", r.Source)
+		} else {
+			a.say("Back again: what was restored from %s is live.", r.Backup)
+		}
+		a.say("The other side is kept %s. Turn again: remora rollback %s   Keep this: remora accept %[2]s", a.until(r.KeepUntil), r.Source)
+	})
 }
 
 func (a *app) printAccepted(r remora.Restore) error {
-	if a.json() {
-		return a.printJSON(endJSON{Event: string(r.Outcome), At: a.Now(), Restore: &r})
-	}
-	a.say("Accepted: what is live on %s stays.", r.Source)
-	if r.PutAwayBackup != "" {
-		a.say("What was put away is in backup %s.", r.PutAwayBackup)
-	}
-	return nil
+	return a.answerRestore(r, func() {
+		a.say("Accepted: what is live on %s stays.", r.Source)
+		if r.PutAwayBackup != "" {
+			a.say("What was put away is in backup %s.", r.PutAwayBackup)
+		}
+	})
 }

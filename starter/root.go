@@ -72,7 +72,7 @@ func asUsage(err error, args []string, a *app) error {
 	if errors.As(err, &p) {
 		return err
 	}
-	return &remora.Problem{Op: "read the command line", Kind: remora.Invalid, Hint: "remora help", Err: err}
+	return badUsage("", err.Error(), "remora help")
 }
 
 // newRootCommand builds the whole tree.
@@ -90,10 +90,7 @@ and can be undone for a day.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.Output != textOutput && a.Output != jsonOutput {
-				return &remora.Problem{
-					Op: "read the command line", Kind: remora.Invalid, Subject: "-o " + a.Output,
-					Hint: "use -o text or -o json", Err: errors.New("there is no such output format"),
-				}
+				return badUsage("-o "+a.Output, "there is no such output format", "use -o text or -o json")
 			}
 			a.parsed = true
 			return nil
@@ -105,7 +102,7 @@ and can be undone for a day.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetHelpTemplate(root.HelpTemplate() + exitStatusHelp())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &remora.Problem{Op: "read the command line", Kind: remora.Invalid, Hint: cmd.CommandPath() + " --help", Err: err}
+		return badUsage("", err.Error(), cmd.CommandPath()+" --help")
 	})
 	root.PersistentFlags().StringVar(&a.ConfigPath, "config", "", "configuration `file` (default: $REMORA_CONFIG, ./remora.yaml, /etc/remora/remora.yaml)")
 	root.PersistentFlags().StringVarP(&a.Output, "output", "o", textOutput, "output `format`: text, or json for programs")
@@ -131,9 +128,6 @@ func between(least, most int, usage string) cobra.PositionalArgs {
 		if len(args) >= least && len(args) <= most {
 			return nil
 		}
-		return &remora.Problem{
-			Op: "read the command line", Kind: remora.Invalid, Hint: cmd.CommandPath() + " --help",
-			Err: fmt.Errorf("%s takes %s, not %d arguments", cmd.CommandPath(), usage, len(args)),
-		}
+		return badUsage("", fmt.Sprintf("%s takes %s, not %d arguments", cmd.CommandPath(), usage, len(args)), cmd.CommandPath()+" --help")
 	}
 }

@@ -178,7 +178,8 @@ func TestRestoreAsksForTheNameOfTheSource(t *testing.T) {
 	s = p.run("status")
 	require.Zero(t, s.code, s.err)
 	require.Contains(t, s.out, "shop has a good backup of ")
-	require.Contains(t, s.out, "restore:            what was restored from "+id+" is live, and can be undone until")
+	require.Contains(t, s.out, "  restore:  of "+id+", live; can be undone until ")
+	require.Contains(t, s.out, ": remora rollback shop, or remora accept shop\n")
 	s = p.run("cancel")
 	require.Zero(t, s.code, s.err)
 	require.Contains(t, s.out, "Its restore is done and can be undone until")
@@ -202,6 +203,75 @@ func TestRestoreWithForceSkipsTheQuestionOnly(t *testing.T) {
 	require.Contains(t, s.out, "NO safety backup is taken (cannot be read).")
 	require.NotContains(t, s.out, "Type shop")
 	require.Contains(t, s.out, "shop is restored from")
+}
+
+// What is not completed is refused here: Temporal does not answer, and is not asked.
+func TestOnlyCompletedBackupsAreRestored(t *testing.T) {
+	p := newPlace(t, nobody, "remora", "shop")
+	p.now = time.Now
+	p.stored("good")
+	started := time.Now()
+	failed, pending := remora.BackupID("shop", "failed", "", started), remora.BackupID("shop", "pending", "", started)
+	p.repository(func(ctx context.Context, r *repository.Repository) {
+		require.NoError(t, r.RecordFailure(ctx, remora.FailedRun{
+			Run: "failed", ID: failed, Source: "shop", Kind: remora.FilesBackup, Purpose: remora.Regular, Started: started, Ended: started, Problem: "no",
+		}))
+		w, err := r.Begin(ctx, repository.Spec{Source: "shop", Run: "pending", Backup: pending, Kind: remora.Files})
+		require.NoError(t, err)
+		root, added, err := w.Finish(ctx)
+		require.NoError(t, err)
+		_, err = r.Commit(ctx, remora.Manifest{
+			Format: remora.ManifestFormat, ID: pending, Run: "pending", Source: "shop", Kind: remora.FilesBackup, Purpose: remora.Regular,
+			Started: started, Ended: started, Parts: []remora.PartRef{{Kind: remora.Files, Root: root, Added: added, Started: started, Ended: started}},
+		})
+		require.NoError(t, err)
+	})
+	for id, status := range map[string]string{failed: "failed", pending: "pending"} {
+		s := p.run("restore", id, "--force")
+		require.Equal(t, 2, s.code, s.err)
+		require.Equal(t, "remora: restore ("+id+"): it is "+status+"; only completed backups can be restored\n"+
+			"  what to do: choose another one: remora history shop --status completed\n", s.err)
+		require.Empty(t, s.out)
+	}
+	require.Equal(t, 7, p.run("restore", "good", "--force").code, "a completed one goes on to ask")
+	require.Equal(t, remora.Corrupt, remora.KindOf(restorable(remora.Backup{Status: remora.Corrupted})), "exit code 6, as verification has it")
+}
+
+func TestShowTakesABeginningThatIsUniqueAmongBackupsAndRestores(t *testing.T) {
+	p := newPlace(t, nobody, "remora", "shop")
+	p.now = time.Now
+	p.repository(func(ctx context.Context, r *repository.Repository) {
+		require.NoError(t, r.RecordRestore(ctx, overRestore()))
+	})
+	s := p.run("show", "shop-")
+	require.Zero(t, s.code, s.err)
+	require.Contains(t, s.out, overRestore().ID)
+
+	id := p.stored("good")
+	s = p.run("show", "shop-")
+	require.Equal(t, 2, s.code, s.out)
+	require.Contains(t, s.err, "it could be "+id+", or the restores "+overRestore().ID)
+	require.Contains(t, s.err, "what to do: give a longer beginning of the id")
+	for _, clear := range []string{id, id[:len(id)-1], "good", "latest"} {
+		s = p.run("show", clear)
+		require.Zero(t, s.code, s.err)
+		require.Contains(t, s.out, "backup:    "+id)
+	}
+
+	second := p.stored("better")
+	p.repository(func(ctx context.Context, r *repository.Repository) {
+		require.NoError(t, r.RecordRestore(ctx, openRestore()))
+	})
+	s = p.run("show", "shop")
+	require.Equal(t, 2, s.code, s.out)
+	for _, one := range []string{id, second, overRestore().ID, openRestore().ID} {
+		require.Contains(t, s.err, one)
+	}
+	s = p.run("show", "shop-restore-2026")
+	require.Equal(t, 2, s.code, s.out)
+	require.Contains(t, s.err, "it could be the restores "+openRestore().ID+", "+overRestore().ID)
+	require.Zero(t, p.run("show", "shop-restore-20261123").code)
+	require.Equal(t, 4, p.run("show", "shop-nothing").code)
 }
 
 func TestRollbackOfARestoreThatIsOverSaysHowItEnded(t *testing.T) {

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,24 +24,9 @@ func newShowCommand(a *app) *cobra.Command {
 		Long:    "Tells all about a backup or a restore. " + refHelp + "\nA RESTORE is its id or a unique beginning of it.",
 		Example: "  remora show latest\n  remora show shop-20261123T023000Z-1f2e",
 		Args:    exactly(1, "one BACKUP or RESTORE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needRepository)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
-			b, err := s.backup(ctx, args[0], source)
-			if err == nil {
-				return a.printBackup(b)
-			}
-			if remora.KindOf(err) == remora.NotFound {
-				if r, restoreErr := s.repository.FindRestore(ctx, args[0]); restoreErr == nil {
-					return a.printRestore(r)
-				}
-			}
-			return err
-		},
+		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
+			return s.show(ctx, args[0], source)
+		}),
 	}
 	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
 	return cmd
@@ -44,13 +34,69 @@ func newShowCommand(a *app) *cobra.Command {
 
 const refHelp = "A BACKUP is its id, a unique beginning of that, its name, or latest:\nthe newest completed backup of --source, or of the only source."
 
-func (a *app) printBackup(b remora.Backup) error {
-	if a.json() {
-		return a.printJSON(b)
+// show prints the backup or the restore that ref means. The beginning of an id must be unique among both.
+func (s *session) show(ctx context.Context, ref, source string) error {
+	b, err := s.backup(ctx, ref, source)
+	could := "" // which backups could be meant, when the beginning of an id was given
+	switch kind := remora.KindOf(err); {
+	case err == nil && ref != b.ID && ref != b.Name && ref != "latest":
+		could = "it could be " + b.ID + ", or "
+	case err == nil:
+		return s.app.printBackup(b)
+	case kind == remora.Invalid && ref != "":
+		could = fmt.Sprint(errors.Unwrap(err)) + ", or "
+	case kind != remora.NotFound:
+		return err
 	}
-	took := ""
+	restores, listErr := s.repository.Restores(ctx, source)
+	if listErr != nil {
+		return listErr
+	}
+	var begin []remora.Restore
+	for _, r := range restores {
+		if r.ID == ref {
+			return s.app.printRestore(r)
+		}
+		if ref != "" && strings.HasPrefix(r.ID, ref) {
+			begin = append(begin, r)
+		}
+	}
+	switch {
+	case len(begin) == 0 && err == nil:
+		return s.app.printBackup(b)
+	case len(begin) == 0:
+		return err
+	case len(begin) == 1 && could == "":
+		return s.app.printRestore(begin[0])
+	}
+	return ambiguous(ref, could, begin)
+}
+
+// ambiguous says what the beginning of an id could mean: could names the backups.
+func ambiguous(ref, could string, restores []remora.Restore) error {
+	const shown = 5
+	var names []string
+	for _, r := range restores[:min(shown, len(restores))] {
+		names = append(names, r.ID)
+	}
+	why := cmp.Or(could, "it could be ") + "the restores " + strings.Join(names, ", ")
+	if more := len(restores) - shown; more > 0 {
+		why += fmt.Sprintf(" and %d more", more)
+	}
+	return invalid("find the backup or the restore", strconv.Quote(ref), why, "give a longer beginning of the id")
+}
+
+func (a *app) printBackup(b remora.Backup) error {
+	return a.answer(b, func() { a.sayBackup(b) })
+}
+
+func (a *app) sayBackup(b remora.Backup) {
+	took, stored := "", ""
 	if !b.Ended.IsZero() {
 		took = control.Span(b.Ended.Sub(b.Started))
+	}
+	if len(b.Parts) > 0 {
+		stored = fmt.Sprintf("%s, of which %s were new", size(b.Bytes()), size(b.Added()))
 	}
 	a.fields(
 		[2]string{"backup", b.ID}, [2]string{"name", b.Name}, [2]string{"source", b.Source},
@@ -58,7 +104,7 @@ func (a *app) printBackup(b remora.Backup) error {
 		[2]string{"what to do", b.Hint},
 		[2]string{"holds", string(b.Kind)}, [2]string{"taken", purpose(b)}, [2]string{"by", b.RequestedBy},
 		[2]string{"started", a.moment(b.Started)}, [2]string{"took", took},
-		[2]string{"size", stored(b)}, [2]string{"verified", a.verified(b)}, [2]string{"tool", b.Tool},
+		[2]string{"size", stored}, [2]string{"verified", a.verified(b)}, [2]string{"tool", b.Tool},
 	)
 	for _, part := range b.Parts {
 		a.say("\n%s", part.Kind)
@@ -66,17 +112,12 @@ func (a *app) printBackup(b remora.Backup) error {
 		for _, name := range slices.Sorted(maps.Keys(part.Summary.Facts)) {
 			a.say("  %s: %s", remora.OneLine(name), remora.OneLine(part.Summary.Facts[name]))
 		}
-		for _, w := range part.Summary.Warnings {
-			a.say("  note: %s", remora.OneLine(w))
-		}
+		a.notes("  ", part.Summary.Warnings)
 	}
 	for _, k := range b.Empty {
 		a.say("\n%s\n  nothing was live", k)
 	}
-	for _, w := range b.Warnings {
-		a.say("\nnote: %s", remora.OneLine(w))
-	}
-	return nil
+	a.notes("\n", b.Warnings)
 }
 
 func purpose(b remora.Backup) string {
@@ -88,13 +129,6 @@ func purpose(b remora.Backup) string {
 	default:
 		return "on request"
 	}
-}
-
-func stored(b remora.Backup) string {
-	if len(b.Parts) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s, of which %s were new", size(b.Bytes()), size(b.Added()))
 }
 
 func (a *app) verified(b remora.Backup) string {
@@ -112,16 +146,13 @@ func (a *app) verified(b remora.Backup) string {
 }
 
 func (a *app) printRestore(r remora.Restore) error {
-	if a.json() {
-		return a.printJSON(r)
-	}
+	return a.answer(r, func() { a.sayRestore(r) })
+}
+
+func (a *app) sayRestore(r remora.Restore) {
 	undo := ""
 	if r.Outcome.Open() {
-		undo = "until " + a.moment(r.KeepUntil)
-		if r.KeepUntil.IsZero() {
-			undo = "until somebody ends it"
-		}
-		undo += "; remora rollback " + r.Source + " or remora accept " + r.Source
+		undo = a.until(r.KeepUntil) + "; remora rollback " + r.Source + " or remora accept " + r.Source
 	}
 	live := ""
 	if r.Live != "" {
@@ -138,5 +169,4 @@ func (a *app) printRestore(r remora.Restore) error {
 	for _, p := range r.Phases {
 		a.say("  %8s  %s", control.Span(p.Took), remora.OneLine(p.Name))
 	}
-	return nil
 }

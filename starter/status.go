@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,16 +19,10 @@ func newStatusCommand(a *app) *cobra.Command {
 which restores can still be undone. When Temporal does not answer it tells what the repository knows and ends with 7.`,
 		Example: "  remora status\n  remora status shop -o json",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needRepository|needControl)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
+		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
 			names := s.cfg.Names()
 			if len(args) > 0 {
-				src, err := s.source(args[0], true)
+				src, err := s.source(args...)
 				if err != nil {
 					return err
 				}
@@ -36,77 +32,55 @@ which restores can still be undone. When Temporal does not answer it tells what 
 			if err != nil {
 				return err
 			}
-			if err := a.printStatus(o); err != nil {
+			if err := a.printStatus(o); err != nil || o.Away == "" {
 				return err
 			}
-			if o.Away != "" {
-				return s.control.Reach(ctx)
-			}
-			return nil
-		},
+			return s.control.Reach(ctx)
+		}),
 	}
 }
 
 func (a *app) printStatus(o control.Overview) error {
-	if a.json() {
-		return a.printJSON(o)
-	}
-	a.say("%s", remora.OneLine(o.Sentence))
-	for _, s := range o.Sources {
-		a.say("\n%s", s.Source)
-		a.statusLines(s, o.Away != "")
-	}
-	return nil
+	return a.answer(o, func() {
+		a.say("%s", remora.OneLine(o.Sentence))
+		for _, s := range o.Sources {
+			a.say("\n%s", s.Source)
+			a.fields(a.statusLines(s)...)
+		}
+	})
 }
 
-func (a *app) statusLines(s control.SourceStatus, away bool) {
-	if s.Newest == nil {
-		a.say("  newest good backup: none yet; take one with: remora backup %s", s.Source)
-	} else {
-		a.say("  newest good backup: %s, %s, %s", s.Newest.ID, a.moment(s.Newest.Started), size(s.Newest.Bytes()))
-	}
-	if s.FailedSince > 0 && s.Last != nil {
-		a.say("  failed since:       %s; the last run: %s", count(int64(s.FailedSince), "run", "runs"), outcomeOf(*s.Last))
-	}
-	switch {
-	case away:
-		a.say("  running:            not known")
-	case s.Running != nil:
-		a.say("  running:            %s", s.Running.Sentence(a.Now()))
-	default:
-		a.say("  running:            nothing")
+// statusLines say what needs somebody first, then what is safe, what runs, and what can be undone.
+func (a *app) statusLines(s control.SourceStatus) [][2]string {
+	var lines [][2]string
+	line := func(name, format string, args ...any) {
+		lines = append(lines, [2]string{"  " + name, fmt.Sprintf(format, args...)})
 	}
 	if s.Person != "" {
-		a.say("  needs a person:     %s", remora.OneLine(s.Person))
-		a.say("    what to do:       put that right, then: remora resolve %s", s.Source)
+		line("needs a person", "%s", s.Person)
+		line("what to do", "put that right, then: remora resolve %s", s.Source)
+	}
+	if w := s.Window; w != nil && w.Problem != "" {
+		line("needs a look", "%s", w.Problem)
+		line("what to do", "%s", w.Hint)
+	}
+	if s.FailedSince > 0 && s.Last != nil {
+		line("failed", "%s since the newest good backup; last: %s", count(int64(s.FailedSince), "run", "runs"), cmp.Or(s.Last.Problem, string(s.Last.Status)))
+	}
+	if s.Newest == nil {
+		line("backup", "none yet; take one with: remora backup %s", s.Source)
+	} else {
+		line("backup", "%s, %s, %s", a.age(s.Newest.Started), size(s.Newest.Bytes()), s.Newest.ID)
+	}
+	if s.Running != nil {
+		line("running", "%s", s.Running.Sentence(a.Now()))
 	}
 	if w := s.Window; w != nil {
-		a.say("  restore:            %s", a.window(*w))
-		if w.Problem != "" {
-			a.say("  needs a look:       %s", remora.OneLine(w.Problem))
+		what := "live"
+		if w.Outcome == remora.OutcomeUndone {
+			what = "rolled back"
 		}
-		if w.Hint != "" {
-			a.say("    what to do:       %s", remora.OneLine(w.Hint))
-		}
+		line("restore", "of %s, %s; can be undone %s: remora rollback %s, or remora accept %[4]s", w.Backup, what, a.until(w.KeepUntil), s.Source)
 	}
-}
-
-func outcomeOf(b remora.Backup) string {
-	if b.Problem != "" {
-		return remora.OneLine(string(b.Status) + ": " + b.Problem)
-	}
-	return string(b.Status)
-}
-
-// window says how long, and how, a restore can be undone.
-func (a *app) window(r remora.Restore) string {
-	what := "what was restored from " + r.Backup + " is live, and can be undone"
-	if r.Outcome == remora.OutcomeUndone {
-		what = "the one from " + r.Backup + " was rolled back, and can be brought back"
-	}
-	until := "until somebody ends it"
-	if !r.KeepUntil.IsZero() {
-		until = "until " + a.moment(r.KeepUntil)
-	}
-	return fmt.Sprintf("%s %s: remora rollback %s, or remora accept %[3]s", what, until, r.Source)
+	return lines
 }

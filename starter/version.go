@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -25,15 +24,13 @@ func newVersionCommand(a *app) *cobra.Command {
 		Args:  exactly(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			v := buildVersion()
-			if a.json() {
-				return a.printJSON(v)
-			}
-			commit := ""
-			if v.Commit != "" {
-				commit = ", commit " + v.Commit
-			}
-			_, err := fmt.Fprintf(a.Out, "remora %s (%s, %s%s)\n", v.Version, v.Go, v.System, commit)
-			return err
+			return a.answer(v, func() {
+				commit := ""
+				if v.Commit != "" {
+					commit = ", commit " + v.Commit
+				}
+				a.say("remora %s (%s, %s%s)", v.Version, v.Go, v.System, commit)
+			})
 		},
 	}
 }

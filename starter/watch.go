@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
+	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -13,43 +16,32 @@ func newWatchCommand(a *app) *cobra.Command {
 		Long:    "Follows what runs on a source, from its beginning to its end. When nothing runs, it waits for what runs next.\nIt ends as the run ends: with the same exit status. Ctrl-C stops watching, not the run.",
 		Example: "  remora watch shop",
 		Args:    atMostOne("one SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			s, err := a.open(ctx, needControl)
-			if err != nil {
-				return err
-			}
-			defer s.close(ctx)
-			src, err := s.sourceArgument(args)
-			if err != nil {
-				return err
-			}
-			running, err := s.control.Watch(ctx, src.Name, func() {
-				if !a.json() {
-					a.say("Nothing is running on %s. Waiting for what comes next; Ctrl-C ends the wait.", src.Name)
-				}
-			})
-			if err != nil {
-				return err
-			}
-			if !a.json() {
-				a.say("On %s %s.", src.Name, running.Sentence(a.Now()))
-			}
-			end, err := s.follow(ctx, running.Run)
-			if err != nil {
-				return err
-			}
-			switch {
-			case end.Backup != nil:
-				return a.printBackedUp(end)
-			case end.Restore != nil:
-				return a.printRestored(*end.Restore)
-			case a.json():
-				return a.printJSON(endJSON{Event: string(remora.Completed), At: a.Now()})
-			default:
-				a.say("Done.")
-				return nil
-			}
-		},
+		RunE:    a.onSource(func(ctx context.Context, s *session, src *config.Source) error { return s.watch(ctx, src.Name) }),
+	}
+}
+
+func (s *session) watch(ctx context.Context, source string) error {
+	a := s.app
+	running, err := s.control.Watch(ctx, source, func() {
+		if !a.json() {
+			a.say("Nothing is running on %s. Waiting for what comes next; Ctrl-C ends the wait.", source)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if !a.json() {
+		a.say("On %s %s.", source, running.Sentence(a.Now()))
+	}
+	end, err := s.follow(ctx, running.Run)
+	switch {
+	case err != nil:
+		return err
+	case end.Backup != nil:
+		return a.printBackedUp(end)
+	case end.Restore != nil:
+		return a.printRestored(*end.Restore)
+	default:
+		return a.answer(endJSON{Event: string(remora.Completed), At: a.Now()}, func() { a.say("Done.") })
 	}
 }
