@@ -161,13 +161,11 @@ func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m r
 		return nil, err
 	}
 	for name, text := range map[string][]byte{manifestFile: append(text, '\n'), guideFile: guide} {
-		id, err := putBytes(ctx, w, name, text)
+		entry, err := writeFile(ctx, w, name, text)
 		if err != nil {
 			return nil, err
 		}
-		entry := plain(name, snapshot.EntryTypeFile)
-		entry.FileSize, entry.ObjectID = int64(len(text)), id
-		root.AddEntry(&entry)
+		root.AddEntry(entry)
 	}
 	for _, part := range m.Parts {
 		entry, err := r.partEntry(ctx, part)
@@ -177,6 +175,20 @@ func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m r
 		root.AddEntry(entry)
 	}
 	return writeDir(ctx, w, root, plain(m.ID, snapshot.EntryTypeDirectory))
+}
+
+// writeFile stores a small file.
+func writeFile(ctx context.Context, w repo.RepositoryWriter, name string, text []byte) (*snapshot.DirEntry, error) {
+	to := w.NewObjectWriter(ctx, object.WriterOptions{Description: name, Compressor: compressor, MetadataCompressor: compressor})
+	defer func() { _ = to.Close() }()
+	if _, err := to.Write(text); err != nil {
+		return nil, err
+	}
+	entry := plain(name, snapshot.EntryTypeFile)
+	var err error
+	entry.ObjectID, err = to.Result()
+	entry.FileSize = int64(len(text))
+	return &entry, err
 }
 
 // partEntry is the directory entry of a captured part. It proves that the part is still there.

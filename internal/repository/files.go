@@ -1,13 +1,13 @@
 package repository
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -59,8 +59,8 @@ func (r *Repository) children(ctx context.Context, dir *snapshot.DirEntry) (map[
 	return all, nil
 }
 
-// directories bounds how many directories a tree keeps in memory.
-const directories = 64
+// cachedDirectories bounds how many directories a tree keeps in memory.
+const cachedDirectories = 64
 
 // backupFS shows stored directories as a file system. Links are followed inside it and never out of it. Reading ends
 // when the context that it was opened with does.
@@ -85,7 +85,25 @@ var (
 	errTooDeep = errors.New("too many links")
 )
 
+const readBackupOp = "read the backup"
+
+// Part opens a part of a committed backup, by its full id. Links are followed inside the part and never out of it; the
+// Sys of an entry is a remora.FileOwner, and files can Seek. Reading ends when ctx does.
+func (r *Repository) Part(ctx context.Context, id string, kind remora.Kind) (fs.FS, error) {
+	root, err := r.partOf(ctx, id, kind)
+	if err != nil {
+		return nil, err
+	}
+	return &backupFS{ctx: ctx, r: r, root: root, loaded: map[object.ID]map[string]*snapshot.DirEntry{}}, nil
+}
+
+// Tree opens a whole backup, as Part opens one part of it.
+func (r *Repository) Tree(ctx context.Context, id string) (fs.FS, error) { return r.Part(ctx, id, "") }
+
 func (f *backupFS) children(dir *snapshot.DirEntry) (map[string]*snapshot.DirEntry, error) {
+	if dir.Type != snapshot.EntryTypeDirectory {
+		return nil, errNotDir
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if known, ok := f.loaded[dir.ObjectID]; ok {
@@ -93,9 +111,9 @@ func (f *backupFS) children(dir *snapshot.DirEntry) (map[string]*snapshot.DirEnt
 	}
 	found, err := f.r.children(f.ctx, dir)
 	if err != nil {
-		return nil, problem("read the backup", "", err)
+		return nil, problem(readBackupOp, "", err)
 	}
-	if len(f.loaded) >= directories {
+	if len(f.loaded) >= cachedDirectories {
 		clear(f.loaded)
 	}
 	f.loaded[dir.ObjectID] = found
@@ -111,18 +129,15 @@ func (f *backupFS) find(op, name string, follow bool) (*snapshot.DirEntry, error
 	at, entry, rest := ".", f.root, name
 	for links := 0; rest != "."; {
 		first, after, more := strings.Cut(rest, "/")
-		if entry.Type != snapshot.EntryTypeDirectory {
-			return fail(errNotDir)
-		}
 		children, err := f.children(entry)
 		if err != nil {
 			return fail(err)
 		}
 		child := children[first]
-		if child == nil {
+		switch {
+		case child == nil:
 			return fail(fs.ErrNotExist)
-		}
-		if child.Type == snapshot.EntryTypeSymlink && (more || follow) {
+		case child.Type == snapshot.EntryTypeSymlink && (more || follow):
 			target, err := f.target(child)
 			if err != nil {
 				return fail(err)
@@ -135,12 +150,11 @@ func (f *backupFS) find(op, name string, follow bool) (*snapshot.DirEntry, error
 				return fail(errTooDeep)
 			}
 			at, entry = ".", f.root
-			continue
-		}
-		if !more {
+		case more:
+			at, entry, rest = path.Join(at, first), child, after
+		default:
 			return child, nil
 		}
-		at, entry, rest = path.Join(at, first), child, after
 	}
 	return f.root, nil
 }
@@ -148,11 +162,11 @@ func (f *backupFS) find(op, name string, follow bool) (*snapshot.DirEntry, error
 func (f *backupFS) target(link *snapshot.DirEntry) (string, error) {
 	from, err := f.r.rep.OpenObject(f.ctx, link.ObjectID)
 	if err != nil {
-		return "", problem("read the backup", link.Name, err)
+		return "", problem(readBackupOp, link.Name, err)
 	}
 	defer func() { _ = from.Close() }()
 	text, err := io.ReadAll(io.LimitReader(from, 1<<16))
-	return string(text), problem("read the backup", link.Name, err)
+	return string(text), problem(readBackupOp, link.Name, err)
 }
 
 // Open opens a file or a directory, following links.
@@ -161,33 +175,33 @@ func (f *backupFS) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := fileInfo{entry: entry, name: path.Base(name)}
-	if entry.Type == snapshot.EntryTypeDirectory {
-		list, err := f.list(entry)
+	opened := file{info: fileInfo{entry: entry, name: path.Base(name)}, path: name}
+	if opened.info.IsDir() {
+		children, err := f.children(entry)
 		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+			return nil, opened.failed("open", err)
 		}
-		return &openDir{info: info, path: name, list: list}, nil
+		list := make([]fs.DirEntry, 0, len(children))
+		for _, name := range slices.Sorted(maps.Keys(children)) {
+			list = append(list, fs.FileInfoToDirEntry(fileInfo{entry: children[name], name: name}))
+		}
+		return &openDir{file: opened, list: list}, nil
 	}
 	from, err := f.r.rep.OpenObject(f.ctx, entry.ObjectID)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: problem("read the backup", name, err)}
+		return nil, opened.failed("open", problem(readBackupOp, name, err))
 	}
-	return &openFile{info: info, path: name, from: from}, nil
+	return &openFile{file: opened, from: from}, nil
 }
 
 // Stat describes what name leads to.
-func (f *backupFS) Stat(name string) (fs.FileInfo, error) {
-	entry, err := f.find("stat", name, true)
-	if err != nil {
-		return nil, err
-	}
-	return fileInfo{entry: entry, name: path.Base(name)}, nil
-}
+func (f *backupFS) Stat(name string) (fs.FileInfo, error) { return f.stat("stat", name, true) }
 
 // Lstat describes name itself.
-func (f *backupFS) Lstat(name string) (fs.FileInfo, error) {
-	entry, err := f.find("lstat", name, false)
+func (f *backupFS) Lstat(name string) (fs.FileInfo, error) { return f.stat("lstat", name, false) }
+
+func (f *backupFS) stat(op, name string, follow bool) (fs.FileInfo, error) {
+	entry, err := f.find(op, name, follow)
 	if err != nil {
 		return nil, err
 	}
@@ -212,31 +226,15 @@ func (f *backupFS) ReadLink(name string) (string, error) {
 
 // ReadDir lists a directory by name.
 func (f *backupFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	entry, err := f.find("readdir", name, true)
-	if err == nil && entry.Type != snapshot.EntryTypeDirectory {
-		err = &fs.PathError{Op: "readdir", Path: name, Err: errNotDir}
-	}
+	opened, err := f.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	list, err := f.list(entry)
-	if err != nil {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	dir, ok := opened.(*openDir)
+	if !ok {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errNotDir}
 	}
-	return list, nil
-}
-
-func (f *backupFS) list(dir *snapshot.DirEntry) ([]fs.DirEntry, error) {
-	children, err := f.children(dir)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]fs.DirEntry, 0, len(children))
-	for name, entry := range children {
-		list = append(list, fs.FileInfoToDirEntry(fileInfo{entry: entry, name: name}))
-	}
-	slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
-	return list, nil
+	return dir.list, nil
 }
 
 type fileInfo struct {
@@ -274,89 +272,62 @@ func (i fileInfo) Mode() fs.FileMode {
 	}
 }
 
-type openFile struct {
+// file is what open files and directories have in common.
+type file struct {
 	info fileInfo
 	path string
+}
+
+func (o *file) Stat() (fs.FileInfo, error) { return o.info, nil }
+
+func (o *file) failed(op string, err error) error {
+	return &fs.PathError{Op: op, Path: o.path, Err: err}
+}
+
+// openFile is a file that is read; it has nothing to release.
+type openFile struct {
+	file
 	from object.Reader
 }
 
-func (o *openFile) Stat() (fs.FileInfo, error) { return o.info, nil }
-
 func (o *openFile) Read(b []byte) (int, error) {
-	if o.from == nil {
-		return 0, &fs.PathError{Op: "read", Path: o.path, Err: fs.ErrClosed}
-	}
-	if len(b) == 0 {
+	if len(b) == 0 { // which kopia's reader takes for the end
 		return 0, nil
 	}
 	n, err := o.from.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = &fs.PathError{Op: "read", Path: o.path, Err: problem("read the backup", o.path, err)}
+		err = o.failed("read", problem(readBackupOp, o.path, err))
 	}
 	return n, err
 }
 
 // Seek moves to where the next Read begins.
 func (o *openFile) Seek(offset int64, whence int) (int64, error) {
-	if o.from == nil {
-		return 0, &fs.PathError{Op: "seek", Path: o.path, Err: fs.ErrClosed}
-	}
 	n, err := o.from.Seek(offset, whence)
 	if err != nil {
-		return n, &fs.PathError{Op: "seek", Path: o.path, Err: err}
+		err = o.failed("seek", err)
 	}
-	return n, nil
+	return n, err
 }
 
-func (o *openFile) Close() error {
-	if o.from == nil {
-		return &fs.PathError{Op: "close", Path: o.path, Err: fs.ErrClosed}
-	}
-	err := o.from.Close()
-	o.from = nil
-	return err
-}
+func (o *openFile) Close() error { return o.from.Close() }
 
 type openDir struct {
-	info fileInfo
-	path string
+	file
 	list []fs.DirEntry
 }
 
-func (o *openDir) Stat() (fs.FileInfo, error) { return o.info, nil }
-func (o *openDir) Close() error               { return nil }
-
-func (o *openDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: o.path, Err: errIsDir}
-}
+func (o *openDir) Read([]byte) (int, error) { return 0, o.failed("read", errIsDir) }
+func (o *openDir) Close() error             { return nil }
 
 func (o *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n > 0 && len(o.list) == 0 {
+		return nil, io.EOF
+	}
 	if n <= 0 || n > len(o.list) {
-		if n > 0 && len(o.list) == 0 {
-			return nil, io.EOF
-		}
 		n = len(o.list)
 	}
 	some := o.list[:n:n]
 	o.list = o.list[n:]
 	return some, nil
-}
-
-// Part opens a part of a committed backup, by its full id. Links are followed inside the part and never out of it; the
-// Sys of an entry is a remora.FileOwner, and files can Seek. Reading ends when ctx does.
-func (r *Repository) Part(ctx context.Context, id string, kind remora.Kind) (fs.FS, error) {
-	return r.show(ctx, id, kind)
-}
-
-// Tree opens a whole backup, as Part opens one part of it.
-func (r *Repository) Tree(ctx context.Context, id string) (fs.FS, error) {
-	return r.show(ctx, id, "")
-}
-
-func (r *Repository) show(ctx context.Context, id string, kind remora.Kind) (fs.FS, error) {
-	root, err := r.partOf(ctx, id, kind)
-	if err != nil {
-		return nil, err
-	}
-	return &backupFS{ctx: ctx, r: r, root: root, loaded: map[object.ID]map[string]*snapshot.DirEntry{}}, nil
 }

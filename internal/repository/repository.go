@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,6 @@ import (
 	"github.com/kopia/kopia/repo/blob/sharded"
 	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/maintenance"
-	"github.com/kopia/kopia/repo/object"
 	"github.com/remora-backup/remora/internal/remora"
 	"golang.org/x/sys/unix"
 )
@@ -81,61 +81,54 @@ func Create(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := claim(op, cfg.Path)
-	if err != nil {
-		return err
+	if err := os.MkdirAll(cfg.Path, 0o700); err != nil {
+		return problem(op, cfg.Path, err)
 	}
-	defer unlock()
+	dir, err := os.Open(cfg.Path)
+	if err != nil {
+		return problem(op, cfg.Path, err)
+	}
+	defer func() { _ = dir.Close() }() // which unlocks it
+	if err := claim(op, dir); err != nil {
+		return problem(op, cfg.Path, err)
+	}
 	if err := initialize(ctx, cfg, password); err != nil {
-		empty(cfg.Path) // it was empty and locked: whatever is there now is ours
+		left, _ := contents(cfg.Path) // it was empty and locked: whatever is there now is ours
+		for _, name := range left {
+			_ = os.RemoveAll(filepath.Join(cfg.Path, name))
+		}
 		return problem(op, cfg.Path, err)
 	}
 	return nil
 }
 
-// claim creates the directory if need be, locks it and sees that it is empty.
-func claim(op, path string) (unlock func(), err error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, problem(op, path, err)
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, problem(op, path, err)
-	}
-	unlock = func() { _ = dir.Close() }
+// claim locks the directory, sees that it is empty, and makes it private.
+func claim(op string, dir *os.File) error {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		unlock()
-		return nil, &remora.Problem{Op: op, Kind: remora.Busy, Subject: path, Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
+		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: dir.Name(), Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
 	}
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		unlock()
-		return nil, problem(op, path, err)
+	found, err := contents(dir.Name())
+	switch {
+	case err != nil:
+		return err
+	case slices.Contains(found, formatFile):
+		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "use it as it is, with its own password, or choose another directory", Err: errors.New("there already is a repository")}
+	case len(found) > 0:
+		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "choose an empty directory", Err: fmt.Errorf("the directory is not empty: it holds %q", found[0])}
 	}
-	for _, e := range entries {
-		if e.Name() == "lost+found" {
-			continue
-		}
-		unlock()
-		if _, err := os.Stat(filepath.Join(path, formatFile)); err == nil {
-			return nil, &remora.Problem{Op: op, Kind: remora.Invalid, Subject: path, Hint: "use it as it is, with its own password, or choose another directory", Err: errors.New("there already is a repository")}
-		}
-		return nil, &remora.Problem{Op: op, Kind: remora.Invalid, Subject: path, Hint: "choose an empty directory", Err: fmt.Errorf("the directory is not empty: it holds %q", e.Name())}
-	}
-	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory needs its x bit
-		unlock()
-		return nil, problem(op, path, err)
-	}
-	return unlock, nil
+	return dir.Chmod(0o700)
 }
 
-func empty(path string) {
-	entries, _ := os.ReadDir(path)
+// contents names what is in a directory, beside what a new disk has.
+func contents(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	var names []string
 	for _, e := range entries {
 		if e.Name() != "lost+found" {
-			_ = os.RemoveAll(filepath.Join(path, e.Name()))
+			names = append(names, e.Name())
 		}
 	}
+	return names, err
 }
 
 func initialize(ctx context.Context, cfg Config, password remora.Secret) error {
@@ -197,13 +190,18 @@ func Open(ctx context.Context, cfg Config) (*Repository, error) {
 }
 
 func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret) (*Repository, error) {
-	sum := sha256.Sum256(unique)
-	installation := hex.EncodeToString(sum[:8])
-	log := cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	connection, err := connect(cfg, installation)
+	sum := sha256.Sum256(unique)
+	r := &Repository{
+		cfg:          cfg,
+		log:          cfg.Log,
+		installation: hex.EncodeToString(sum[:8]),
+		settle:       func() error { return syncDirectory(cfg.Path) },
+		pace:         pace{flush: 45 * time.Second, checkpoint: 15 * time.Minute},
+	}
+	connection, err := r.connection()
 	if err != nil {
 		return nil, err
 	}
@@ -214,40 +212,29 @@ func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret
 	rep, err := repo.Open(ctx, connection, password.Reveal(), &repo.Options{
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { log.Error("repository failed", "path", cfg.Path, "error", err) },
+		OnFatalError:         func(err error) { r.log.Error("repository failed", "path", cfg.Path, "error", err) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	direct, ok := rep.(repo.DirectRepository)
-	if !ok {
-		_ = rep.Close(ctx)
-		return nil, fmt.Errorf("unexpected repository %T", rep)
-	}
-	return &Repository{
-		cfg:          cfg,
-		log:          log,
-		installation: installation,
-		rep:          direct,
-		settle:       func() error { return syncDirectory(cfg.Path) },
-		pace:         pace{flush: 45 * time.Second, checkpoint: 15 * time.Minute},
-	}, nil
+	r.rep = rep.(repo.DirectRepository) // as whatever is opened with a storage, and not through kopia's own server
+	return r, nil
 }
 
-// connect writes the file through which kopia insists on being opened. Without a cache section nothing is cached:
+// connection writes the file through which kopia insists on being opened. Without a cache section nothing is cached:
 // the repository is local.
-func connect(cfg Config, installation string) (string, error) {
-	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+func (r *Repository) connection() (string, error) {
+	if err := os.MkdirAll(r.cfg.State, 0o700); err != nil {
 		return "", err
 	}
 	text, err := json.MarshalIndent(repo.LocalConfig{
-		Storage:       &blob.ConnectionInfo{Type: directoryType, Config: &directoryOptions{Path: cfg.Path}},
-		ClientOptions: repo.ClientOptions{Username: owner, Hostname: installation, Description: "Remora"},
+		Storage:       &blob.ConnectionInfo{Type: directoryType, Config: &directoryOptions{Path: r.cfg.Path}},
+		ClientOptions: repo.ClientOptions{Username: owner, Hostname: r.installation, Description: "Remora"},
 	}, "", "  ")
 	if err != nil {
 		return "", err
 	}
-	name := filepath.Join(cfg.State, "repository-"+installation+".json")
+	name := filepath.Join(r.cfg.State, "repository-"+r.installation+".json")
 	return name, keepFile(name, text)
 }
 
@@ -336,35 +323,30 @@ func (cfg Config) refused(ctx context.Context, op string, password remora.Secret
 	return &remora.Problem{Op: op, Kind: remora.Denied, Subject: cfg.Path, Hint: "set the password that the repository was created with; nobody can open it without", Err: errors.New("the password is wrong")}
 }
 
+// opensCopy tells whether the password opens a copy of the format file, where that is another one than is in place.
 func (cfg Config) opensCopy(ctx context.Context, name string, password remora.Secret) bool {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return false
 	}
-	if good, err := os.ReadFile(filepath.Join(cfg.Path, formatFile)); err == nil && bytes.Equal(good, text) {
+	if inPlace, err := os.ReadFile(filepath.Join(cfg.Path, formatFile)); err == nil && bytes.Equal(inPlace, text) {
 		return false
 	}
-	st, err := openDirectory(ctx, cfg.Path, false)
+	// kopia reads a format file from a storage alone.
+	dir, err := os.MkdirTemp(cfg.State, "copy-")
 	if err != nil {
 		return false
 	}
-	_, err = format.NewManager(ctx, &replaced{Storage: st, text: text}, "", time.Minute, password.Reveal(), time.Now)
-	return err == nil
-}
-
-// replaced is a storage with another format file.
-type replaced struct {
-	blob.Storage
-	text []byte
-}
-
-func (s *replaced) GetBlob(ctx context.Context, id blob.ID, offset, length int64, to blob.OutputBuffer) error {
-	if id != format.KopiaRepositoryBlobID {
-		return s.Storage.GetBlob(ctx, id, offset, length, to)
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := keepFile(filepath.Join(dir, formatFile), text); err != nil {
+		return false
 	}
-	to.Reset()
-	_, err := to.Write(s.text)
-	return err
+	st, err := openDirectory(ctx, dir, false)
+	if err != nil {
+		return false
+	}
+	_, err = format.NewManager(ctx, st, "", time.Minute, password.Reveal(), time.Now)
+	return err == nil
 }
 
 func (cfg Config) check(op string) error {
@@ -385,14 +367,11 @@ func (cfg Config) password(op string) (remora.Secret, error) {
 	if err == nil && password == "" {
 		err = errors.New("it is empty")
 	}
-	if err != nil {
-		var known *remora.Problem
-		if errors.As(err, &known) {
-			return "", err
-		}
-		return "", &remora.Problem{Op: op, Kind: remora.Invalid, Subject: cfg.Path, Hint: "set the repository's password in the configuration", Err: fmt.Errorf("read the password: %w", err)}
+	var known *remora.Problem
+	if err == nil || errors.As(err, &known) {
+		return password, err
 	}
-	return password, nil
+	return "", &remora.Problem{Op: op, Kind: remora.Invalid, Subject: cfg.Path, Hint: "set the repository's password in the configuration", Err: fmt.Errorf("read the password: %w", err)}
 }
 
 // Close releases what the repository holds. Writers must have been finished or aborted.
@@ -418,14 +397,4 @@ func (r *Repository) write(ctx context.Context, purpose string, change func(cont
 		return err
 	}
 	return r.settle()
-}
-
-// putBytes stores a small file.
-func putBytes(ctx context.Context, w repo.RepositoryWriter, description string, text []byte) (object.ID, error) {
-	to := w.NewObjectWriter(ctx, object.WriterOptions{Description: description, Compressor: compressor, MetadataCompressor: compressor})
-	defer func() { _ = to.Close() }()
-	if _, err := to.Write(text); err != nil {
-		return object.EmptyID, err
-	}
-	return to.Result()
 }

@@ -1,8 +1,8 @@
 package repository
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +41,6 @@ type directoryOptions struct {
 type directory struct {
 	blob.Storage
 	path string
-	file func(ctx context.Context, id blob.ID) (dir, file string, err error)
 }
 
 func openDirectory(ctx context.Context, path string, create bool) (blob.Storage, error) {
@@ -54,22 +53,13 @@ func openDirectory(ctx context.Context, path string, create bool) (blob.Storage,
 	if err != nil {
 		return nil, fmt.Errorf("open directory %s: %w", path, err)
 	}
-	layout, ok := base.(interface {
-		GetShardedPathAndFilePath(ctx context.Context, id blob.ID) (string, string, error)
-	})
-	if !ok {
-		return nil, fmt.Errorf("open directory %s: unknown layout %T", path, base)
-	}
-	return &directory{Storage: base, path: path, file: layout.GetShardedPathAndFilePath}, nil
+	return &directory{Storage: base, path: path}, nil
 }
 
 // ConnectionInfo is what the connection file remembers.
 func (d *directory) ConnectionInfo() blob.ConnectionInfo {
 	return blob.ConnectionInfo{Type: directoryType, Config: &directoryOptions{Path: d.path}}
 }
-
-// DisplayName names the storage for people.
-func (d *directory) DisplayName() string { return "directory " + d.path }
 
 // IsReadOnly keeps kopia from tidying its records while somebody only reads, where the tidying could not be written.
 func (d *directory) IsReadOnly() bool {
@@ -83,86 +73,72 @@ func (d *directory) IsReadOnly() bool {
 // PutBlob writes a blob atomically. Packs and session markers mean nothing until an index names them; before
 // anything else is written, all of them are made durable.
 func (d *directory) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
-	if opts.HasRetentionOptions() || opts.DoNotRecreate {
+	if opts.HasRetentionOptions() || opts.DoNotRecreate || !opts.SetModTime.IsZero() {
 		return fmt.Errorf("put blob %s: %w", id, blob.ErrUnsupportedPutBlobOption)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !strings.HasPrefix(string(id), "p") && !strings.HasPrefix(string(id), "q") && !strings.HasPrefix(string(id), "s") {
+	if !strings.ContainsAny(string(id[:1]), "pqs") {
 		if err := syncDirectory(d.path); err != nil {
 			return err
 		}
 	}
-	dir, file, err := d.file(ctx, id)
+	// kopia's storage knows where in its shards the blob belongs.
+	_, name, err := d.Storage.(shards).GetShardedPathAndFilePath(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err := d.write(dir, file, data, opts.SetModTime); err != nil {
+	if err := d.write(name, data); err != nil || opts.GetModTime == nil {
 		return err
 	}
-	if opts.GetModTime == nil {
-		return nil
+	info, err := os.Stat(name)
+	if err == nil {
+		*opts.GetModTime = info.ModTime()
 	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return err
-	}
-	*opts.GetModTime = info.ModTime()
-	return nil
+	return err
 }
 
-func (d *directory) write(dir, file string, data blob.Bytes, modified time.Time) (err error) {
-	temp, err := d.createTemp(dir, file)
+type shards interface {
+	GetShardedPathAndFilePath(ctx context.Context, id blob.ID) (dir, file string, err error)
+}
+
+func (d *directory) write(name string, data blob.Bytes) error {
+	temp, err := d.createTemp(name)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temp.Name()) // the error that matters is the first one
-		}
-	}()
-	if _, err := data.WriteTo(temp); err != nil {
-		_ = temp.Close()
-		return err
+	_, err = data.WriteTo(temp)
+	if err = cmp.Or(err, temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), name)
 	}
-	if err := temp.Close(); err != nil {
-		return err
+	if err != nil {
+		_ = os.Remove(temp.Name()) // the error that matters is the first one
 	}
-	if !modified.IsZero() {
-		if err := os.Chtimes(temp.Name(), modified, modified); err != nil {
-			return err
-		}
-	}
-	return os.Rename(temp.Name(), file)
+	return err
 }
 
-func (d *directory) createTemp(dir, file string) (*os.File, error) {
-	var suffix [8]byte
-	_, _ = rand.Read(suffix[:]) // never fails
-	name := fmt.Sprintf("%s.tmp.%x", file, suffix)
-	temp, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// createTemp creates the file that will become name, and the shard that it lies in, but never the repository itself:
+// it may be an unmounted disk.
+func (d *directory) createTemp(name string) (*os.File, error) {
+	dir, pattern := filepath.Dir(name), filepath.Base(name)+".tmp.*"
+	file, err := os.CreateTemp(dir, pattern) // mode 0600
 	if !errors.Is(err, fs.ErrNotExist) {
-		return temp, err
-	}
-	if err := d.makeShard(dir); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-}
-
-// makeShard creates a directory inside the repository, never the repository itself: it may be an unmounted disk.
-func (d *directory) makeShard(dir string) error {
-	rel, err := filepath.Rel(d.path, dir)
-	if err != nil {
-		return err
+		return file, err
 	}
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	return root.MkdirAll(rel, 0o700)
+	rel, err := filepath.Rel(d.path, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := root.MkdirAll(rel, 0o700); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, pattern)
 }
 
 // syncDirectory makes everything written to the filesystem of path durable, and reports writes that failed meanwhile.
@@ -178,7 +154,8 @@ func syncDirectory(path string) error {
 	return nil
 }
 
-var leftover = regexp.MustCompile(`\.tmp\.[0-9a-f]{16}$`)
+// leftover is the name of a temporary file of ours, or of kopia's.
+var leftover = regexp.MustCompile(`\.f\.tmp\.[0-9a-f]+$`)
 
 // sweep removes the temporary files that killed writers left in the repository, once they are a week old.
 func sweep(path string) error {
