@@ -32,21 +32,13 @@ and what to write instead. No server is asked: remora backup and the worker test
 
 // checkJSON is the answer of config check.
 type checkJSON struct {
-	OK       bool              `json:"ok"`
-	File     string            `json:"file,omitempty"`
-	Mistakes []config.Mistake  `json:"mistakes,omitempty"`
-	Problems []errorJSON       `json:"problems,omitempty"`
-	Warnings []string          `json:"warnings,omitempty"`
-	Sources  []sourceCheckJSON `json:"sources,omitempty"`
-}
-
-// sourceCheckJSON is what is configured for a source.
-type sourceCheckJSON struct {
-	Name        string        `json:"name"`
-	Components  []remora.Kind `json:"components"`
-	Database    string        `json:"database,omitempty"`
-	Root        string        `json:"root,omitempty"`
-	Directories []string      `json:"directories,omitempty"`
+	OK       bool             `json:"ok"`
+	File     string           `json:"file,omitempty"`
+	Mistakes []config.Mistake `json:"mistakes,omitempty"`
+	Problems []errorJSON      `json:"problems,omitempty"`
+	Warnings []string         `json:"warnings,omitempty"`
+	// Sources says in a line each what is backed up: "shop: database shop on 127.0.0.1:3306 as remora".
+	Sources []string `json:"sources,omitempty"`
 }
 
 func (a *app) checkConfig() error {
@@ -70,20 +62,19 @@ func (a *app) checkConfig() error {
 	return invalid("check the configuration", answer.File, count(int64(len(errs)), "mistake", "mistakes"), "")
 }
 
-func configured(cfg *config.Config) []sourceCheckJSON {
-	all := make([]sourceCheckJSON, 0, len(cfg.Sources))
+func configured(cfg *config.Config) []string {
+	var lines []string
 	for _, name := range cfg.Names() {
-		s := cfg.Sources[name]
-		c := sourceCheckJSON{Name: name, Components: s.Kinds()}
-		if d := s.Database; d != nil {
-			c.Database = fmt.Sprintf("%s on %s as %s", d.Schemas[0], d.Address, d.User)
+		var has []string
+		if d := cfg.Sources[name].Database; d != nil {
+			has = append(has, fmt.Sprintf("database %s on %s as %s", d.Schemas[0], d.Address, d.User))
 		}
-		if f := s.Files; f != nil {
-			c.Root, c.Directories = f.Root, f.Directories
+		if f := cfg.Sources[name].Files; f != nil {
+			has = append(has, "files "+strings.Join(f.Directories, ", ")+" in "+f.Root)
 		}
-		all = append(all, c)
+		lines = append(lines, name+": "+strings.Join(has, "; "))
 	}
-	return all
+	return lines
 }
 
 func (a *app) sayCheck(answer checkJSON) {
@@ -93,15 +84,8 @@ func (a *app) sayCheck(answer checkJSON) {
 			a.say("  what to do: %s", p.Hint)
 		}
 	}
-	for _, s := range answer.Sources {
-		var has []string
-		if s.Database != "" {
-			has = append(has, "database "+s.Database)
-		}
-		if len(s.Directories) > 0 {
-			has = append(has, "files "+strings.Join(s.Directories, ", ")+" in "+s.Root)
-		}
-		a.say("%s", remora.OneLine(s.Name+": "+strings.Join(has, "; ")))
+	for _, line := range answer.Sources {
+		a.say("%s", remora.OneLine(line))
 	}
 	a.notes("", answer.Warnings)
 	if answer.OK {

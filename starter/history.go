@@ -100,11 +100,9 @@ func parseAge(text string) (time.Duration, error) {
 }
 
 func (a *app) printHistory(backups []remora.Backup) error {
-	if len(backups) == 0 && !a.json() {
-		a.say("There is nothing to list. Take a backup with: remora backup")
-		return nil
-	}
-	return list(a, backups, []string{"BACKUP", "STATUS", "KIND", "STARTED", "AGE", "SIZE", "NEW", "NAME"}, func(b remora.Backup) []string {
+	none := "There is nothing to list. Take a backup with: remora backup"
+	head := []string{"BACKUP", "STATUS", "KIND", "STARTED", "AGE", "SIZE", "NEW", "NAME"}
+	return list(a, backups, none, head, func(b remora.Backup) []string {
 		all, added := "-", "-"
 		if len(b.Parts) > 0 {
 			all, added = size(b.Bytes()), size(b.Added())

@@ -112,7 +112,7 @@ func inBackup(id, name string, err error) error {
 }
 
 func (a *app) printEntries(entries []entryJSON) error {
-	return list(a, entries, []string{"MODE", "SIZE", "MODIFIED", "PATH"}, func(e entryJSON) []string {
+	return list(a, entries, "", []string{"MODE", "SIZE", "MODIFIED", "PATH"}, func(e entryJSON) []string {
 		name, bytes := e.Path, size(e.Size)
 		switch e.Kind {
 		case "directory":

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -105,17 +106,11 @@ func (s *session) close(ctx context.Context) {
 // actor is who is asking, as it is recorded.
 func (a *app) actor() string {
 	name := a.Getenv("SUDO_USER")
-	if u, err := user.Current(); err == nil && name == "" {
-		name = u.Username
+	if u, err := user.Current(); err == nil {
+		name = cmp.Or(name, u.Username)
 	}
-	if name == "" {
-		name = "somebody"
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return remora.OneLine(name)
-	}
-	return remora.OneLine(name + "@" + host)
+	host, _ := os.Hostname() // without it the name alone says enough
+	return remora.OneLine(strings.TrimSuffix(cmp.Or(name, "somebody")+"@"+host, "@"))
 }
 
 // source is the one that the first of names names. Where none is given it is the only one.

@@ -41,8 +41,8 @@ func (a *app) notes(indent string, notes []string) {
 	}
 }
 
-// list prints one object a line for a program, and a table for a person.
-func list[T any](a *app, all []T, head []string, row func(T) []string) error {
+// list prints one object a line for a program; for a person a table, or none where there is nothing to list.
+func list[T any](a *app, all []T, none string, head []string, row func(T) []string) error {
 	var rows [][]string
 	for _, one := range all {
 		if !a.json() {
@@ -51,10 +51,15 @@ func list[T any](a *app, all []T, head []string, row func(T) []string) error {
 			return err
 		}
 	}
-	if a.json() {
+	switch {
+	case a.json():
 		return nil
+	case len(all) == 0 && none != "":
+		a.say("%s", none)
+		return nil
+	default:
+		return a.table(head, rows)
 	}
-	return a.table(head, rows)
 }
 
 // table prints rows under a head, in columns.

@@ -30,11 +30,8 @@ func newRestoresCommand(a *app) *cobra.Command {
 }
 
 func (a *app) printRestores(restores []remora.Restore) error {
-	if len(restores) == 0 && !a.json() {
-		a.say("Nothing was restored yet.")
-		return nil
-	}
-	return list(a, restores, []string{"RESTORE", "OUTCOME", "STARTED", "AGE", "OF BACKUP", "UNDO UNTIL", "PUT AWAY IN"}, func(r remora.Restore) []string {
+	head := []string{"RESTORE", "OUTCOME", "STARTED", "AGE", "OF BACKUP", "UNDO UNTIL", "PUT AWAY IN"}
+	return list(a, restores, "Nothing was restored yet.", head, func(r remora.Restore) []string {
 		return []string{r.ID, string(r.Outcome), clock(r.Started), a.age(r.Started), r.Backup, undoable(r), r.PutAwayBackup}
 	})
 }

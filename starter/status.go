@@ -20,13 +20,13 @@ which restores can still be undone. When Temporal does not answer it tells what 
 		Example: "  remora status\n  remora status shop -o json",
 		Args:    atMostOne("one SOURCE"),
 		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
-			names := s.cfg.Names()
-			if len(args) > 0 {
-				src, err := s.source(args...)
-				if err != nil {
-					return err
-				}
-				names = []string{src.Name}
+			name, err := s.filterSource(args)
+			if err != nil {
+				return err
+			}
+			names := []string{name}
+			if name == "" {
+				names = s.cfg.Names()
 			}
 			o, err := s.control.Status(ctx, names)
 			if err != nil {

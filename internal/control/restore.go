@@ -35,19 +35,9 @@ func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Up
 	}
 	ended, err := c.Follow(ctx, run, tell)
 	if err != nil {
-		if ctx.Err() != nil {
-			c.abandon(ctx, run)
-		}
-		return remora.Plan{}, err
+		return remora.Plan{}, err // a plan that nobody waits for any more ends by itself
 	}
 	return *ended.Plan, nil
-}
-
-// abandon cancels a run that nobody waits for any more, as far as that goes.
-func (c *Control) abandon(ctx context.Context, run Run) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-	defer cancel()
-	_ = c.client.CancelWorkflow(ctx, run.ID, run.RunID) // it ends by itself within planLimit
 }
 
 // Restore starts a restore and returns as soon as it is accepted. While another restore of the source runs, or its
