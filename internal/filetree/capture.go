@@ -118,14 +118,9 @@ func (t *Tree) putAwayPlaces(run string) ([]place, error) {
 	}
 	var found []place
 	for _, s := range spots {
-		if !s.away {
-			continue
+		if s.away.exists() {
+			found = append(found, place{dir: s.Path, at: t.putAway(j, s.Path), identity: s.away})
 		}
-		p := place{dir: s.Path, at: t.putAway(j, s.Path)}
-		if p.identity, err = identityAt(p.at); err != nil {
-			return nil, err
-		}
-		found = append(found, p)
 	}
 	return found, nil
 }
@@ -197,7 +192,7 @@ func (c *capture) check(ctx context.Context, before *census) error {
 	if now, err := identityAt(c.at); err != nil || now.Inode != c.Inode {
 		return refuse(remora.Changed, c.at, "run the backup again", "%w", errors.Join(errors.New("the directory was replaced by another one while it was read"), err))
 	}
-	after, err := look(ctx, c.job, c.at, c.skip, nil)
+	after, err := look(ctx, c.job, c.at, c.skip, unseen)
 	if err != nil {
 		return err
 	}

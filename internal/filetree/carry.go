@@ -70,13 +70,12 @@ func (c *carrier) folder(ctx context.Context, rel string, all bool) error {
 // special are entries that no backup holds.
 func special(info fs.FileInfo) bool { return info.Mode()&(fs.ModeSocket|fs.ModeNamedPipe) != 0 }
 
-func listFolder(root *os.Root, rel string) ([]fs.FileInfo, error) {
-	f, err := root.Open(rel)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	return f.Readdir(-1)
+func listFolder(root *os.Root, rel string) (entries []fs.FileInfo, err error) {
+	err = opened(root, rel, func(f *os.File) error {
+		entries, err = f.Readdir(-1)
+		return err
+	})
+	return entries, err
 }
 
 // make gives the stage a folder like the live one, and before it those that lead there. It is false when the backup
@@ -100,14 +99,12 @@ func (c *carrier) make(at string) (bool, error) {
 		if err := c.stage.Mkdir(at, 0o700); err != nil {
 			return err
 		}
-		f, err := c.stage.Open(at)
-		if err != nil {
-			return err
-		}
 		e := entry{at: at, mode: like.Mode(), mtime: like.ModTime()}
 		e.owner, e.owned = ownerOf(like)
-		_, _, err = c.own.dress(c.stage, f, e)
-		return errors.Join(err, f.Close())
+		return opened(c.stage, at, func(f *os.File) error {
+			_, _, err := c.own.dress(c.stage, f, e)
+			return err
+		})
 	})
 }
 
@@ -131,24 +128,18 @@ func (c *carrier) link(at string, info fs.FileInfo) error {
 	if _, err := c.stage.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
 		return err // what the backup has, wins
 	}
-	return c.into(path.Dir(at), func() error {
-		from, err := c.live.Open(path.Dir(at))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = from.Close() }()
-		to, err := c.stage.Open(path.Dir(at))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = to.Close() }()
-		err = unix.Linkat(int(from.Fd()), path.Base(at), int(to.Fd()), path.Base(at), 0)
-		switch {
-		case err == nil:
-			return nil
-		case special(info) && errors.Is(err, unix.EPERM):
-			return nil // somebody else's: its server makes it again
-		}
-		return &fs.PathError{Op: "carry", Path: filepath.Join(c.live.Name(), filepath.FromSlash(at)), Err: err}
+	err := c.into(path.Dir(at), func() error {
+		return opened(c.live, path.Dir(at), func(from *os.File) error {
+			return opened(c.stage, path.Dir(at), func(to *os.File) error {
+				return unix.Linkat(int(from.Fd()), path.Base(at), int(to.Fd()), path.Base(at), 0)
+			})
+		})
 	})
+	if errors.Is(err, unix.EPERM) && special(info) {
+		return nil // somebody else's: its server makes it again
+	}
+	if err != nil {
+		return &fs.PathError{Op: "carry", Path: filepath.Join(c.live.Name(), filepath.FromSlash(at)), Err: err}
+	}
+	return nil
 }

@@ -7,8 +7,6 @@ import (
 	"hash"
 	"hash/fnv"
 	"io/fs"
-	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -62,8 +60,6 @@ type census struct {
 	count
 	state hash.Hash64 // of every entry's name, type, mode, size and time
 
-	base     string
-	skip     func(rel string) bool
 	visit    func(rel string, info fs.FileInfo) error
 	job      remora.Job
 	progress remora.Progress
@@ -74,83 +70,62 @@ func (c *census) same(d *census) bool {
 	return c.count == d.count && c.state.Sum64() == d.state.Sum64()
 }
 
-// look walks the directory at base and counts it; visit, which may be nil, sees every entry, base itself as ".". It
+// look walks the directory at base and counts it; visit sees every entry, base itself as ".". It
 // refuses by name what a backup could not give back: unreadable entries, names that are not UTF-8, paths that are too
 // long.
 func look(ctx context.Context, job remora.Job, base string, skip func(rel string) bool, visit func(rel string, info fs.FileInfo) error) (*census, error) {
-	info, err := os.Lstat(base)
-	if err != nil {
-		return nil, err
-	}
 	c := &census{
-		state: fnv.New64a(), base: base, skip: skip, visit: visit, job: job,
+		state: fnv.New64a(), visit: visit, job: job,
 		progress: remora.Progress{Phase: "count " + filepath.Base(base), Unit: "files", Since: time.Now()},
 	}
-	if err := c.add(".", info); err != nil {
-		return nil, err
-	}
-	return c, c.walk(ctx, ".")
-}
-
-func (c *census) add(rel string, info fs.FileInfo) error {
-	c.count.add(info.Mode(), info.Size())
-	_, _ = fmt.Fprintf(c.state, "%q %v %d %d\n", rel, info.Mode(), info.Size(), info.ModTime().UnixNano())
-	if c.progress.Done++; c.progress.Done%256 == 0 {
-		c.progress.Item = rel
-		c.job.Tell(c.progress)
-	}
-	if c.visit == nil {
-		return nil
-	}
-	return c.visit(rel, info)
-}
-
-func (c *census) walk(ctx context.Context, rel string) error {
-	entries, err := os.ReadDir(filepath.Join(c.base, filepath.FromSlash(rel)))
-	if errors.Is(err, fs.ErrNotExist) && rel != "." {
-		return nil // removed while we walked
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
+	return c, filepath.WalkDir(base, func(at string, d fs.DirEntry, err error) error {
+		rel := "."
+		if at != base {
+			rel = filepath.ToSlash(at[len(base)+1:])
 		}
-		if err := c.entry(ctx, path.Join(rel, e.Name()), e); err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fs.ErrNotExist) && rel != ".":
+			return nil // removed while we walked
+		case err != nil:
 			return err
+		case rel != "." && skip(rel):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
 		}
-	}
-	return nil
+		return c.entry(at, rel, d)
+	})
 }
 
-func (c *census) entry(ctx context.Context, rel string, e fs.DirEntry) error {
-	if c.skip(rel) {
-		return nil
-	}
-	at := filepath.Join(c.base, filepath.FromSlash(rel))
+func (c *census) entry(at, rel string, d fs.DirEntry) error {
 	switch {
 	case !utf8.ValidString(at):
 		return refuse(remora.Unsupported, fmt.Sprintf("%q", at), "rename it, or name it in files.exclude", "its name is not valid UTF-8")
 	case len(at) > maxPath:
 		return refuse(remora.Unsupported, at[:80]+"…", "rename it, or name it in files.exclude", "its path has %d bytes; more than %d cannot be restored", len(at), maxPath)
 	}
-	info, err := e.Info()
+	info, err := d.Info()
 	if err == nil && info.Mode().IsRegular() {
 		if err = unix.Faccessat(unix.AT_FDCWD, at, unix.R_OK, unix.AT_EACCESS); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return refuse(remora.Denied, at, "let the worker's user read it, or name it in files.exclude", "%w", err)
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && rel != "." {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.add(rel, info); err != nil || !info.IsDir() {
-		return err
+	c.add(info.Mode(), info.Size())
+	_, _ = fmt.Fprintf(c.state, "%q %v %d %d\n", rel, info.Mode(), info.Size(), info.ModTime().UnixNano())
+	if c.progress.Done++; c.progress.Done%256 == 0 {
+		c.progress.Item = rel
+		c.job.Tell(c.progress)
 	}
-	return c.walk(ctx, rel)
+	return c.visit(rel, info)
 }
 
 // kept tells which extended attributes travel with a backup: those of users, and access control lists.

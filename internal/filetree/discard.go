@@ -63,7 +63,7 @@ func (t *Tree) mayDiscard(j *journal, heldBy string) error {
 		return err
 	}
 	for _, s := range spots {
-		if s.away {
+		if s.away.exists() {
 			return refuse(remora.Invalid, "run "+j.Run, "back the put-away side up first (remora accept does)",
 				"the %s side of directory %s was once live, and no backup of it is named", s.side.Other(), s.Path)
 		}

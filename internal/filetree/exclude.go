@@ -3,7 +3,6 @@ package filetree
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -38,15 +37,4 @@ func (p patterns) match(rel string) bool {
 		}
 	}
 	return false
-}
-
-// with joins two lists without repeating a pattern.
-func (p patterns) with(more []string) patterns {
-	all := append(patterns(nil), p...)
-	for _, m := range more {
-		if !slices.Contains(all, m) {
-			all = append(all, m)
-		}
-	}
-	return all
 }

@@ -67,8 +67,6 @@ type journalDirectory struct {
 	Staged identity `json:"staged"`
 }
 
-func (d journalDirectory) existed() bool { return d.Before.Inode != 0 }
-
 // stageName is the folder, within the work folder, where the side lies that is not live.
 func (j *journal) stageName() string { return fmt.Sprintf("%s/b%d", j.Run, j.Attempt) }
 
@@ -94,13 +92,7 @@ func (h *held) write(j *journal) error {
 }
 
 // sync returns when the names in the work folder are on disk.
-func (h *held) sync() error {
-	f, err := h.work.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
+func (h *held) sync() error { return opened(h.work, ".", (*os.File).Sync) }
 
 func readJournal(work *os.Root, run string) (*journal, error) {
 	name := run + ".json"
@@ -208,16 +200,13 @@ func (t *Tree) unsettled(run string) error {
 }
 
 // Leftovers lists every run in the journals beside the root, of any installation.
-func (t *Tree) Leftovers(ctx context.Context) (left []remora.Leftover, err error) {
+func (t *Tree) Leftovers(context.Context) (left []remora.Leftover, err error) {
 	defer tell("list what restores left behind", t.work, &err)
 	found, err := t.journals()
 	if err != nil {
 		return nil, err
 	}
 	for _, j := range found {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		l := remora.Leftover{
 			Kind: remora.Files, Run: j.Run, Source: j.Source, Installation: j.Installation, Seq: j.Seq, Live: j.Live,
 			Switched: j.Switched, KeepUntil: j.KeepUntil, Since: j.Since,
@@ -241,7 +230,7 @@ func (t *Tree) Leftovers(ctx context.Context) (left []remora.Leftover, err error
 type spot struct {
 	journalDirectory
 	side remora.Side // empty when neither side is live
-	away bool        // whether the put-away side exists
+	away identity    // of the put-away side, if any
 	want bool        // whether the put-away side is the one that belongs there
 }
 
@@ -249,7 +238,7 @@ func (s spot) String() string {
 	switch {
 	case s.side == "":
 		return "directory " + s.Path + " (what is live is of neither side)"
-	case !s.away:
+	case !s.away.exists():
 		return "directory " + s.Path + " (nothing is kept)"
 	default:
 		return fmt.Sprintf("directory %s (%s side is kept)", s.Path, s.side.Other())
@@ -274,7 +263,7 @@ func (t *Tree) spots(j *journal) ([]spot, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := spot{journalDirectory: d, away: away.Inode != 0}
+		s := spot{journalDirectory: d, away: away}
 		switch {
 		case live.Inode == d.Before.Inode: // both 0 where nothing was live
 			s.side, s.want = remora.Replaced, away.Inode == d.Staged.Inode

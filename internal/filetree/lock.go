@@ -33,23 +33,6 @@ func (t *Tree) workFolder() (*os.Root, error) {
 	return parent.OpenRoot(workName)
 }
 
-// makeWorkFolder opens the folder, made where needed, so that nobody else can look into it.
-func (t *Tree) makeWorkFolder() (*os.Root, error) {
-	if err := os.Mkdir(t.work, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	work, err := t.workFolder()
-	if err != nil {
-		return nil, err
-	}
-	// A list that the parent passes on would otherwise appear on everything that is staged.
-	if err := errors.Join(work.Chmod(".", 0o700), dropInherited(t.work)); err != nil {
-		_ = work.Close()
-		return nil, err
-	}
-	return work, nil
-}
-
 // held is the lock of a source's directories (S3, S11).
 type held struct {
 	work *os.Root
@@ -79,52 +62,53 @@ func (t *Tree) lock(ctx context.Context, run string) (*held, error) {
 }
 
 // tryLock fails with remora.Busy while another try may succeed.
-func (t *Tree) tryLock(run string) (_ *held, err error) {
+func (t *Tree) tryLock(run string) (h *held, err error) {
 	if _, err := os.Stat(filepath.Dir(t.root)); err != nil {
 		return nil, err
 	}
-	work, err := t.makeWorkFolder()
-	if err != nil {
-		return nil, t.busyIfGone(err)
-	}
-	h := &held{work: work}
 	defer func() {
 		if err != nil {
 			h.release()
 		}
+		// Whoever ends the last run removes the folder and the lock, also between two of our calls.
+		if errors.Is(err, fs.ErrNotExist) {
+			err = t.busy("one that is just ending")
+		}
 	}()
-	h.file, err = work.OpenFile(t.lockName(), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, t.busyIfGone(err)
+	h = &held{}
+	if err := os.Mkdir(t.work, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return h, err
+	}
+	if h.work, err = t.workFolder(); err != nil {
+		return h, err
+	}
+	// A list that the parent passes on would otherwise appear on everything that is staged.
+	if err := errors.Join(h.work.Chmod(".", 0o700), dropInherited(t.work)); err != nil {
+		return h, err
+	}
+	if h.file, err = h.work.OpenFile(t.lockName(), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return h, err
 	}
 	err = unix.Flock(int(h.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		text := make([]byte, 256)
 		n, _ := h.file.ReadAt(text, 0)
-		return nil, t.busy("held by " + strings.TrimSpace(string(text[:n])))
+		return h, t.busy("held by " + strings.TrimSpace(string(text[:n])))
 	}
 	if err != nil {
-		return nil, err
-	}
-	ours, err := h.file.Stat()
-	if err != nil {
-		return nil, err
+		return h, err
 	}
 	// The holder before us may have removed the file that we have just locked: then the lock is another file.
-	if there, err := work.Lstat(t.lockName()); err != nil || !os.SameFile(ours, there) {
-		return nil, t.busyIfGone(fs.ErrNotExist)
+	ours, err := h.file.Stat()
+	if err != nil {
+		return h, err
+	}
+	if there, err := h.work.Lstat(t.lockName()); err != nil || !os.SameFile(ours, there) {
+		return h, fs.ErrNotExist
 	}
 	_ = h.file.Truncate(0)
 	_, _ = h.file.WriteAt([]byte(fmt.Sprintf("process %d, run %s\n", os.Getpid(), run)), 0)
 	return h, nil
-}
-
-// busyIfGone: whoever ends the last run removes the folder and the lock, also between two of our calls.
-func (t *Tree) busyIfGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return t.busy("one that is just ending")
-	}
-	return err
 }
 
 func (t *Tree) busy(holder string) error {
@@ -155,5 +139,7 @@ func (h *held) release() {
 	if h.file != nil {
 		_ = h.file.Close()
 	}
-	_ = h.work.Close()
+	if h.work != nil {
+		_ = h.work.Close()
+	}
 }

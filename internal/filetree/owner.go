@@ -21,8 +21,6 @@ func ownerOf(info fs.FileInfo) (remora.FileOwner, bool) {
 		return remora.FileOwner{UID: sys.Uid, GID: sys.Gid}, true
 	case remora.FileOwner:
 		return sys, true
-	case *remora.FileOwner:
-		return *sys, true
 	default:
 		return remora.FileOwner{}, false
 	}

@@ -50,6 +50,8 @@ func fingerprint(found []place) string {
 
 func nothing(string) bool { return false }
 
+func unseen(string, fs.FileInfo) error { return nil }
+
 // estimate counts what is live. For a restore nothing is left out: the whole directory is going to be put away, and
 // must be able to become a backup before it is discarded (S1).
 func (t *Tree) estimate(ctx context.Context, job remora.Job, intent remora.Intent, found []place, est *remora.Estimate) error {
@@ -63,7 +65,7 @@ func (t *Tree) estimate(ctx context.Context, job remora.Job, intent remora.Inten
 			continue
 		}
 		est.Summary.Objects++
-		c, err := look(ctx, job, at.at, skip, nil)
+		c, err := look(ctx, job, at.at, skip, unseen)
 		if err != nil && (ctx.Err() != nil || !intent.Restore()) {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	j := &journal{
 		Format: journalFormat, Installation: t.installation, Source: t.source, Run: job.Run, Host: t.where(), Root: t.root,
 		State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
-		Stay: t.exclude.with(p.Exclude), RootEntry: p.Root,
+		Stay: slices.Concat(t.exclude, p.Exclude), RootEntry: p.Root,
 	}
 	old, err := t.ours(h.work, job.Run)
 	switch {
@@ -105,17 +106,7 @@ func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p 
 		}
 		j.Directories[i].Staged = identityOf(info)
 	}
-	return s.warnings(), flush(root)
-}
-
-// flush returns when everything on the file system of root is on disk.
-func flush(root *os.Root) error {
-	f, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	return unix.Syncfs(int(f.Fd()))
+	return s.warnings(), unix.Syncfs(int(h.file.Fd()))
 }
 
 // stager builds directories below root. Regular files are copied several at a time; symlinks come after them, so
@@ -168,11 +159,8 @@ func (s *stager) directory(ctx context.Context, d partDirectory) error {
 		}
 	}
 	for i := len(s.folders) - 1; i >= 0; i-- {
-		f, err := s.root.Open(s.folders[i].at)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(s.dress(f, s.folders[i]), f.Close()); err != nil {
+		e := s.folders[i]
+		if err := opened(s.root, e.at, func(f *os.File) error { return s.dress(f, e) }); err != nil {
 			return err
 		}
 	}
@@ -218,12 +206,7 @@ func (s *stager) link(e entry) error {
 	if e.mtime.IsZero() {
 		return nil
 	}
-	folder, err := s.root.Open(path.Dir(e.at))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = folder.Close() }()
-	return touch(folder, path.Base(e.at), e.mtime)
+	return opened(s.root, path.Dir(e.at), func(folder *os.File) error { return touch(folder, path.Base(e.at), e.mtime) })
 }
 
 // dress counts what could not be given back.

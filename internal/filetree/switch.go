@@ -139,7 +139,7 @@ func (x *exchange) prepare(ctx context.Context) error {
 		return err
 	}
 	for _, s := range x.spots {
-		if s.side == remora.Restored || !s.existed() || x.j.Seq > 1 {
+		if s.side == remora.Restored || !s.Before.exists() || x.j.Seq > 1 {
 			continue
 		}
 		n, err := x.t.carry(ctx, x.j, s.Path)
@@ -205,7 +205,7 @@ func (x *exchange) flip(s *spot) error {
 	}
 	defer func() { _ = away.Close() }()
 	from, to, how := away, live, uint(unix.RENAME_NOREPLACE)
-	if s.existed() {
+	if s.Before.exists() {
 		how = unix.RENAME_EXCHANGE
 	} else if s.side == remora.Restored {
 		from, to = live, away

@@ -125,6 +125,8 @@ type identity struct {
 	Inode  uint64 `json:"inode"`
 }
 
+func (i identity) exists() bool { return i.Inode != 0 }
+
 func identityOf(info fs.FileInfo) identity {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -150,8 +152,6 @@ type place struct {
 	dir, at string
 	identity
 }
-
-func (p place) exists() bool { return p.Inode != 0 }
 
 // places looks at every directory. A symlink on the way is refused: an exchange would move the link, not the data
 // (S7), and a journal beside the link would not lie beside the data.
@@ -189,6 +189,15 @@ func (t *Tree) places() ([]place, error) {
 		found = append(found, here)
 	}
 	return found, nil
+}
+
+// opened does something with an open file or folder.
+func opened(root *os.Root, name string, do func(*os.File) error) error {
+	f, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(f), f.Close())
 }
 
 // ancestors are root, and each directory from there down to dir.
