@@ -160,6 +160,9 @@ func (f *backupFS) find(op, name string, follow bool) (*snapshot.DirEntry, error
 }
 
 func (f *backupFS) target(link *snapshot.DirEntry) (string, error) {
+	if link.Type != snapshot.EntryTypeSymlink {
+		return "", fs.ErrInvalid
+	}
 	from, err := f.r.rep.OpenObject(f.ctx, link.ObjectID)
 	if err != nil {
 		return "", problem(readBackupOp, link.Name, err)
@@ -213,9 +216,6 @@ func (f *backupFS) ReadLink(name string) (string, error) {
 	entry, err := f.find("readlink", name, false)
 	if err != nil {
 		return "", err
-	}
-	if entry.Type != snapshot.EntryTypeSymlink {
-		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
 	target, err := f.target(entry)
 	if err != nil {

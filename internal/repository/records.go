@@ -316,20 +316,6 @@ func (r *Repository) root(ctx context.Context, b known) (*snapshot.DirEntry, err
 	return stored.RootEntry, nil
 }
 
-// newestPart is the part of the newest backup of a source that is not known to be damaged; nil when there is none.
-func (r *Repository) newestPart(ctx context.Context, source string, kind remora.Kind) (*snapshot.DirEntry, error) {
-	all, err := r.List(ctx, Filter{Source: source})
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range all {
-		if _, ok := b.Part(kind); ok && b.Status != remora.Corrupted && b.Status != remora.Failed {
-			return r.partOf(ctx, b.ID, kind)
-		}
-	}
-	return nil, nil
-}
-
 // partOf is the root directory of one part of a backup, or of all of it where no kind is given.
 func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*snapshot.DirEntry, error) {
 	b, err := r.exactly(ctx, openOp, id)
@@ -353,9 +339,8 @@ func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*
 
 // Restores lists the restores of a source, or of all, newest first.
 func (r *Repository) Restores(ctx context.Context, source string) ([]remora.Restore, error) {
-	err := r.rep.Refresh(ctx)
-	if err != nil {
-		return nil, problem("list the restores", r.cfg.Path, err)
+	if err := r.Refresh(ctx); err != nil {
+		return nil, err
 	}
 	byID, err := latest[remora.Restore](ctx, r.rep, restoreType, labelRestore)
 	if err != nil {

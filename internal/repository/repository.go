@@ -180,7 +180,7 @@ func Open(ctx context.Context, cfg Config) (*Repository, error) {
 		return nil, cfg.refused(ctx, op, password)
 	}
 	if err != nil && strings.Contains(err.Error(), "derive format encryption key") {
-		return nil, cfg.broken(op, "is damaged")
+		return nil, cfg.broken(op, "is damaged", cfg.copies()...)
 	}
 	if err != nil {
 		return nil, problem(op, cfg.Path, err)
@@ -286,11 +286,11 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// broken says that the format file is of no use, and how to get it back.
-func (cfg Config) broken(op, what string) error {
+// broken says that the format file is of no use, and from which copy to get it back.
+func (cfg Config) broken(op, what string, copies ...string) error {
 	hint := "put that file back from a copy of the repository; nothing can be read without it"
-	if found := cfg.copies(); len(found) > 0 {
-		hint = fmt.Sprintf("put the copy of it back with: cp %s %s", found[0], filepath.Join(cfg.Path, formatFile))
+	if len(copies) > 0 {
+		hint = fmt.Sprintf("put the copy of it back with: cp %s %s", copies[0], filepath.Join(cfg.Path, formatFile))
 	}
 	return &remora.Problem{Op: op, Kind: remora.Corrupt, Subject: cfg.Path, Hint: hint, Err: fmt.Errorf("the file %s %s", formatFile, what)}
 }
@@ -300,7 +300,7 @@ func (cfg Config) identify(op string) ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(cfg.Path, formatFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && exists(filepath.Join(cfg.Path, ".shards")):
-		return nil, cfg.broken(op, "is missing")
+		return nil, cfg.broken(op, "is missing", cfg.copies()...)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: cfg.Path, Hint: "create it with: remora init", Err: errors.New("there is no repository")}
 	case err != nil:
@@ -308,7 +308,7 @@ func (cfg Config) identify(op string) ([]byte, error) {
 	}
 	described, err := format.ParseKopiaRepositoryJSON(text)
 	if err != nil || len(described.UniqueID) != format.UniqueIDLengthBytes {
-		return nil, cfg.broken(op, "is damaged")
+		return nil, cfg.broken(op, "is damaged", cfg.copies()...)
 	}
 	return described.UniqueID, nil
 }
@@ -317,7 +317,7 @@ func (cfg Config) identify(op string) ([]byte, error) {
 func (cfg Config) refused(ctx context.Context, op string, password remora.Secret) error {
 	for _, name := range cfg.copies() {
 		if cfg.opensCopy(ctx, name, password) {
-			return cfg.broken(op, "is damaged, or another program has changed the password")
+			return cfg.broken(op, "is damaged, or another program has changed the password", name)
 		}
 	}
 	return &remora.Problem{Op: op, Kind: remora.Denied, Subject: cfg.Path, Hint: "set the password that the repository was created with; nobody can open it without", Err: errors.New("the password is wrong")}

@@ -223,32 +223,30 @@ func (t *tree) file(ctx context.Context, rel string, before *snapshot.DirEntry) 
 	}
 	entry := describe(path.Base(rel), snapshot.EntryTypeFile, info)
 	entry.FileSize = info.Size()
+	after := info
 	if same(&entry, before) {
 		entry.ObjectID = before.ObjectID
-	} else if err := t.read(ctx, rel, f, info, &entry); err != nil {
-		return nil, err
+	} else {
+		err = t.p.store(ctx, t.path(rel), &entry, func(w io.Writer) error {
+			_, err := io.CopyBuffer(w, io.LimitReader(f, info.Size()), make([]byte, 256<<10))
+			return t.problem(rel, err)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if after, err = f.Stat(); err != nil {
+			return nil, t.problem(rel, err)
+		}
 	}
 	t.p.keepEntry(t.path(rel), &entry, nil)
-	t.note(func(s *remora.TreeSummary) { s.Files++; s.Bytes += entry.FileSize })
-	return &entry, nil
-}
-
-func (t *tree) read(ctx context.Context, rel string, f *os.File, info fs.FileInfo, entry *snapshot.DirEntry) error {
-	err := t.p.store(ctx, t.path(rel), entry, func(w io.Writer) error {
-		_, err := io.CopyBuffer(w, io.LimitReader(f, info.Size()), make([]byte, 256<<10))
-		return t.problem(rel, err)
+	t.note(func(s *remora.TreeSummary) {
+		s.Files++
+		s.Bytes += entry.FileSize
+		if entry.FileSize != after.Size() || !after.ModTime().Equal(info.ModTime()) {
+			s.Changed = append(s.Changed, rel)
+		}
 	})
-	if err != nil {
-		return err
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return t.problem(rel, err)
-	}
-	if entry.FileSize != after.Size() || !after.ModTime().Equal(info.ModTime()) {
-		t.note(func(s *remora.TreeSummary) { s.Changed = append(s.Changed, rel) })
-	}
-	return nil
+	return &entry, nil
 }
 
 // same tells whether the file that before describes is this one, unread.
@@ -262,7 +260,15 @@ func (t *tree) path(rel string) string { return path.Join(t.name, rel) }
 // earlier is what the newest backup of the source that is not known to be damaged holds under name, or nil. It only
 // saves reading: where it cannot be had, the files are read.
 func (p *PartWriter) earlier(ctx context.Context, name string) *snapshot.DirEntry {
-	at, err := p.r.newestPart(ctx, p.spec.Source, p.spec.Kind)
+	all, err := p.r.List(ctx, Filter{Source: p.spec.Source})
+	newest := slices.IndexFunc(all, func(b remora.Backup) bool {
+		_, ok := b.Part(p.spec.Kind)
+		return ok && b.Status != remora.Corrupted && b.Status != remora.Failed
+	})
+	var at *snapshot.DirEntry
+	if newest >= 0 {
+		at, err = p.r.partOf(ctx, all[newest].ID, p.spec.Kind)
+	}
 	for elem := range strings.SplitSeq(name, "/") {
 		if at == nil || err != nil {
 			break
