@@ -127,6 +127,7 @@ func (t *Tree) take(ctx context.Context, run string) (*held, *journal, error) {
 	}
 	j, err := t.ours(h.work, run)
 	if err != nil {
+		_ = t.tidy(h) // somebody has just discarded it: the lock file alone is left, if anything
 		h.release()
 		return nil, nil, err
 	}

@@ -250,8 +250,8 @@ func tell(op, place string, err *error) {
 
 func fault(op, place string, err error) error {
 	p := &remora.Problem{Op: op, Kind: remora.Internal, Subject: place, Err: err}
-	// The path is in the subject; the cause alone is enough.
-	if at := (*fs.PathError)(nil); errors.As(err, &at) {
+	// Where the path is in the subject, the cause alone is enough. Words around it say more than the path: they stay.
+	if at := (*fs.PathError)(nil); errors.As(err, &at) && err.Error() == at.Error() {
 		p.Subject, p.Err = at.Path, at.Err
 		if !filepath.IsAbs(at.Path) {
 			p.Subject = at.Path + " in " + place
