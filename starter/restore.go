@@ -165,12 +165,12 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 // confirm asks for the name of the source.
 func (a *app) confirm(ctx context.Context, source string) error {
 	_, _ = fmt.Fprintf(a.Out, "\nType %s to go on: ", source)
-	typed, err := typed(ctx, a.readLine)
+	name, err := typed(ctx, a.readLine)
 	switch {
 	case ctx.Err() != nil:
 		a.say("")
 		return ctx.Err()
-	case err == nil && strings.TrimSpace(typed) == source:
+	case err == nil && strings.TrimSpace(name) == source:
 		return nil
 	}
 	return invalid("restore", source, "the name was not typed", "nothing was touched; ask again and type the name as it stands")

@@ -63,14 +63,11 @@ func (a *app) inWindow(op string, do windowAction, print func(remora.Restore) er
 
 // restoreOf is the source whose open restore is meant.
 func (s *session) restoreOf(ctx context.Context, args []string, op string) (string, error) {
-	if len(args) == 0 {
-		src, err := s.source()
+	if len(args) == 0 || s.cfg.Sources[args[0]] != nil {
+		src, err := s.source(args...)
 		if err != nil {
 			return "", err
 		}
-		return src.Name, nil
-	}
-	if src, ok := s.cfg.Sources[args[0]]; ok {
 		return src.Name, nil
 	}
 	r, err := s.repository.FindRestore(ctx, args[0])

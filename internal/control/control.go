@@ -34,8 +34,6 @@ type Config struct {
 	Poll time.Duration
 	// Now is the clock that ages in messages are counted from; nil means time.Now.
 	Now func() time.Time
-	// Log takes what the client has to say; nil means nobody listens.
-	Log *slog.Logger
 }
 
 // Control asks on behalf of one person. It is safe for concurrent use.
@@ -60,14 +58,11 @@ func New(cfg Config, repo *repository.Repository) (*Control, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
 	c, err := client.NewLazyClient(client.Options{
 		HostPort:  cfg.Address,
 		Namespace: cfg.Namespace,
 		Identity:  cfg.Actor,
-		Logger:    temporallog.NewStructuredLogger(cfg.Log),
+		Logger:    temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)), // what matters comes back as an error
 	})
 	if err != nil {
 		return nil, &remora.Problem{
@@ -148,7 +143,11 @@ func (c *Control) asked(op, source string, err error) error {
 // checkSource refuses what cannot be a source before it becomes part of a workflow id.
 func checkSource(op, source string) error {
 	if err := remora.CheckSourceName(source); err != nil {
-		return &remora.Problem{Op: op, Kind: remora.NotFound, Subject: source, Hint: "`remora status` lists the sources", Err: err}
+		return notFound(op, source, err.Error(), "`remora status` lists the sources")
 	}
 	return nil
+}
+
+func notFound(op, subject, why, hint string) error {
+	return &remora.Problem{Op: op, Kind: remora.NotFound, Subject: subject, Hint: hint, Err: errors.New(why)}
 }

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -187,10 +186,7 @@ func (f *follower) visit(ctx context.Context, w *watched) error {
 		return err
 	}
 	if l.id == "" {
-		return &remora.Problem{
-			Op: "follow the run", Kind: remora.NotFound, Subject: w.id,
-			Hint: "`remora status` tells how things stand", Err: errors.New("it is not known any more"),
-		}
+		return notFound("follow the run", w.id, "it is not known any more", "`remora status` tells how things stand")
 	}
 	w.runID, w.last = l.runID, l
 	if l.events > w.told {

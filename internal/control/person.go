@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	sdkpb "go.temporal.io/api/sdk/v1"
@@ -67,10 +66,7 @@ func (c *Control) Resolve(ctx context.Context, source string) error {
 			return c.updateProblem(ctx, op, source, err)
 		}
 	}
-	return &remora.Problem{
-		Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New("nothing on it waits for a person"),
-		Hint: fmt.Sprintf("`remora status %s` tells how it stands", source),
-	}
+	return notFound(op, source, "nothing on it waits for a person", "`remora status "+source+"` tells how it stands")
 }
 
 // unknownUpdate tells that a workflow has no handler for an update.

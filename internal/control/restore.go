@@ -99,10 +99,7 @@ func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell
 }
 
 func noOpenRestore(op, source, why string) error {
-	return &remora.Problem{
-		Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New(why),
-		Hint: fmt.Sprintf("`remora restores %s` tells how its restores ended, and which backups hold what they put away", source),
-	}
+	return notFound(op, source, why, "`remora restores "+source+"` tells how its restores ended, and which backups hold what they put away")
 }
 
 // update sends an update to a workflow and waits for its answer, while telling what the workflow does meanwhile.
@@ -144,10 +141,7 @@ func (c *Control) updateProblem(ctx context.Context, op, source string, err erro
 	if errors.As(err, &gone) {
 		return noOpenRestore(op, source, "the restore has just ended")
 	}
-	if p := carried(err); p != nil {
-		return p
-	}
-	if away(err) {
+	if carried(err) == nil && away(err) {
 		return c.unreachable(err)
 	}
 	return asProblem(op, err)

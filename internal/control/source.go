@@ -107,7 +107,7 @@ func (c *Control) Active(ctx context.Context, source string) (Running, error) {
 		return Running{}, err
 	}
 	if !s.top().open {
-		return Running{}, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: source, Err: errors.New("nothing is running")}
+		return Running{}, notFound(op, source, "nothing is running", "")
 	}
 	return s.running(), nil
 }
