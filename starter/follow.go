@@ -43,6 +43,7 @@ func (t *teller) tell(u control.Update) {
 		t.tellBegun(u.At)
 		t.draw(t.progress(u))
 	case control.Retrying:
+		t.begun = nil // the line names the phase
 		t.line(u.At, t.retry(u))
 	case control.Noticed:
 		t.line(u.At, u.Message)
