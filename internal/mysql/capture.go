@@ -53,7 +53,7 @@ type capture struct {
 	to     remora.PartWriter
 	snap   *snapshot
 	meter  *meter
-	tables []partTable
+	tables []*partTable
 }
 
 func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, error) {
@@ -77,11 +77,11 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 	if err := c.plan(ctx, found); err != nil {
 		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
 	}
-	if err := share(ctx, c.snap.readers, c.tasks(), func(ctx context.Context, r *reader, t task) error { return t(ctx, r) }); err != nil {
+	if err := perform(ctx, c.snap.readers, c.tasks()); err != nil {
 		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
 	}
 	for _, r := range weaker {
-		c.snap.warnings = append(c.snap.warnings, fmt.Sprintf("%s lacks %s: %s. To change that: %s", r.Account, r.Name, r.Why, r.Grant))
+		c.snap.warnings = append(c.snap.warnings, r.warning())
 	}
 	return c.finish(ctx, found)
 }
@@ -90,22 +90,21 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 func (c *capture) plan(ctx context.Context, found census) error {
 	tables := slices.Clone(found.tables)
 	slices.SortStableFunc(tables, func(a, b table) int { return cmp.Compare(b.bytes, a.bytes) })
-	c.tables = make([]partTable, len(tables))
-	numbers := make([]int, len(tables))
-	for i := range tables {
-		c.tables[i].table, numbers[i] = tables[i], i
+	for _, t := range tables {
+		c.tables = append(c.tables, &partTable{table: t})
 	}
-	return share(ctx, c.snap.readers, numbers, func(ctx context.Context, r *reader, i int) error {
-		t := &c.tables[i]
+	return share(ctx, c.snap.readers, c.tables, func(ctx context.Context, r *reader, t *partTable) error {
 		c.meter.begin(t.Name)
-		return c.meter.quiet(func() error {
-			if err := c.findReparsed(ctx, r, t); err != nil {
-				return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+		err := c.meter.quiet(func() (err error) {
+			if err = c.findReparsed(ctx, r, t); err == nil {
+				t.Ranges, err = c.cutTable(ctx, r, t.table)
 			}
-			ranges, err := c.cutTable(ctx, r, t.table)
-			t.Ranges = ranges
-			return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+			return err
 		})
+		for i := range t.Ranges {
+			t.Ranges[i].File = fmt.Sprintf("%s/%s.%05d.tsv", fileName(c.d.schema), fileName(t.Name), i+1)
+		}
+		return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
 	})
 }
 
@@ -134,7 +133,7 @@ func (c *capture) findReparsed(ctx context.Context, r *reader, t *partTable) err
 func (c *capture) cutTable(ctx context.Context, r *reader, t table) ([]partRange, error) {
 	key, ok := t.cut()
 	if !ok || t.bytes <= rangeBytes {
-		return c.number(t, []partRange{{}}), nil
+		return []partRange{{}}, nil
 	}
 	var bounds [2]uint64
 	for i, function := range []string{"MIN", "MAX"} {
@@ -143,7 +142,7 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t table) ([]partRange
 			return nil, err
 		}
 		if value == "" {
-			return c.number(t, []partRange{{}}), nil // estimated to be large, but empty
+			return []partRange{{}}, nil // estimated to be large, but empty
 		}
 		if bounds[i], err = mapKey(value, key.Unsigned); err != nil {
 			return nil, err
@@ -167,27 +166,23 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t table) ([]partRange
 	for i, cut := range cuts {
 		ranges[i] = span(cut)
 	}
-	return c.number(t, ranges), err
-}
-
-// number gives each range its file.
-func (c *capture) number(t table, ranges []partRange) []partRange {
-	for i := range ranges {
-		ranges[i].File = fmt.Sprintf("%s/%s.%05d.tsv", fileName(c.d.schema), fileName(t.Name), i+1)
-	}
-	return ranges
+	return ranges, err
 }
 
 // task is a piece of work on one reader.
 type task func(ctx context.Context, r *reader) error
+
+// perform has readers do tasks.
+func perform(ctx context.Context, readers []*reader, tasks []task) error {
+	return share(ctx, readers, tasks, func(ctx context.Context, r *reader, t task) error { return t(ctx, r) })
+}
 
 // tasks lists all work in order: of each table its check and its ranges. The check of a large table takes long in one
 // session, so it goes first and does not become the tail; where definitions may change it goes last, and then lets the
 // table go.
 func (c *capture) tasks() []task {
 	var all []task
-	for i := range c.tables {
-		t := &c.tables[i]
+	for _, t := range c.tables {
 		check := func(ctx context.Context, r *reader) error {
 			return c.d.problem(ctx, c.op, c.d.tableName(t.Name), c.check(ctx, r, t))
 		}
@@ -271,9 +266,9 @@ func serverCheck(ctx context.Context, r *reader, t table, schema string) (rows i
 
 // finish compares what was read with what the server counted, and writes how to load it and, last, part.json.
 func (c *capture) finish(ctx context.Context, found census) (remora.Summary, error) {
-	slices.SortFunc(c.tables, func(a, b partTable) int { return cmp.Compare(a.Name, b.Name) })
-	for i := range c.tables {
-		t := &c.tables[i]
+	slices.SortFunc(c.tables, func(a, b *partTable) int { return cmp.Compare(a.Name, b.Name) })
+	tables := make([]partTable, len(c.tables))
+	for i, t := range c.tables {
 		var rows int64
 		for _, r := range t.Ranges {
 			rows, t.Bytes = rows+r.Rows, t.Bytes+r.Bytes
@@ -286,12 +281,13 @@ func (c *capture) finish(ctx context.Context, found census) (remora.Summary, err
 				c.snap.warnings = append(c.snap.warnings, fmt.Sprintf("column %s of table %s holds JSON values with types that text cannot carry (such as DECIMAL): they come back as plain JSON", col.Name, t.Name))
 			}
 		}
+		tables[i] = *t
 	}
 	p := part{
 		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position,
 		Schemas: []partSchema{{
-			Name: c.d.schema, Directory: fileName(c.d.schema), schemaOptions: found.options, Tables: c.tables,
-			Census: map[string]int{"tables": len(c.tables), "views": 0, "triggers": 0, "routines": 0, "events": 0},
+			Name: c.d.schema, Directory: fileName(c.d.schema), schemaOptions: found.options, Tables: tables,
+			Census: map[string]int{"tables": len(tables), "views": 0, "triggers": 0, "routines": 0, "events": 0},
 		}},
 	}
 	raw, err := json.MarshalIndent(p, "", " ")
@@ -309,8 +305,9 @@ func (c *capture) finish(ctx context.Context, found census) (remora.Summary, err
 			return remora.Summary{}, err
 		}
 	}
-	tables, rows, size := p.counts()
-	return remora.Summary{Objects: tables, Entries: rows, Bytes: size, Facts: c.snap.facts, Warnings: c.snap.warnings}, nil
+	sum := remora.Summary{Facts: c.snap.facts, Warnings: c.snap.warnings}
+	sum.Objects, sum.Entries, sum.Bytes = p.counts()
+	return sum, nil
 }
 
 // share has workers take items in order until none is left or one fails.

@@ -8,27 +8,24 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
 
 // Compare reads the stage back through the reader that captured it, range by range, and compares digests, counts, the
 // server's checksums and definitions with those of the part.
-func (d *Database) Compare(ctx context.Context, job remora.Job, from fs.FS) (remora.Diff, error) {
+func (d *Database) Compare(ctx context.Context, job remora.Job, from fs.FS) (diff remora.Diff, err error) {
 	op := "compare " + d.schema
 	p, err := d.readPart(from)
 	if err != nil {
-		return remora.Diff{}, err
+		return diff, err
 	}
-	s, err := d.hold(ctx)
-	if err != nil {
-		return remora.Diff{}, err
-	}
-	defer release(ctx, s)
-	c := comparison{d: d, op: op, s: s, part: p}
-	diff, err := c.run(ctx, job)
-	return diff, d.problem(ctx, op, "schema "+d.schema, err)
+	err = d.holding(ctx, op, func(s *session) (err error) {
+		c := comparison{d: d, op: op, s: s, part: p}
+		diff, err = c.run(ctx, job)
+		return err
+	})
+	return diff, err
 }
 
 // comparison is one run of Compare.
@@ -141,22 +138,12 @@ func (c *comparison) compareRows(ctx context.Context, job remora.Job, total int6
 	c.meter = newMeter(job, c.op, total, c.d.cfg.Stall)
 	ctx, stop := c.meter.watch(ctx, c.op)
 	defer stop()
-	var readers []*reader
-	defer func() {
-		for _, r := range readers {
-			r.close()
-		}
-	}()
-	for range c.d.cfg.Sessions {
-		limit := strconv.Itoa(int((c.d.cfg.Stall + time.Minute).Seconds()))
-		r, err := c.d.openReader(ctx, c.d.write, c.s.encrypted, "lock_wait_timeout = 60", "net_write_timeout = "+limit, forever)
-		if err != nil {
-			return err
-		}
-		readers = append(readers, r)
+	readers, err := c.d.openReaders(ctx, c.d.write, c.d.cfg.Sessions, c.s.encrypted, forever)
+	if err != nil {
+		return err
 	}
-	err := share(ctx, readers, c.tasks(), func(ctx context.Context, r *reader, t task) error { return t(ctx, r) })
-	return c.d.problem(ctx, c.op, "schema "+c.stage, err)
+	defer closeReaders(readers)
+	return c.d.problem(ctx, c.op, "schema "+c.stage, perform(ctx, readers, c.tasks()))
 }
 
 func (c *comparison) tasks() []task {

@@ -23,6 +23,15 @@ type account struct {
 	password remora.SecretFunc
 }
 
+// secret reads the password: for each connection again, since it may have been rotated (S21).
+func (a account) secret() (remora.Secret, error) {
+	secret, err := a.password()
+	if err != nil {
+		return "", fail(remora.Denied, "read the database password", "user "+a.user, "check password_file in the configuration", "%w", err)
+	}
+	return secret, nil
+}
+
 // server is what a connection found at its other end.
 type server struct {
 	Version string `json:"version"`
@@ -75,6 +84,19 @@ func (d *Database) connect(ctx context.Context, who account, settings ...string)
 	return s, nil
 }
 
+// with runs work on a session of its own, and says of its errors what was being done.
+func (d *Database) with(ctx context.Context, who account, op, subject string, work func(*session) error) error {
+	s, err := d.connect(ctx, who)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return d.problem(ctx, op, subject, work(s))
+}
+
+// patience is how long, in seconds, a server may wait for us before it gives up a copy: longer than we do (S22).
+func (d *Database) patience() string { return strconv.Itoa(int((d.cfg.Stall + time.Minute).Seconds())) }
+
 // unreachable keeps a failed dial recognisable as such: the driver's text alone would do for people, not for kinds.
 func unreachable(err error) error {
 	if codeOf(err) == 0 && !lost(err) {
@@ -84,15 +106,16 @@ func unreachable(err error) error {
 }
 
 func (d *Database) driverConfig(who account) (*sqldriver.Config, error) {
-	secret, err := who.password()
+	secret, err := who.secret()
 	if err != nil {
-		return nil, fail(remora.Denied, "read the database password", "user "+who.user, "check password_file in the configuration", "%w", err)
+		return nil, err
 	}
 	cfg := sqldriver.NewConfig()
 	cfg.User, cfg.Passwd = who.user, secret.Reveal()
 	cfg.Net, cfg.Addr = d.network(), d.cfg.Address
 	cfg.Timeout = connectTimeout
 	cfg.InterpolateParams = true
+	cfg.ParseTime = true     // in UTC, as every session is
 	cfg.MaxAllowedPacket = 0 // ask the server, so that a long definition comes whole
 	cfg.Logger = &sqldriver.NopLogger{}
 	cfg.ConnectionAttributes = "program_name:remora"
@@ -136,12 +159,7 @@ func (s *session) prepare(ctx context.Context, settings []string) error {
 	}
 	s.encrypted = cipher != ""
 	// Roles that are granted but not active would hide what the account may see.
-	for _, statement := range append([]string{"SET ROLE ALL", pinned}, assignments(settings)...) {
-		if err := s.exec(ctx, statement); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.all(ctx, append([]string{"SET ROLE ALL", pinned}, assignments(settings)...)...)
 }
 
 func assignments(settings []string) []string {
@@ -195,6 +213,16 @@ func (s *session) exec(ctx context.Context, query string, args ...any) error {
 	return err
 }
 
+// all executes statements, up to the first that fails.
+func (s *session) all(ctx context.Context, statements ...string) error {
+	for _, statement := range statements {
+		if err := s.exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *session) row(ctx context.Context, query string, args ...any) *sql.Row {
 	return s.conn.QueryRowContext(ctx, query, args...)
 }
@@ -241,9 +269,9 @@ func (s *session) variables(ctx context.Context, names ...string) (map[string]st
 
 // dial opens a connection for a row reader.
 func (d *Database) dial(ctx context.Context, who account, encrypted bool) (*client.Conn, error) {
-	secret, err := who.password()
+	secret, err := who.secret()
 	if err != nil {
-		return nil, fail(remora.Denied, "read the database password", "user "+who.user, "check password_file in the configuration", "%w", err)
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

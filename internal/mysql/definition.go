@@ -113,32 +113,6 @@ func recreate(name, sql string) string {
 	return d.text(name, elements)
 }
 
-// elementKind tells what an element is, as far as staging it differs.
-type elementKind int
-
-const (
-	plainElement elementKind = iota // columns, the primary key, checks
-	uniqueElement
-	keyElement
-	fulltextElement
-	foreignElement
-)
-
-func kindOf(element string) elementKind {
-	switch {
-	case strings.HasPrefix(element, "UNIQUE KEY "):
-		return uniqueElement
-	case strings.HasPrefix(element, "KEY "), strings.HasPrefix(element, "SPATIAL KEY "):
-		return keyElement
-	case strings.HasPrefix(element, "FULLTEXT KEY "):
-		return fulltextElement
-	case strings.HasPrefix(element, "CONSTRAINT ") && strings.HasPrefix(element[closing(element, len("CONSTRAINT ")):], "` FOREIGN KEY"):
-		return foreignElement
-	default:
-		return plainElement
-	}
-}
-
 // staged says how a table is built in a stage: created without what would slow the loading down, which is added after.
 type staged struct {
 	create string
@@ -157,16 +131,17 @@ func (t table) stage() (staged, error) {
 	var s staged
 	var kept []string
 	for _, e := range d.elements {
-		switch kind := kindOf(e); {
-		case kind == foreignElement:
+		is := func(kind string) bool { return strings.HasPrefix(e, kind) }
+		switch {
+		case is("CONSTRAINT ") && strings.HasPrefix(e[closing(e, len("CONSTRAINT ")):], "` FOREIGN KEY"):
 			s.foreign = append(s.foreign, e)
-		case kind == fulltextElement:
+		case is("FULLTEXT KEY "):
 			s.fulltext = append(s.fulltext, e)
-		case kind == uniqueElement && !primary, // it may be what the table is ordered by
-			kind == plainElement, t.numbers(e):
-			kept = append(kept, d.unsaid(e))
-		default:
+		// A unique key may be what the table is ordered by, and an AUTO_INCREMENT column needs its key.
+		case (is("UNIQUE KEY ") && primary || is("KEY ") || is("SPATIAL KEY ")) && !t.numbers(e):
 			s.keys = append(s.keys, e)
+		default:
+			kept = append(kept, d.unsaid(e))
 		}
 	}
 	s.create = d.text(t.Name, kept)

@@ -12,33 +12,22 @@ import (
 // run, so that nothing of ours is left. A side that was once live is only removed when a backup holds it (S1).
 func (d *Database) Discard(ctx context.Context, job remora.Job, heldBy string) error {
 	const op = "discard"
-	known, err := d.knows(ctx, job.Run)
+	known := false
+	err := d.with(ctx, d.write, op, d.cfg.Address, func(s *session) error { // no lock: there is none to wait for when there is nothing
+		e, err := find(ctx, s, job.Run)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			return d.dropJournal(ctx, s)
+		}
+		known = true
+		return d.mayAct(op, e, s.server)
+	})
 	if err != nil || !known {
 		return err
 	}
-	s, err := d.hold(ctx)
-	if err != nil {
-		return err
-	}
-	defer release(ctx, s)
-	return d.problem(ctx, op, "schema "+d.schema, d.discard(ctx, s, op, job.Run, heldBy))
-}
-
-// knows tells whether the journal has the run. It takes no lock, so that there is none to wait for when it does not.
-func (d *Database) knows(ctx context.Context, run string) (bool, error) {
-	s, err := d.connect(ctx, d.write)
-	if err != nil {
-		return false, err
-	}
-	defer s.close()
-	e, err := find(ctx, s, run)
-	if err != nil {
-		return false, d.problem(ctx, "read the journal", d.cfg.Address, err)
-	}
-	if e == nil {
-		return false, d.problem(ctx, "drop the journal", d.cfg.Address, d.dropJournal(ctx, s))
-	}
-	return true, d.mayAct("discard", e, s.server)
+	return d.holding(ctx, op, func(s *session) error { return d.discard(ctx, s, op, job.Run, heldBy) })
 }
 
 func (d *Database) discard(ctx context.Context, s *session, op, run, heldBy string) error {

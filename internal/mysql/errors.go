@@ -59,33 +59,25 @@ var telling = []uint16{
 	1273, 1283, 1305, 1450, 1822, 1824, 1826, 3008, 3185, 3730, 3780, 3819, 3821, 3825,
 }
 
-// codeOf is the server's error code in err, 0 when there is none.
-func codeOf(err error) uint16 {
+// answer is the server's error code in err, 0 when there is none, and its own text.
+func answer(err error) (code uint16, message string) {
 	var a *sqldriver.MySQLError
-	if errors.As(err, &a) {
-		return a.Number
-	}
 	var b *protocol.MyError
-	if errors.As(err, &b) {
-		return b.Code
+	switch {
+	case errors.As(err, &a):
+		return a.Number, a.Message
+	case errors.As(err, &b):
+		return b.Code, b.Message
 	}
-	return 0
+	return 0, ""
+}
+
+func codeOf(err error) uint16 {
+	code, _ := answer(err)
+	return code
 }
 
 func isCode(err error, codes ...uint16) bool { return slices.Contains(codes, codeOf(err)) }
-
-// messageOf is the server's own text in err.
-func messageOf(err error) string {
-	var a *sqldriver.MySQLError
-	if errors.As(err, &a) {
-		return a.Message
-	}
-	var b *protocol.MyError
-	if errors.As(err, &b) {
-		return b.Message
-	}
-	return ""
-}
 
 // lost tells whether err means that the connection is gone, and with it the answer to what was asked last.
 func lost(err error) bool {
@@ -117,11 +109,9 @@ func (d *Database) problem(ctx context.Context, op, subject string, err error) e
 	switch kind, ok := kinds[code]; {
 	case ok:
 		p.Kind = kind
-	case code != 0:
-		p.Kind = remora.Internal
-	case lost(err):
+	case code == 0 && lost(err):
 		p.Kind = remora.Unavailable
-	case errors.Is(err, fs.ErrNotExist):
+	case code == 0 && errors.Is(err, fs.ErrNotExist):
 		p.Kind = remora.Corrupt
 	default:
 		p.Kind = remora.Internal
@@ -157,12 +147,12 @@ func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
 
 // scrubbed keeps of a server's error what cannot hold row data.
 func scrubbed(err error) error {
-	code := codeOf(err)
+	code, message := answer(err)
 	if code == 0 {
 		return err
 	}
 	if _, ok := kinds[code]; ok || slices.Contains(telling, code) {
-		return fmt.Errorf("%s (error %d)", messageOf(err), code)
+		return fmt.Errorf("%s (error %d)", message, code)
 	}
 	return fmt.Errorf("the server answered with error %d", code)
 }

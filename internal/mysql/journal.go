@@ -89,31 +89,21 @@ func noJournal(err error) bool { return isCode(err, codeUnknownSchema, codeUnkno
 func entries(ctx context.Context, s *session, where string, args ...any) (all []entry, err error) {
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var e entry
-		var keep, since string
+		var keep sql.NullTime
 		var raw []byte
-		err := rows.Scan(&e.Run, &e.Source, &e.Installation, &e.Schema, &e.ServerUUID, &e.Attempt, &e.Seq, &e.Wanted, &e.State, &e.Switched, &keep, &since, &raw)
+		err := rows.Scan(&e.Run, &e.Source, &e.Installation, &e.Schema, &e.ServerUUID, &e.Attempt, &e.Seq, &e.Wanted, &e.State, &e.Switched, &keep, &e.Since, &raw)
 		if err != nil {
 			return err
 		}
-		e.KeepUntil, e.Since = moment(keep), moment(since)
+		e.KeepUntil = keep.Time
 		all = append(all, e)
 		return json.Unmarshal(raw, &all[len(all)-1].Detail)
-	}, `SELECT run, source, installation, schema_name, server_uuid, attempt, seq, wanted, state, switched,
-		COALESCE(CAST(keep_until AS CHAR), ''), CAST(since AS CHAR), detail FROM `+journalTable+` `+where, args...)
+	}, `SELECT run, source, installation, schema_name, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, detail
+		FROM `+journalTable+` `+where, args...)
 	if noJournal(err) {
 		return nil, nil
 	}
 	return all, err
-}
-
-const momentLayout = "2006-01-02 15:04:05.999999"
-
-func moment(s string) time.Time {
-	t, err := time.Parse(momentLayout, s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }
 
 // find reads one run's entry; nil when the journal does not know it.
@@ -131,16 +121,12 @@ func (e *entry) save(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	var keep any
-	if !e.KeepUntil.IsZero() {
-		keep = e.KeepUntil.UTC().Format(momentLayout)
-	}
 	return s.exec(ctx, `INSERT INTO `+journalTable+` (run, source, installation, schema_name, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, changed, detail)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6), CONVERT(? USING utf8mb4)) AS new
 		ON DUPLICATE KEY UPDATE attempt = new.attempt, seq = new.seq, wanted = new.wanted, state = new.state, switched = new.switched,
 			keep_until = new.keep_until, changed = new.changed, detail = new.detail`,
-		e.Run, e.Source, e.Installation, e.Schema, e.ServerUUID, e.Attempt, e.Seq, string(e.Wanted), e.State, e.Switched, keep,
-		e.Since.UTC().Format(momentLayout), string(raw))
+		e.Run, e.Source, e.Installation, e.Schema, e.ServerUUID, e.Attempt, e.Seq, string(e.Wanted), e.State, e.Switched,
+		sql.NullTime{Time: e.KeepUntil, Valid: !e.KeepUntil.IsZero()}, e.Since, string(raw))
 }
 
 // mayAct refuses entries of somebody else, of another server, or of another schema (S10, S12).
@@ -228,51 +214,47 @@ func (d *Database) whereIs(ctx context.Context, s *session, op string, e *entry)
 }
 
 // putAwaySide is the schema that holds what a restore put away.
-func (d *Database) putAwaySide(ctx context.Context, run string) (string, error) {
+func (d *Database) putAwaySide(ctx context.Context, run string) (schema string, err error) {
 	const op = "find what was put away"
-	s, err := d.connect(ctx, d.write)
-	if err != nil {
-		return "", err
-	}
-	defer s.close()
-	e, err := d.mine(ctx, s, op, run)
-	if err != nil {
-		return "", d.problem(ctx, op, "run "+run, err)
-	}
-	f, err := d.whereIs(ctx, s, op, e)
-	return f.schema, d.problem(ctx, op, "run "+run, err)
+	err = d.with(ctx, d.write, op, "run "+run, func(s *session) error {
+		e, err := d.mine(ctx, s, op, run)
+		if err != nil {
+			return err
+		}
+		f, err := d.whereIs(ctx, s, op, e)
+		schema = f.schema
+		return err
+	})
+	return schema, err
 }
 
 // Leftovers lists every run in the journal of the server, of any installation.
-func (d *Database) Leftovers(ctx context.Context) ([]remora.Leftover, error) {
-	const op = "read the journal"
-	s, err := d.connect(ctx, d.write)
-	if err != nil {
-		return nil, err
-	}
-	defer s.close()
-	all, err := entries(ctx, s, "ORDER BY since")
-	if err != nil {
-		return nil, d.problem(ctx, op, d.cfg.Address, err)
-	}
-	var leftovers []remora.Leftover
-	for _, e := range all {
-		l := remora.Leftover{
-			Kind: remora.Database, Run: e.Run, Source: e.Source, Installation: e.Installation, Seq: e.Seq, Live: remora.Replaced,
-			Switched: e.Switched, KeepUntil: e.KeepUntil, Since: e.Since,
+func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, err error) {
+	err = d.with(ctx, d.write, "read the journal", d.cfg.Address, func(s *session) error {
+		all, err := entries(ctx, s, "ORDER BY since")
+		if err != nil {
+			return err
 		}
-		f, err := findFence(ctx, s, &e)
-		switch {
-		case err == nil:
-			l.Live = f.live(&e)
-			l.Switched = l.Switched || l.Live == remora.Restored
-		case codeOf(err) != 0 || lost(err):
-			return nil, d.problem(ctx, op, d.cfg.Address, err)
+		for _, e := range all {
+			l := remora.Leftover{
+				Kind: remora.Database, Run: e.Run, Source: e.Source, Installation: e.Installation, Seq: e.Seq, Live: remora.Replaced,
+				Switched: e.Switched, KeepUntil: e.KeepUntil, Since: e.Since,
+			}
+			f, err := findFence(ctx, s, &e)
+			switch {
+			case err == nil:
+				l.Live = f.live(&e)
+				l.Switched = l.Switched || l.Live == remora.Restored
+			case codeOf(err) != 0 || lost(err):
+				return err
+			}
+			l.What, err = s.strings(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN (?, ?) ORDER BY schema_name", e.Detail.PutAway, e.Detail.Stage)
+			if err != nil {
+				return err
+			}
+			leftovers = append(leftovers, l)
 		}
-		if l.What, err = s.strings(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN (?, ?) ORDER BY schema_name", e.Detail.PutAway, e.Detail.Stage); err != nil {
-			return nil, d.problem(ctx, op, d.cfg.Address, err)
-		}
-		leftovers = append(leftovers, l)
-	}
-	return leftovers, nil
+		return nil
+	})
+	return leftovers, err
 }

@@ -26,6 +26,16 @@ func lockName(parts ...any) string {
 	return "remora:" + hex.EncodeToString(sum[:16])
 }
 
+// holding runs work on the one session that may act, and says of its errors what was being done.
+func (d *Database) holding(ctx context.Context, op string, work func(*session) error) error {
+	s, err := d.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release(ctx, s)
+	return d.problem(ctx, op, "schema "+d.schema, work(s))
+}
+
 // hold opens the one session that may act on the schema of this source: it holds the server's lock, and whoever of our
 // installation held it before has been killed (S3). Release it with release.
 func (d *Database) hold(ctx context.Context) (*session, error) {
@@ -125,8 +135,6 @@ func loadLock(e *entry, attempt, number int) string {
 
 // endLoaders kills the loading sessions of all attempts of a run and proves them gone (S2).
 func (d *Database) endLoaders(ctx context.Context, s *session, e *entry) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
 	for deadline := time.Now().Add(rollbackPatience); ; {
 		alive := 0
 		for attempt := 1; attempt <= e.Attempt; attempt++ {
@@ -150,10 +158,18 @@ func (d *Database) endLoaders(ctx context.Context, s *session, e *entry) error {
 		if time.Now().After(deadline) {
 			return fail(remora.Busy, "end an earlier attempt", "run "+e.Run, "the server is rolling back what it had loaded: try again", "%d of its sessions are still there", alive)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits, unless ctx ends before.
+func pause(ctx context.Context, wait time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+		return nil
 	}
 }

@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -78,8 +77,8 @@ func (d *Database) readPart(from fs.FS) (part, error) {
 	const op = "read the part"
 	p, err := parsePart(from)
 	switch {
-	case errors.Is(err, errLaterFormat):
-		return p, fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "%w", err)
+	case p.Format > partFormat:
+		return p, fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
 	case err != nil:
 		return p, fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
 	case len(p.Schemas) != 1:
@@ -91,18 +90,13 @@ func (d *Database) readPart(from fs.FS) (part, error) {
 	return p, nil
 }
 
-var errLaterFormat = errors.New("it was written by a later version")
-
 func parsePart(from fs.FS) (p part, err error) {
 	raw, err := fs.ReadFile(from, remora.PartFile)
 	if err != nil {
 		return p, err
 	}
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return p, err
-	}
-	if p.Format > partFormat {
-		return p, errLaterFormat
+	if err := json.Unmarshal(raw, &p); err != nil || p.Format > partFormat {
+		return p, err // nothing is known of the rest of a later format
 	}
 	for _, s := range p.Schemas {
 		for _, t := range s.Tables {

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,18 +22,16 @@ const maxReplaces = 100
 
 // Preflight tells whether a capture, or the restore of a part, can succeed. It changes nothing; before a restore it
 // makes and drops an empty schema of its own, since the text of grants does not tell all (S26).
-func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.Intent) (remora.Estimate, error) {
+func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
 	op, who, needs := "plan the backup of "+d.schema, d.read, d.backupNeeds()
 	if intent.Restore() {
 		op, who, needs = "plan the restore of "+d.schema, d.write, d.restoreNeeds()
 	}
-	s, err := d.connect(ctx, who)
-	if err != nil {
-		return remora.Estimate{}, err
-	}
-	defer s.close()
-	estimate, err := d.preflight(ctx, s, op, needs, job, intent)
-	return estimate, d.problem(ctx, op, d.cfg.Address, err)
+	err = d.with(ctx, who, op, d.cfg.Address, func(s *session) (err error) {
+		est, err = d.preflight(ctx, s, op, needs, job, intent)
+		return err
+	})
+	return est, err
 }
 
 func (d *Database) preflight(ctx context.Context, s *session, op string, needs []need, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
@@ -46,7 +45,7 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 		return est, err
 	}
 	for _, r := range weaker {
-		est.Warnings = append(est.Warnings, fmt.Sprintf("%s lacks %s: %s. To change that: %s", r.Account, r.Name, r.Why, r.Grant))
+		est.Warnings = append(est.Warnings, r.warning())
 	}
 	found, err := takeCensus(ctx, s, d.schema, g.everywhere("PROCESS"))
 	if err != nil {
@@ -126,51 +125,38 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 // checkFilters refuses binary log filters: a replica that does not get all of a RENAME breaks (S25). Without the right
 // to look, replicas are not ours to know about.
 func (d *Database) checkFilters(ctx context.Context, s *session, refuse func(remora.ProblemKind, string, string, ...any) error) error {
-	rows, err := s.conn.QueryContext(ctx, statusCommand(s.server))
+	err := s.each(ctx, func(rows *sql.Rows) error {
+		var doDB, ignoreDB string
+		var rest [3]any
+		if err := rows.Scan(&rest[0], &rest[1], &doDB, &ignoreDB, &rest[2]); err != nil || doDB+ignoreDB == "" {
+			return err
+		}
+		return refuse(remora.Unsupported, "remove binlog_do_db and binlog_ignore_db", "binary log filters are not supported yet: a replica would break at the switch")
+	}, statusCommand(s.server))
 	if isCode(err, codeRightDenied, codeTableDenied) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var doDB, ignoreDB string
-		var rest [3]any
-		if err := rows.Scan(&rest[0], &rest[1], &doDB, &ignoreDB, &rest[2]); err != nil {
-			return err
-		}
-		if doDB+ignoreDB != "" {
-			return refuse(remora.Unsupported, "remove binlog_do_db and binlog_ignore_db", "binary log filters are not supported yet: a replica would break at the switch")
-		}
-	}
-	return rows.Err()
+	return err
 }
 
 // probe makes an empty schema of ours, does in it what a restore does, and drops it. One at a time per server: the name
 // is always the same, so that a crash leaves nothing that the next one does not remove.
-func (d *Database) probe(ctx context.Context, s *session) (err error) {
-	return d.withJournal(ctx, s, func() error {
+func (d *Database) probe(ctx context.Context, s *session) error {
+	return d.withJournal(ctx, s, func() (err error) {
 		probe := prefix + "_probe"
 		drop := "DROP DATABASE IF EXISTS " + quote(probe)
 		defer func() {
 			err = errors.Join(err, within(ctx, connectTimeout, func(ctx context.Context) error { return s.exec(ctx, drop) }))
 		}()
-		for _, statement := range []string{
+		return d.problem(ctx, "try the rights of a restore", "schema "+probe, s.all(ctx,
 			drop,
-			"CREATE DATABASE " + quote(probe),
-			"CREATE TABLE " + qualified(probe, "parent") + " (id INT PRIMARY KEY)",
-			"CREATE TABLE " + qualified(probe, "child") + " (id INT PRIMARY KEY, parent INT)",
-			"ALTER TABLE " + qualified(probe, "child") + " ADD KEY (parent), ADD FOREIGN KEY (parent) REFERENCES " + qualified(probe, "parent") + " (id)",
-			"INSERT INTO " + qualified(probe, "parent") + " VALUES (1)",
-			"UPDATE " + qualified(probe, "parent") + " SET id = 2",
-			"DELETE FROM " + qualified(probe, "parent"),
-			"RENAME TABLE " + qualified(probe, "child") + " TO " + qualified(probe, "renamed"),
-		} {
-			if err := s.exec(ctx, statement); err != nil {
-				return d.problem(ctx, "try the rights of a restore", "schema "+probe, err)
-			}
-		}
-		return nil
+			"CREATE DATABASE "+quote(probe),
+			"CREATE TABLE "+qualified(probe, "parent")+" (id INT PRIMARY KEY)",
+			"CREATE TABLE "+qualified(probe, "child")+" (id INT PRIMARY KEY, parent INT)",
+			"ALTER TABLE "+qualified(probe, "child")+" ADD KEY (parent), ADD FOREIGN KEY (parent) REFERENCES "+qualified(probe, "parent")+" (id)",
+			"INSERT INTO "+qualified(probe, "parent")+" VALUES (1)",
+			"UPDATE "+qualified(probe, "parent")+" SET id = 2",
+			"DELETE FROM "+qualified(probe, "parent"),
+			"RENAME TABLE "+qualified(probe, "child")+" TO "+qualified(probe, "renamed")))
 	})
 }

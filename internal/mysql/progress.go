@@ -54,43 +54,53 @@ func (m *meter) quiet(work func() error) error {
 	return work()
 }
 
-func (m *meter) tell() {
+func (m *meter) current() string {
 	m.mu.Lock()
-	item := m.item
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	return m.item
+}
+
+func (m *meter) tell() {
 	done := m.done.Load()
 	total := m.total
 	if total > 0 { // an estimate that turned out too small
 		total = max(total, done)
 	}
-	m.job.Tell(remora.Progress{Phase: m.phase, Done: done, Total: total, Unit: "bytes", Item: item, Since: m.since})
+	m.job.Tell(remora.Progress{Phase: m.phase, Done: done, Total: total, Unit: "bytes", Item: m.current(), Since: m.since})
 }
 
 // watch tells about the copy twice a second, and cancels it when it stands still. The context it returns belongs to
 // the copy; stop ends the watching and waits for it.
 func (m *meter) watch(ctx context.Context, op string) (_ context.Context, stop func()) {
+	m.tell()
+	ctx, end := guarded(ctx, 500*time.Millisecond, func(context.Context) error {
+		m.tell()
+		if still := time.Since(time.Unix(0, m.moved.Load())); m.waiting.Load() == 0 && still > m.stall {
+			return fail(remora.Stalled, op, m.current(), "is the server, the network or the storage stuck?", "no byte moved for %s", m.stall)
+		}
+		return nil
+	})
+	return ctx, func() {
+		end()
+		m.tell()
+	}
+}
+
+// guarded looks after work every so often: the context it returns belongs to the work, and ends with the error of the
+// first look that fails. stop ends the looking and waits for it.
+func guarded(ctx context.Context, every time.Duration, look func(context.Context) error) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			m.tell()
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if still := time.Since(time.Unix(0, m.moved.Load())); m.waiting.Load() == 0 && still > m.stall {
-				cancel(fail(remora.Stalled, op, m.item, "is the server, the network or the storage stuck?", "no byte moved for %s", m.stall))
-				return
+		for pause(ctx, every) == nil {
+			if err := look(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
 			}
 		}
 	}()
 	return ctx, func() {
 		cancel(nil)
 		<-gone
-		m.tell()
 	}
 }

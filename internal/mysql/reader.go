@@ -55,6 +55,26 @@ func (d *Database) openReader(ctx context.Context, who account, encrypted bool, 
 	return r, nil
 }
 
+// openReaders connects several readers for a copy.
+func (d *Database) openReaders(ctx context.Context, who account, sessions int, encrypted bool, settings ...string) (all []*reader, err error) {
+	settings = append(settings, "lock_wait_timeout = 60", "net_write_timeout = "+d.patience())
+	for range sessions {
+		r, err := d.openReader(ctx, who, encrypted, settings...)
+		if err != nil {
+			closeReaders(all)
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func closeReaders(all []*reader) {
+	for _, r := range all {
+		r.close()
+	}
+}
+
 func (r *reader) close() { _ = r.conn.Close() }
 
 // guard ends whatever the connection waits for when ctx ends. The connection is of no use afterwards.
@@ -164,7 +184,7 @@ func (r *reader) peekSize() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return int(head[0]) | int(head[1])<<8 | int(head[2])<<16, nil
+	return sizeOf(head), nil
 }
 
 // row reads the next row into the line, or the end of rows: then more is false.
@@ -255,7 +275,7 @@ func (p *payload) fill() error {
 		if _, err := io.ReadFull(p.in, head[:]); err != nil {
 			return err
 		}
-		p.left = int(head[0]) | int(head[1])<<8 | int(head[2])<<16
+		p.left = sizeOf(head[:])
 		p.last = p.left < protocol.MaxPayloadLen
 		p.open = true
 	}
@@ -305,12 +325,15 @@ func (p *payload) end() error {
 		if _, err := io.ReadFull(p.in, head[:]); err != nil {
 			return err
 		}
-		if head[0]|head[1]|head[2] != 0 {
+		if sizeOf(head[:]) != 0 {
 			return errMalformed
 		}
 	}
 	return nil
 }
+
+// sizeOf decodes the size of the packet in front of it.
+func sizeOf(head []byte) int { return int(head[0]) | int(head[1])<<8 | int(head[2])<<16 }
 
 // lengthOf decodes the length in front of a value: its number of bytes, and NULL. size is 0 while b is too short.
 func lengthOf(b []byte) (n uint64, size int, isNull bool) {

@@ -26,6 +26,10 @@ type Right struct {
 	Grant string `json:"grant"`
 }
 
+func (r Right) warning() string {
+	return fmt.Sprintf("%s lacks %s: %s. To change that: %s", r.Account, r.Name, r.Why, r.Grant)
+}
+
 // Rights tests what the accounts may do and returns what is missing for backups and for restores, the required ones
 // first. It changes nothing.
 func (d *Database) Rights(ctx context.Context) ([]Right, error) {
@@ -34,46 +38,35 @@ func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 		who   account
 		needs []need
 	}{{d.read, d.backupNeeds()}, {d.write, d.restoreNeeds()}} {
-		s, err := d.connect(ctx, purpose.who)
+		err := d.with(ctx, purpose.who, "read the rights", purpose.who.user, func(s *session) error {
+			g, err := readGrants(ctx, s)
+			all = append(all, g.missing(purpose.needs)...)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		g, err := readGrants(ctx, s)
-		s.close()
-		if err != nil {
-			return nil, d.problem(ctx, "read the rights", purpose.who.user, err)
-		}
-		all = append(all, g.missing(purpose.needs)...)
 	}
-	slices.SortStableFunc(all, func(a, b Right) int {
-		switch {
-		case a.Required == b.Required:
-			return 0
-		case a.Required:
-			return -1
-		default:
-			return 1
-		}
-	})
-	return all, nil
+	required := slices.DeleteFunc(slices.Clone(all), func(r Right) bool { return !r.Required })
+	return append(required, slices.DeleteFunc(all, func(r Right) bool { return r.Required })...), nil
 }
 
-// scope is where a right must hold: everywhere, in one schema, or in all schemas of ours.
-type scope struct {
-	schema string
-	ours   bool
-}
+// scope is where a right must hold: in the schema of that name, in all schemas of ours, or everywhere.
+type scope string
 
-func (s scope) global() bool { return s.schema == "" && !s.ours }
+const (
+	everywhere scope = ""
+	inOurs     scope = prefix
+)
 
 func (s scope) String() string {
-	switch {
-	case s.ours:
+	switch s {
+	case inOurs:
 		return "the schemas _remora…"
-	case s.schema != "":
-		return s.schema
-	default:
+	case everywhere:
 		return "the server"
+	default:
+		return string(s)
 	}
 }
 
@@ -93,19 +86,19 @@ const (
 
 func (d *Database) backupNeeds() []need {
 	return []need{
-		{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, scope{schema: d.schema}, true, "without them the server hides rows, views, triggers and events"},
-		{forBackup, []string{"SHOW_ROUTINE"}, scope{}, true, "without it the server hides routines"},
-		{forBackup, []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}, scope{}, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
-		{forBackup, []string{"REPLICATION CLIENT"}, scope{}, false, "without it the position in the binary log is not recorded"},
+		{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, scope(d.schema), true, "without them the server hides rows, views, triggers and events"},
+		{forBackup, []string{"SHOW_ROUTINE"}, everywhere, true, "without it the server hides routines"},
+		{forBackup, []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}, everywhere, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
+		{forBackup, []string{"REPLICATION CLIENT"}, everywhere, false, "without it the position in the binary log is not recorded"},
 	}
 }
 
 func (d *Database) restoreNeeds() []need {
 	return []need{
-		{forRestore, []string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER", "SHOW VIEW", "TRIGGER", "EVENT"}, scope{schema: d.schema}, true, "they move tables out and in"},
-		{forRestore, []string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "SHOW VIEW", "TRIGGER", "EVENT"}, scope{ours: true}, true, "they build the stage, and keep the journal"},
-		{forRestore, []string{"SHOW_ROUTINE", "PROCESS"}, scope{}, true, "without them the server hides routines and foreign keys of other schemas"},
-		{forRestore, []string{"SELECT"}, scope{schema: "performance_schema"}, false, "without it nobody can tell who blocks a switch"},
+		{forRestore, []string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER", "SHOW VIEW", "TRIGGER", "EVENT"}, scope(d.schema), true, "they move tables out and in"},
+		{forRestore, []string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "SHOW VIEW", "TRIGGER", "EVENT"}, inOurs, true, "they build the stage, and keep the journal"},
+		{forRestore, []string{"SHOW_ROUTINE", "PROCESS"}, everywhere, true, "without them the server hides routines and foreign keys of other schemas"},
+		{forRestore, []string{"SELECT"}, "performance_schema", false, "without it nobody can tell who blocks a switch"},
 	}
 }
 
@@ -216,13 +209,13 @@ func (g grants) matches(pattern, schema string) bool {
 
 // has tells whether a right holds in a scope.
 func (g grants) has(s scope, privilege string) bool {
-	switch {
-	case s.global():
+	switch s {
+	case everywhere:
 		return g.everywhere(privilege)
-	case s.ours: // a pattern that covers both covers all
+	case inOurs: // a pattern that covers both covers all
 		return g.in(prefix, privilege) && g.in(putAwaySchema("a"), privilege) && g.in(stageSchema("b", 10), privilege)
 	default:
-		return g.in(s.schema, privilege)
+		return g.in(string(s), privilege)
 	}
 }
 
@@ -252,14 +245,14 @@ func (g grants) missing(needs []need) []Right {
 // everywhere.
 func (g grants) target(s scope) string {
 	switch {
-	case s.global(), s.ours && g.literal:
+	case s == everywhere, s == inOurs && g.literal:
 		return "*.*"
-	case s.ours:
+	case s == inOurs:
 		return "`\\_remora%`.*"
 	case g.literal:
-		return quote(s.schema) + ".*"
+		return quote(string(s)) + ".*"
 	default:
-		return grantPattern(s.schema) + ".*"
+		return grantPattern(string(s)) + ".*"
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -84,9 +83,7 @@ func (s *snapshot) open(ctx context.Context, who account) (err error) {
 			return err
 		}
 	}
-	for _, r := range s.readers[1:] {
-		r.close()
-	}
+	closeReaders(s.readers[1:])
 	s.readers = s.readers[:1]
 	s.consistency = "one session, one moment"
 	return s.start(ctx)
@@ -103,18 +100,9 @@ func (s *snapshot) seal(ctx context.Context) (bool, error) {
 	return s.sealed, err
 }
 
-func (s *snapshot) dial(ctx context.Context, who account, sessions int) error {
-	limit := strconv.Itoa(int((s.d.cfg.Stall + time.Minute).Seconds()))
-	for range sessions {
-		r, err := s.d.openReader(ctx, who, s.control.encrypted,
-			"transaction_isolation = 'REPEATABLE-READ'", "lock_wait_timeout = 60",
-			"net_write_timeout = "+limit, "wait_timeout = "+limit) // S22
-		if err != nil {
-			return err
-		}
-		s.readers = append(s.readers, r)
-	}
-	return nil
+func (s *snapshot) dial(ctx context.Context, who account, sessions int) (err error) {
+	s.readers, err = s.d.openReaders(ctx, who, sessions, s.control.encrypted, "transaction_isolation = 'REPEATABLE-READ'", "wait_timeout = "+s.d.patience())
+	return err
 }
 
 // start begins the transaction of every reader.
@@ -162,8 +150,6 @@ func (s *snapshot) startTogether(ctx context.Context) (bool, error) {
 // waitForStatements waits until no statement is so old that the read lock would queue everybody behind it, and names
 // those that did not end.
 func (s *snapshot) waitForStatements(ctx context.Context) (string, error) {
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
 	for begun := time.Now(); ; {
 		old, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
 			WHERE command IN ('Query', 'Execute') AND user NOT IN ('system user', 'event_scheduler') AND time > ? AND id <> CONNECTION_ID()`, statementPatience)
@@ -173,10 +159,8 @@ func (s *snapshot) waitForStatements(ctx context.Context) (string, error) {
 		if time.Since(begun) > lockPatience {
 			return listed(old), nil
 		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-tick.C:
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return "", err
 		}
 	}
 }
@@ -211,28 +195,7 @@ func statusCommand(on server) string {
 // keep holds the snapshot: it pings the session that holds the backup lock, and ends the work through the context it
 // returns when that session is lost, or when somebody's DDL waits for us. stop ends the keeping and waits for it.
 func (s *snapshot) keep(ctx context.Context) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		tick := time.NewTicker(pingEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if err := s.ping(ctx); err != nil && ctx.Err() == nil {
-				cancel(err)
-				return
-			}
-		}
-	}()
-	return ctx, func() {
-		cancel(nil)
-		<-gone
-	}
+	return guarded(ctx, pingEvery, s.ping)
 }
 
 func (s *snapshot) ping(ctx context.Context) error {
@@ -251,8 +214,6 @@ func (s *snapshot) ping(ctx context.Context) error {
 }
 
 func (s *snapshot) close() {
-	for _, r := range s.readers {
-		r.close()
-	}
+	closeReaders(s.readers)
 	s.control.close()
 }

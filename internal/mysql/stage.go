@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,20 +26,21 @@ const loadMode = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
 
 // Stage builds the part beside the live schema, in a schema of this attempt. What an earlier attempt of the run left is
 // ended and removed first.
-func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (remora.Summary, error) {
+func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remora.Summary, err error) {
 	op := "load " + d.schema
 	p, err := d.readPart(from)
 	if err != nil {
-		return remora.Summary{}, err
+		return sum, err
 	}
-	s, err := d.hold(ctx)
-	if err != nil {
-		return remora.Summary{}, err
-	}
-	defer release(ctx, s)
-	st := stage{d: d, op: op, s: s, from: from, part: p.Schemas[0]}
-	summary, err := st.run(ctx, job)
-	return summary, d.problem(ctx, op, "schema "+d.schema, err)
+	err = d.holding(ctx, op, func(s *session) (err error) {
+		st := stage{d: d, op: op, s: s, from: from, part: p.Schemas[0]}
+		sum.Objects, sum.Entries, sum.Bytes = p.counts()
+		if err = st.run(ctx, job, sum.Bytes); err == nil {
+			sum.Facts = map[string]string{"server": "MySQL " + s.server.Version, "stage": st.entry.Detail.Stage}
+		}
+		return err
+	})
+	return sum, err
 }
 
 // stage is one run of Stage.
@@ -56,28 +56,22 @@ type stage struct {
 	plans   map[string]staged
 }
 
-func (st *stage) run(ctx context.Context, job remora.Job) (sum remora.Summary, err error) {
+func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 	if err := st.begin(ctx, job.Run); err != nil {
-		return sum, err
+		return err
 	}
-	for _, t := range st.part.Tables {
-		sum.Bytes += t.Bytes
-		sum.Entries += t.Rows
-	}
-	st.meter = newMeter(job, st.op, sum.Bytes, st.d.cfg.Stall)
+	st.meter = newMeter(job, st.op, size, st.d.cfg.Stall)
 	ctx, stop := st.meter.watch(ctx, st.op)
 	defer stop()
 	for _, step := range []func(context.Context) error{st.clear, st.create, st.connect, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
 			st.disconnect()
-			return sum, st.d.problem(ctx, st.op, "schema "+st.entry.Detail.Stage, err)
+			return st.d.problem(ctx, st.op, "schema "+st.entry.Detail.Stage, err)
 		}
 	}
 	st.disconnect()
 	st.entry.State = stateStaged
-	sum.Objects = int64(len(st.part.Tables))
-	sum.Facts = map[string]string{"server": "MySQL " + st.s.server.Version, "stage": st.entry.Detail.Stage}
-	return sum, st.entry.save(ctx, st.s)
+	return st.entry.save(ctx, st.s)
 }
 
 // begin writes the intent: a new attempt of this run, with both sides as they are.
@@ -87,10 +81,8 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		return err
 	}
 	return st.d.withJournal(ctx, st.s, func() error {
-		for _, ddl := range journalDDL {
-			if err := st.s.exec(ctx, ddl); err != nil {
-				return err
-			}
+		if err := st.s.all(ctx, journalDDL[:]...); err != nil {
+			return err
 		}
 		if err := st.d.unsettled(ctx, st.s, st.op, run); err != nil {
 			return err
@@ -100,12 +92,14 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		}
 		st.entry.Attempt++
 		st.entry.State = stateStaging
-		st.entry.Detail.Stage, st.entry.Detail.PutAway = stageSchema(run, st.entry.Attempt), putAwaySchema(run)
-		st.entry.Detail.Sessions = max(st.entry.Detail.Sessions, st.d.cfg.Sessions)
-		st.entry.Detail.LiveExisted, st.entry.Detail.Live = live.exists, live.side()
-		st.entry.Detail.Restored = side{Options: st.part.schemaOptions, Tables: map[string]string{}}
+		restored := census{options: st.part.schemaOptions}
 		for _, t := range st.part.Tables {
-			st.entry.Detail.Restored.Tables[t.Name] = t.digest()
+			restored.tables = append(restored.tables, t.table)
+		}
+		st.entry.Detail = detail{
+			Stage: stageSchema(run, st.entry.Attempt), PutAway: putAwaySchema(run),
+			Sessions:    max(st.entry.Detail.Sessions, st.d.cfg.Sessions),
+			LiveExisted: live.exists, Live: live.side(), Restored: restored.side(),
 		}
 		return st.entry.save(ctx, st.s)
 	})
@@ -151,16 +145,13 @@ func (st *stage) clear(ctx context.Context) error {
 // create makes the schema, its fence, and the tables without what would slow the loading down.
 func (st *stage) create(ctx context.Context) error {
 	schema := st.entry.Detail.Stage
-	statements := []string{
-		"CREATE DATABASE " + quote(schema) + " " + st.part.clause(),
-		"CREATE TABLE " + qualified(schema, fenceName(st.entry.Attempt)) + " (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
-		"USE " + quote(schema),
-		"SET SESSION sql_mode = '" + loadMode + "'",
-	}
-	for _, statement := range statements {
-		if err := st.s.exec(ctx, statement); err != nil {
-			return err
-		}
+	err := st.s.all(ctx,
+		"CREATE DATABASE "+quote(schema)+" "+st.part.clause(),
+		"CREATE TABLE "+qualified(schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
+		"USE "+quote(schema),
+		"SET SESSION sql_mode = '"+loadMode+"'")
+	if err != nil {
+		return err
 	}
 	if err := allowOldKeys(ctx, st.s); err != nil {
 		return err
@@ -193,10 +184,9 @@ func allowOldKeys(ctx context.Context, s *session) error {
 
 // connect opens the loading sessions. Each holds a lock by which a successor finds it.
 func (st *stage) connect(ctx context.Context) error {
-	limit := strconv.Itoa(int((st.d.cfg.Stall + time.Minute).Seconds()))
 	for number := range st.d.cfg.Sessions {
 		l, err := st.d.connect(ctx, st.d.write, forever, "sql_mode = '"+loadMode+"'", "foreign_key_checks = 0",
-			"lock_wait_timeout = 60", "net_read_timeout = "+limit)
+			"lock_wait_timeout = 60", "net_read_timeout = "+st.d.patience())
 		if err != nil {
 			return err
 		}
@@ -330,15 +320,13 @@ func checkWarnings(ctx context.Context, l *session, t table) error {
 func (st *stage) addKeys(ctx context.Context) error {
 	return share(ctx, st.loaders, st.part.Tables, func(ctx context.Context, l *session, t partTable) error {
 		plan := st.plans[t.Name]
-		var alters []string
-		if len(plan.keys) > 0 {
-			alters = append(alters, strings.Join(plan.keys, ", ADD "))
+		alters := [][]string{plan.keys}
+		for _, key := range plan.fulltext {
+			alters = append(alters, []string{key})
 		}
-		for _, clauses := range append(alters, plan.fulltext...) {
-			st.meter.begin(t.Name)
-			err := st.meter.quiet(func() error { return l.exec(ctx, "ALTER TABLE "+quote(t.Name)+" ADD "+clauses) })
-			if err != nil {
-				return st.d.problem(ctx, "add keys", st.d.tableName(t.Name), err)
+		for _, keys := range alters {
+			if err := st.add(ctx, l, "add keys", t, keys); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -349,19 +337,23 @@ func (st *stage) addKeys(ctx context.Context) error {
 // does it, because two would wait for each other's tables.
 func (st *stage) addForeignKeys(ctx context.Context) error {
 	for _, t := range st.part.Tables {
-		keys := st.plans[t.Name].foreign
-		if len(keys) == 0 {
-			continue
-		}
-		st.meter.begin(t.Name)
-		err := st.meter.quiet(func() error {
-			return st.s.exec(ctx, "ALTER TABLE "+quote(t.Name)+" ADD "+strings.Join(keys, ", ADD "))
-		})
-		if err != nil {
-			return st.d.problem(ctx, "add foreign keys", st.d.tableName(t.Name), err)
+		if err := st.add(ctx, st.s, "add foreign keys", t, st.plans[t.Name].foreign); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// add adds keys to a table, in one statement.
+func (st *stage) add(ctx context.Context, on *session, op string, t partTable, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	st.meter.begin(t.Name)
+	err := st.meter.quiet(func() error {
+		return on.exec(ctx, "ALTER TABLE "+quote(t.Name)+" ADD "+strings.Join(keys, ", ADD "))
+	})
+	return st.d.problem(ctx, op, st.d.tableName(t.Name), err)
 }
 
 // side is the shape of a schema for the journal.

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// switchTries bounds how often the RENAME is tried, switchPause is the pause after the first try; it doubles.
+	// switchTries bounds how often the RENAME is tried, switchPause is the pause after the first try; it grows.
 	switchTries = 3
 	switchPause = time.Second
 	// renameLimit bounds the RENAME on our side. The server gives up waiting after lock_wait_timeout; moving hundreds of
@@ -28,13 +28,10 @@ const (
 // and nothing is done twice. Each try names the fence as no earlier one did, so whoever comes late moves nothing.
 func (d *Database) Switch(ctx context.Context, turn remora.Turn) error {
 	const op = "switch"
-	s, err := d.hold(ctx)
-	if err != nil {
-		return err
-	}
-	defer release(ctx, s)
-	sw := switcher{d: d, op: op, s: s, turn: turn}
-	return d.problem(ctx, op, "schema "+d.schema, sw.run(ctx))
+	return d.holding(ctx, op, func(s *session) error {
+		sw := switcher{d: d, op: op, s: s, turn: turn}
+		return sw.run(ctx)
+	})
 }
 
 // switcher is one call of Switch.
@@ -54,7 +51,7 @@ func (sw *switcher) run(ctx context.Context) error {
 	if sw.fence.live(sw.entry) != sw.turn.Live {
 		return sw.move(ctx)
 	}
-	return sw.shape(ctx, sw.turn.Live)
+	return sw.explained(ctx, sw.shape(ctx, sw.turn.Live))
 }
 
 // accept reads the journal and the fence, refuses a turn that does not fit them, and writes it down.
@@ -100,18 +97,14 @@ func (sw *switcher) sides() (out, in string) {
 
 // move exchanges the sides, with a bounded number of tries.
 func (sw *switcher) move(ctx context.Context) error {
-	pause := switchPause
 	for try := 1; ; try++ {
 		err := sw.tryMove(ctx)
 		if remora.KindOf(err) != remora.Busy || try == switchTries {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := pause(ctx, time.Duration(try)*switchPause); err != nil {
+			return err
 		}
-		pause *= 2
 	}
 }
 
@@ -150,7 +143,8 @@ func (sw *switcher) tryMove(ctx context.Context) error {
 	}
 	if err != nil {
 		err = sw.explained(ctx, err)
-		// Nothing was moved, so the schema is to look as it did.
+		// Nothing was moved, so the schema is to look as it did. Where that has to wait for too long, the turn that makes
+		// up for this one sees to it.
 		back := func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live.Other()) }
 		if !live.exists {
 			back = sw.dropEmptyLive
