@@ -74,10 +74,10 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 	c.meter = newMeter(job, c.op, found.bytes(), c.d.cfg.Stall)
 	ctx, stop := c.meter.watch(ctx, c.op)
 	defer stop()
-	if err := c.plan(ctx, found); err != nil {
-		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
+	if err = c.plan(ctx, found); err == nil {
+		err = perform(ctx, c.snap.readers, c.tasks())
 	}
-	if err := perform(ctx, c.snap.readers, c.tasks()); err != nil {
+	if err != nil {
 		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
 	}
 	for _, r := range weaker {

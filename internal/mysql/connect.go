@@ -45,7 +45,6 @@ type server struct {
 type session struct {
 	db     *sql.DB
 	conn   *sql.Conn
-	id     uint64
 	server server
 	// encrypted tells whether this session is, so that the row readers beside it are too.
 	encrypted bool
@@ -144,7 +143,7 @@ func (d *Database) local() bool {
 
 // prepare finds out what server this is, refuses what is not MySQL, and pins the session.
 func (s *session) prepare(ctx context.Context, settings []string) error {
-	if err := s.row(ctx, "SELECT VERSION(), @@version_comment, CONNECTION_ID()").Scan(&s.server.Version, &s.server.Comment, &s.id); err != nil {
+	if err := s.row(ctx, "SELECT VERSION(), @@version_comment").Scan(&s.server.Version, &s.server.Comment); err != nil {
 		return err
 	}
 	if err := s.server.supported(); err != nil {

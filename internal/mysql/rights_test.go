@@ -194,6 +194,25 @@ func TestTheFingerprintChangesWithTheShapeAlone(t *testing.T) {
 	require.NotEqual(t, first, fingerprint())
 }
 
+// People see which server it is by version and address; another server at that address is another plan (S12).
+func TestS12ThePlanNamesItsServer(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop)
+	est, err := w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+	require.NoError(t, err)
+	require.Equal(t, "MySQL "+w.ask("SELECT VERSION()")+" at "+w.server.Address+", schema "+w.schema, est.Identity)
+	other := remora.Estimate{Identity: est.Identity}
+	s, err := w.d.connect(t.Context(), w.d.read)
+	require.NoError(t, err)
+	defer s.close()
+	found, err := takeCensus(t.Context(), s, w.schema, true)
+	require.NoError(t, err)
+	w.d.describe(found, s.server, &other)
+	require.Equal(t, est.Fingerprint, other.Fingerprint)
+	w.d.describe(found, server{UUID: "another"}, &other)
+	require.NotEqual(t, est.Fingerprint, other.Fingerprint)
+}
+
 func TestConfigurationsThatMakeNoSenseAreRefused(t *testing.T) {
 	secret := func() (remora.Secret, error) { return "", nil }
 	for name, c := range map[string]Config{
