@@ -71,8 +71,8 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 	if err := found.refusal(c.op, c.schema); err != nil {
 		return remora.Summary{}, err
 	}
-	c.meter = newMeter(job, c.op, found.bytes(), c.d.cfg.Stall)
-	ctx, stop := c.meter.watch(ctx, c.op)
+	c.meter = newMeter(job, c.op, found.bytes())
+	stop := c.meter.watch(ctx)
 	defer stop()
 	if err = c.plan(ctx, found); err == nil {
 		err = perform(ctx, c.snap.readers, c.tasks())

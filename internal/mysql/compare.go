@@ -135,8 +135,8 @@ func below(a, b string) bool {
 
 // compareRows reads every range back.
 func (c *comparison) compareRows(ctx context.Context, job remora.Job, total int64) error {
-	c.meter = newMeter(job, c.op, total, c.d.cfg.Stall)
-	ctx, stop := c.meter.watch(ctx, c.op)
+	c.meter = newMeter(job, c.op, total)
+	stop := c.meter.watch(ctx)
 	defer stop()
 	readers, err := c.d.openReaders(ctx, c.d.write, c.d.cfg.Sessions, c.s.encrypted, forever)
 	if err != nil {

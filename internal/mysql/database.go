@@ -29,7 +29,8 @@ type Config struct {
 	Schemas []string
 	// Sessions is how many connections copy rows at the same time; 0 means 4.
 	Sessions int
-	// Stall is how long a copy may go without a byte; 0 means 300 seconds.
+	// Stall is how long a copy may stand still before its caller gives it up: the server waits longer than that for its
+	// reader (S22). 0 means 300 seconds.
 	Stall time.Duration
 	// Log takes what is worth knowing but no error; nil means nowhere.
 	Log *slog.Logger

@@ -60,8 +60,8 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 	if err := st.begin(ctx, job.Run); err != nil {
 		return err
 	}
-	st.meter = newMeter(job, st.op, size, st.d.cfg.Stall)
-	ctx, stop := st.meter.watch(ctx, st.op)
+	st.meter = newMeter(job, st.op, size)
+	stop := st.meter.watch(ctx)
 	defer stop()
 	for _, step := range []func(context.Context) error{st.clear, st.create, st.connect, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
