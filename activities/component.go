@@ -173,19 +173,12 @@ func NoSuchComponent(source string, kind remora.Kind) error {
 // The lists in results are for people, who read the first few; a history must stay small.
 
 func few(list []string) []string {
+	const enough = 500 // bytes of each
 	var kept []string
 	for _, text := range list[:min(len(list), remora.MaxDifferences)] {
-		kept = append(kept, cut(text))
+		kept = append(kept, remora.Cut(remora.OneLine(text), enough))
 	}
 	return kept
-}
-
-func cut(text string) string {
-	const enough = 500
-	if text = remora.OneLine(text); len(text) > enough {
-		return text[:enough] + "..."
-	}
-	return text
 }
 
 func summary(s remora.Summary) remora.Summary {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+
+	"github.com/remora-backup/remora/internal/remora"
 )
 
 // Registry is the part of a worker that takes activities.
@@ -18,12 +20,9 @@ type Registry interface {
 	RegisterActivityWithOptions(a any, options activity.RegisterOptions)
 }
 
-// DefaultStall is how long a step may report no progress before it is given up, where nobody chose it.
-const DefaultStall = 300 * time.Second
-
 // Watch is how the steps are watched over while they run.
 type Watch struct {
-	// Stall is how long a step may report no progress before it is cancelled and tried again. 0 means DefaultStall.
+	// Stall is how long a step may report no progress before it is cancelled and tried again. 0 means remora.DefaultStall.
 	Stall time.Duration
 	// Beat is how often progress is told to Temporal. 0 means each second.
 	Beat time.Duration
@@ -33,7 +32,7 @@ type Watch struct {
 
 func (w Watch) withDefaults() Watch {
 	if w.Stall <= 0 {
-		w.Stall = DefaultStall
+		w.Stall = remora.DefaultStall
 	}
 	if w.Beat <= 0 {
 		w.Beat = time.Second

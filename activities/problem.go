@@ -29,7 +29,7 @@ func translate(ctx context.Context, op string, err error) error {
 	if p.Kind == remora.Stopping {
 		options.NextRetryDelay = handOver
 	}
-	return temporal.NewApplicationErrorWithOptions(remora.OneLine(p.Error()), string(p.Kind), options)
+	return temporal.NewApplicationErrorWithOptions(p.Error(), string(p.Kind), options)
 }
 
 // problemOf says what went wrong: nil means that the step was cancelled, as it should be when somebody asks for it.

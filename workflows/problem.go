@@ -42,6 +42,6 @@ func problemOf(op string, err error) *remora.Problem {
 // failure is a problem as the end of a workflow or the answer to an update: its type is the kind, its first detail
 // the ProblemText.
 func failure(p *remora.Problem) error {
-	return temporal.NewApplicationErrorWithOptions(remora.OneLine(p.Error()), string(p.Kind),
+	return temporal.NewApplicationErrorWithOptions(p.Error(), string(p.Kind),
 		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{p.Text()}})
 }

@@ -21,7 +21,7 @@ func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, e
 		return remora.Restore{}, err
 	}
 	if req.Undo <= 0 {
-		req.Undo = defaultUndo
+		req.Undo = remora.DefaultUndo
 	}
 	r := &restore{
 		operation: op, req: req, root: ctx, seq: 2,
@@ -42,13 +42,9 @@ func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, e
 	return r.record, workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 }
 
-const (
-	// defaultUndo is the undo window where nobody chose one.
-	defaultUndo = 24 * time.Hour
-	// secondThought is how long, at least, the other side is kept after a rollback, and how long it takes until the
-	// end of a window is tried again after it failed. Shorter windows use their own length.
-	secondThought = time.Hour
-)
+// secondThought is how long, at least, the other side is kept after a rollback, and how long it takes until the end of
+// a window is tried again after it failed. Shorter windows use their own length.
+const secondThought = time.Hour
 
 // restore is a restore and its undo window. Only the workflow's own coroutine changes it; updates leave a wish and
 // wait for the answer.

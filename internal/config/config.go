@@ -19,8 +19,6 @@ const (
 	DefaultTemporalAddress = "127.0.0.1:7233"
 	DefaultNamespace       = "remora"
 	DefaultSessions        = 4
-	DefaultUndoWindow      = 24 * time.Hour
-	DefaultStall           = 300 * time.Second
 )
 
 // FileVariable is the environment variable that names the configuration file.

@@ -71,7 +71,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
 			UndoWindow:  36 * time.Hour,
 		},
-		"blog": {Name: "blog", Files: &Files{Root: filepath.Join(folder, "uploads"), Directories: []string{"images"}}, UndoWindow: DefaultUndoWindow},
+		"blog": {Name: "blog", Files: &Files{Root: filepath.Join(folder, "uploads"), Directories: []string{"images"}}, UndoWindow: remora.DefaultUndo},
 	}
 	functions := cmp.FilterValues(func(_, _ remora.SecretFunc) bool { return true }, cmp.Ignore())
 	require.Empty(t, cmp.Diff(want, c.Sources, functions))

@@ -25,7 +25,7 @@ func parse(file string, text []byte, getenv func(string) string) (*Config, Mista
 		File:     file,
 		Temporal: Temporal{Address: DefaultTemporalAddress, Namespace: DefaultNamespace},
 		Sources:  map[string]*Source{},
-		Stall:    DefaultStall,
+		Stall:    remora.DefaultStall,
 	}
 	if root := r.parseYAML(text); root != nil {
 		r.document(c, root)
@@ -87,7 +87,7 @@ func (r *reader) sources(c *Config) setter {
 }
 
 func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
-	s := &Source{Name: name, UndoWindow: DefaultUndoWindow}
+	s := &Source{Name: name, UndoWindow: remora.DefaultUndo}
 	restore := login{secret: secret{key: below(key, "restore")}}
 	r.mapping(key, n, fields{
 		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },

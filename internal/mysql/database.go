@@ -39,7 +39,6 @@ type Config struct {
 const (
 	defaultSessions = 4
 	maxSessions     = 64
-	defaultStall    = 300 * time.Second
 )
 
 // Database is the database component of a source. It holds no connection between calls.
@@ -80,7 +79,7 @@ func New(cfg Config) (*Database, error) {
 		cfg.Sessions = defaultSessions
 	}
 	if cfg.Stall == 0 {
-		cfg.Stall = defaultStall
+		cfg.Stall = remora.DefaultStall
 	}
 	d := &Database{cfg: cfg, schema: cfg.Schemas[0], log: cfg.Log, read: account{cfg.User, cfg.Password}}
 	if d.log == nil {

@@ -17,6 +17,12 @@ const (
 	Files    Kind = "files"
 )
 
+// DefaultStall is how long a copy may stand still where nobody chose it.
+const DefaultStall = 300 * time.Second
+
+// DefaultUndo is how long a restore can be undone where nobody chose it.
+const DefaultUndo = 24 * time.Hour
+
 // PartFile is the file, at the root of every part, that holds the part's census and digests.
 const PartFile = "part.json"
 

@@ -25,14 +25,3 @@ func CheckBackupName(name string) error {
 	}
 	return nil
 }
-
-// ShortRun is the part of a run id that fits into names of schemas: its first 12 hexadecimal digits.
-func ShortRun(run string) string {
-	short := make([]byte, 0, 12)
-	for i := 0; i < len(run) && len(short) < 12; i++ {
-		if c := run[i]; c >= '0' && c <= '9' || c >= 'a' && c <= 'f' {
-			short = append(short, c)
-		}
-	}
-	return string(short)
-}

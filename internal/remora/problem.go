@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // ProblemKind says what sort of trouble a Problem is. It decides whether the step is tried again and which exit code
@@ -103,6 +104,19 @@ func KindOf(err error) ProblemKind {
 // MaxErrorText bounds, in bytes, what an error may carry into a history or a mail.
 const MaxErrorText = 4 << 10
 
+// Cut shortens s to at most limit bytes, dots included, without splitting a character: a text that is not UTF-8 cannot
+// be told to Temporal at all.
+func Cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	end := max(0, limit-len("..."))
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "..."
+}
+
 // OneLine makes s safe for a line of a terminal, a log or a mail header: control characters become visible escapes
 // and the length is bounded by MaxErrorText.
 func OneLine(s string) string {
@@ -119,7 +133,7 @@ func OneLine(s string) string {
 			b.WriteRune(r)
 		}
 		if b.Len() > MaxErrorText {
-			return b.String()[:MaxErrorText-3] + "..."
+			return Cut(b.String(), MaxErrorText)
 		}
 	}
 	return b.String()
