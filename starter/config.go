@@ -67,7 +67,7 @@ func configured(cfg *config.Config) []string {
 	for _, name := range cfg.Names() {
 		var has []string
 		if d := cfg.Sources[name].Database; d != nil {
-			has = append(has, fmt.Sprintf("database %s on %s as %s", d.Schemas[0], d.Address, d.User))
+			has = append(has, fmt.Sprintf("database %s on %s as %s", strings.Join(d.Schemas, ", "), d.Address, d.User))
 		}
 		if f := cfg.Sources[name].Files; f != nil {
 			has = append(has, "files "+strings.Join(f.Directories, ", ")+" in "+f.Root)

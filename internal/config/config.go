@@ -90,7 +90,7 @@ type Database struct {
 	// otherwise they equal User and Password.
 	RestoreUser     string
 	RestorePassword remora.SecretFunc
-	// Schemas has exactly one name for now.
+	// Schemas are one or more; they are backed up as of one moment and restored together.
 	Schemas []string
 	// Sessions is how many connections read or write at the same time.
 	Sessions int

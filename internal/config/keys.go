@@ -151,7 +151,7 @@ func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 	for _, need := range [][2]string{
 		{"address", "it needs address: HOST:PORT"},
 		{"user", "it needs user: NAME"},
-		{"schemas", "it needs schemas: [NAME], the schema to back up"},
+		{"schemas", "it needs schemas: [NAME], the schemas to back up"},
 	} {
 		if !r.has(key, need[0]) {
 			r.wrongKey(key, "%s", need[1])
@@ -168,8 +168,6 @@ func (r *reader) schemas(key string, names []string) {
 	switch {
 	case r.where[key] == nil:
 		return
-	case len(names) > 1:
-		r.wrongKey(key, "several schemas in one source are not supported yet; make one source for each")
 	case len(names) == 0 && !r.mistaken(key):
 		r.wrongKey(key, "the list is empty; write the name of the schema to back up")
 	}
@@ -181,6 +179,8 @@ func (r *reader) schemas(key string, names []string) {
 			r.wrongKey(at, "a schema's name has at most 64 characters and does not end with a space")
 		case slices.Contains([]string{"mysql", "sys", "information_schema", "performance_schema"}, lower):
 			r.wrongKey(at, "%s belongs to the server; write the application's schema", lower)
+		case slices.Contains(names[:i], name):
+			r.wrongKey(at, "it stands in the list twice; remove one")
 		case strings.HasPrefix(lower, "_remora"):
 			r.wrongKey(at, "names beginning with _remora are Remora's own; write the application's schema")
 		}

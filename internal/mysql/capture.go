@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,19 +20,19 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// Capture writes one consistent image of the schema: the live one, or what a restore put away, under the live one's
-// name, so that it can be restored like any other.
+// Capture writes one consistent image of the schemas: the live ones, or what a restore put away, under the live ones'
+// names, so that it can be restored like any other.
 func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subject, to remora.PartWriter) (remora.Summary, error) {
-	op := "dump " + d.schema
-	c := capture{d: d, op: op, who: d.read, needs: d.backupNeeds(), schema: d.schema, to: to}
+	op := "dump " + d.name()
+	c := capture{d: d, op: op, who: d.read, needs: d.backupNeeds(), places: d.live(), to: to}
 	if of.PutAway != "" {
-		side, err := d.putAwaySide(ctx, of.PutAway)
+		places, objects, err := d.putAwaySide(ctx, of.PutAway)
 		if err != nil {
 			return remora.Summary{}, err
 		}
-		c.who, c.needs, c.schema = d.write, d.restoreNeeds(), side
+		c.who, c.needs, c.places, c.kept = d.write, d.restoreNeeds(), places, objects
 	}
-	snap, err := d.openSnapshot(ctx, c.who)
+	snap, err := d.openSnapshot(ctx, c.who, c.places)
 	if err != nil {
 		return remora.Summary{}, err
 	}
@@ -40,7 +41,7 @@ func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subjec
 	kept, stop := snap.keep(ctx)
 	defer stop()
 	summary, err := c.run(kept, job)
-	return summary, d.problem(kept, op, "schema "+d.schema, err)
+	return summary, d.problem(kept, op, d.subject(), err)
 }
 
 // capture is one run of Capture.
@@ -49,11 +50,19 @@ type capture struct {
 	op     string
 	who    account
 	needs  []need
-	schema string
+	places []place
+	// kept are the objects of a side that is not live, by schema: they are in the journal alone.
+	kept   [][]object
 	to     remora.PartWriter
 	snap   *snapshot
 	meter  *meter
-	tables []*partTable
+	tables []*captured
+}
+
+// captured is a table while it is captured, with the schema that it lies in.
+type captured struct {
+	partTable
+	in string
 }
 
 func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, error) {
@@ -61,24 +70,32 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 	if err != nil {
 		return remora.Summary{}, err
 	}
-	found, err := takeCensus(ctx, c.snap.control, c.schema, c.snap.grants.everywhere("PROCESS"))
+	found, err := takeCensuses(ctx, c.snap.control, c.places, c.snap.grants.everywhere("PROCESS"))
 	if err != nil {
 		return remora.Summary{}, err
 	}
-	if !found.exists {
-		return remora.Summary{}, fail(remora.NotFound, c.op, "schema "+c.schema, "check the schema's name in the configuration", "there is no such schema")
+	for i := range found {
+		if !found[i].exists {
+			return remora.Summary{}, fail(remora.NotFound, c.op, "schema "+found[i].schema, "check the schema's name in the configuration", "there is no such schema")
+		}
+		if c.kept != nil {
+			found[i].objects = c.kept[i]
+		}
 	}
-	if err := found.refusal(c.op, c.schema); err != nil {
+	if err := refusals(found, c.op); err != nil {
 		return remora.Summary{}, err
 	}
-	c.meter = newMeter(job, c.op, found.bytes())
+	if err := c.snap.holdsAll(found); err != nil {
+		return remora.Summary{}, err
+	}
+	c.meter = newMeter(job, c.op, sum(found, census.bytes))
 	stop := c.meter.watch(ctx)
 	defer stop()
 	if err = c.plan(ctx, found); err == nil {
 		err = perform(ctx, c.snap.readers, c.tasks())
 	}
 	if err != nil {
-		return remora.Summary{}, c.d.problem(ctx, c.op, "schema "+c.d.schema, err)
+		return remora.Summary{}, c.d.problem(ctx, c.op, c.d.subject(), err)
 	}
 	for _, r := range weaker {
 		c.snap.warnings = append(c.snap.warnings, r.warning())
@@ -86,38 +103,42 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 	return c.finish(ctx, found)
 }
 
-// plan cuts every table, the largest first, so that the last thing to be read is small.
-func (c *capture) plan(ctx context.Context, found census) error {
-	tables := slices.Clone(found.tables)
-	slices.SortStableFunc(tables, func(a, b table) int { return cmp.Compare(b.bytes, a.bytes) })
-	for _, t := range tables {
-		c.tables = append(c.tables, &partTable{table: t})
+// plan cuts every table. Those that no snapshot holds come first, since writers wait for them; then the largest, so that
+// the last thing to be read is small.
+func (c *capture) plan(ctx context.Context, found []census) error {
+	for _, schema := range found {
+		for _, t := range schema.tables {
+			c.tables = append(c.tables, &captured{partTable{table: t, schema: schema.name}, schema.schema})
+		}
 	}
-	return share(ctx, c.snap.readers, c.tables, func(ctx context.Context, r *reader, t *partTable) error {
+	slices.SortStableFunc(c.tables, func(a, b *captured) int {
+		return cmp.Or(strings.Compare(b.Engine, a.Engine), cmp.Compare(b.bytes, a.bytes))
+	})
+	return share(ctx, c.snap.readers, c.tables, func(ctx context.Context, r *reader, t *captured) error {
 		c.meter.begin(t.Name)
 		err := c.meter.quiet(func() (err error) {
 			if err = c.findReparsed(ctx, r, t); err == nil {
-				t.Ranges, err = c.cutTable(ctx, r, t.table)
+				t.Ranges, err = c.cutTable(ctx, r, t)
 			}
 			return err
 		})
 		for i := range t.Ranges {
-			t.Ranges[i].File = fmt.Sprintf("%s/%s.%05d.tsv", fileName(c.d.schema), fileName(t.Name), i+1)
+			t.Ranges[i].File = fmt.Sprintf("%s/%s.%05d.tsv", fileName(t.schema), fileName(t.Name), i+1)
 		}
-		return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+		return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), err)
 	})
 }
 
 // findReparsed finds JSON columns whose values are not what their text says: a DECIMAL inside JSON prints as 1.50 and
 // is read back as 1.5. Such a column is read as its text means, which is how any text backup brings it back.
-func (c *capture) findReparsed(ctx context.Context, r *reader, t *partTable) error {
+func (c *capture) findReparsed(ctx context.Context, r *reader, t *captured) error {
 	t.Columns = slices.Clone(t.Columns)
 	for i, col := range t.Columns {
 		if col.Type != "json" {
 			continue
 		}
 		n, err := r.value(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE CONVERT(%s USING utf8mb4) COLLATE utf8mb4_bin <> CONVERT(%s USING utf8mb4) COLLATE utf8mb4_bin",
-			qualified(c.schema, t.Name), quote(col.Name), col.reparsed()), 0)
+			qualified(t.in, t.Name), quote(col.Name), col.reparsed()), 0)
 		if err != nil {
 			return err
 		}
@@ -130,14 +151,14 @@ func (c *capture) findReparsed(ctx context.Context, r *reader, t *partTable) err
 }
 
 // cutTable cuts a table into ranges.
-func (c *capture) cutTable(ctx context.Context, r *reader, t table) ([]partRange, error) {
+func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partRange, error) {
 	key, ok := t.cut()
 	if !ok || t.bytes <= rangeBytes {
 		return []partRange{{}}, nil
 	}
 	var bounds [2]uint64
 	for i, function := range []string{"MIN", "MAX"} {
-		value, err := r.value(ctx, fmt.Sprintf("SELECT %s(%s) FROM %s", function, quote(key.Name), qualified(c.schema, t.Name)), 0)
+		value, err := r.value(ctx, fmt.Sprintf("SELECT %s(%s) FROM %s", function, quote(key.Name), qualified(t.in, t.Name)), 0)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +177,7 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t table) ([]partRange
 		within := span(i)
 		// Into an index that is forced, rather than used, the server would not look for its estimate.
 		rows, err := r.value(ctx, fmt.Sprintf("EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s BETWEEN %s AND %s",
-			qualified(c.schema, t.Name), quote(key.Name), within.From, within.To), rowsColumn)
+			qualified(t.in, t.Name), quote(key.Name), within.From, within.To), rowsColumn)
 		if err != nil || rows == "" {
 			return 0, err
 		}
@@ -184,7 +205,21 @@ func (c *capture) tasks() []task {
 	var all []task
 	for _, t := range c.tables {
 		check := func(ctx context.Context, r *reader) error {
-			return c.d.problem(ctx, c.op, c.d.tableName(t.Name), c.check(ctx, r, t))
+			return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.check(ctx, r, t))
+		}
+		if t.Engine != "" { // in one piece, since writers wait for its end
+			all = append(all, func(ctx context.Context, r *reader) error {
+				c.meter.begin(t.Name)
+				err := check(ctx, r)
+				for j := range t.Ranges {
+					if err == nil {
+						err = c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
+					}
+				}
+				c.snap.done(t.table)
+				return err
+			})
+			continue
 		}
 		if c.snap.sealed {
 			all = append(all, check)
@@ -192,7 +227,7 @@ func (c *capture) tasks() []task {
 		for j := range t.Ranges {
 			all = append(all, func(ctx context.Context, r *reader) error {
 				c.meter.begin(t.Name)
-				return c.d.problem(ctx, c.op, c.d.tableName(t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
+				return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
 			})
 		}
 		if !c.snap.sealed {
@@ -202,9 +237,9 @@ func (c *capture) tasks() []task {
 	return all
 }
 
-func (c *capture) copy(ctx context.Context, r *reader, t *partTable, into *partRange) error {
+func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRange) error {
 	return c.to.Put(ctx, into.File, func(w io.Writer) error {
-		read, err := digest(ctx, r, t.table, c.schema, *into, io.MultiWriter(w, c.meter))
+		read, err := digest(ctx, r, t.table, t.in, *into, io.MultiWriter(w, c.meter))
 		*into = read
 		return err
 	})
@@ -230,22 +265,31 @@ func (n *counter) Write(p []byte) (int, error) {
 // check has the server count the rows and compute its checksum, in the snapshot; where definitions may change it looks
 // at the definition again, while the snapshot still holds the table, and then lets it go, so that a migration need not
 // wait for the whole backup.
-func (c *capture) check(ctx context.Context, r *reader, t *partTable) error {
+func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 	err := c.meter.quiet(func() (err error) {
-		t.Rows, t.Checksum, err = serverCheck(ctx, r, t.table, c.schema)
+		t.Rows, t.Checksum, err = serverCheck(ctx, r, t.table, t.in)
 		return err
 	})
 	if err != nil || c.snap.sealed {
 		return err
 	}
-	now, err := r.value(ctx, "SHOW CREATE TABLE "+qualified(c.schema, t.Name), 1)
+	now, err := r.value(ctx, "SHOW CREATE TABLE "+qualified(t.in, t.Name), 1)
 	if err != nil {
 		return err
 	}
-	if normalised(now) != normalised(t.Definition) {
-		return fail(remora.Busy, c.op, c.d.tableName(t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
+	if normalised(requalified(now, c.names())) != normalised(t.Definition) {
+		return fail(remora.Busy, c.op, tableName(t.schema, t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
 	}
 	return r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
+}
+
+// names gives the live name of each schema that is captured.
+func (c *capture) names() map[string]string {
+	names := map[string]string{}
+	for _, p := range c.places {
+		names[p.schema] = p.name
+	}
+	return names
 }
 
 // serverCheck is what the server itself says of a table's rows.
@@ -257,38 +301,43 @@ func serverCheck(ctx context.Context, r *reader, t table, schema string) (rows i
 	if rows, err = strconv.ParseInt(counted, 10, 64); err != nil {
 		return 0, "", err
 	}
-	if slices.ContainsFunc(t.Columns, func(c column) bool { return c.Reparsed }) {
-		return rows, "", nil
+	if t.Engine == "ARCHIVE" || slices.ContainsFunc(t.Columns, func(c column) bool { return c.Reparsed }) {
+		return rows, "", nil // rows that are not flushed yet do not count in the checksum of an ARCHIVE
 	}
 	checksum, err = r.value(ctx, "CHECKSUM TABLE "+qualified(schema, t.Name), 1)
 	return rows, checksum, err
 }
 
 // finish compares what was read with what the server counted, and writes how to load it and, last, part.json.
-func (c *capture) finish(ctx context.Context, found census) (remora.Summary, error) {
-	slices.SortFunc(c.tables, func(a, b *partTable) int { return cmp.Compare(a.Name, b.Name) })
-	tables := make([]partTable, len(c.tables))
-	for i, t := range c.tables {
+func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, error) {
+	p := part{
+		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position,
+	}
+	for _, schema := range found {
+		p.Schemas = append(p.Schemas, partSchema{Name: schema.name, Directory: fileName(schema.name), schemaOptions: schema.options})
+	}
+	slices.SortFunc(c.tables, func(a, b *captured) int { return cmp.Compare(a.Name, b.Name) })
+	for _, t := range c.tables {
 		var rows int64
 		for _, r := range t.Ranges {
 			rows, t.Bytes = rows+r.Rows, t.Bytes+r.Bytes
 		}
 		if rows != t.Rows {
-			return remora.Summary{}, fail(remora.Internal, c.op, c.d.tableName(t.Name), "", "%d rows were read, but the server counts %d", rows, t.Rows)
+			return remora.Summary{}, fail(remora.Internal, c.op, tableName(t.schema, t.Name), "", "%d rows were read, but the server counts %d", rows, t.Rows)
 		}
 		for _, col := range t.Columns {
 			if col.Reparsed {
 				c.snap.warnings = append(c.snap.warnings, fmt.Sprintf("column %s of table %s holds JSON values with types that text cannot carry (such as DECIMAL): they come back as plain JSON", col.Name, t.Name))
 			}
 		}
-		tables[i] = *t
+		i := slices.IndexFunc(p.Schemas, func(s partSchema) bool { return s.Name == t.schema })
+		p.Schemas[i].Tables = append(p.Schemas[i].Tables, t.partTable)
 	}
-	p := part{
-		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position,
-		Schemas: []partSchema{{
-			Name: c.d.schema, Directory: fileName(c.d.schema), schemaOptions: found.options, Tables: tables,
-			Census: map[string]int{"tables": len(tables), "views": 0, "triggers": 0, "routines": 0, "events": 0},
-		}},
+	if err := c.unchanged(ctx, found); err != nil {
+		return remora.Summary{}, err
+	}
+	for i := range p.Schemas {
+		p.Schemas[i].takeObjects(found[i].objects)
 	}
 	raw, err := json.MarshalIndent(p, "", " ")
 	if err != nil {
@@ -308,6 +357,23 @@ func (c *capture) finish(ctx context.Context, found census) (remora.Summary, err
 	sum := remora.Summary{Facts: c.snap.facts, Warnings: c.snap.warnings}
 	sum.Objects, sum.Entries, sum.Bytes = p.counts()
 	return sum, nil
+}
+
+// unchanged looks again at what is no table, where nothing kept it as it was while the rows were read.
+func (c *capture) unchanged(ctx context.Context, found []census) error {
+	if c.snap.sealed || c.kept != nil {
+		return nil
+	}
+	now, err := takeCensuses(ctx, c.snap.control, c.places, false)
+	if err != nil {
+		return err
+	}
+	for i := range now {
+		if now[i].exists != found[i].exists || !slices.Equal(now[i].objects, found[i].objects) || !slices.Equal(now[i].names(), found[i].names()) {
+			return fail(remora.Busy, c.op, "schema "+found[i].name, "a migration ran at the same moment: try again when it is over", "its tables, views, triggers, routines or events changed while it was read")
+		}
+	}
+	return nil
 }
 
 // share has workers take items in order until none is left or one fails.

@@ -61,7 +61,7 @@ func TestACaptureUnderWritersIsOfOneMoment(t *testing.T) {
 				require.Equal(t, "2 sessions, one moment", summary.Facts["consistency"])
 			}
 			w.staged("bank", part)
-			stage := stageSchema("bank", 1)
+			stage := stageSchema("bank", 1, 1)
 			require.Equal(t, want, w.ask("SELECT (SELECT SUM(balance) FROM "+stage+".a) + (SELECT SUM(balance) FROM "+stage+".b)"))
 			require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "bank"}, ""))
 		})
@@ -118,7 +118,7 @@ func TestS16ALongStatementIsNotMadeAQueue(t *testing.T) {
 func TestAMigrationCannotMixIntoACapture(t *testing.T) {
 	w := newWorld(t, testenv.MySQL(t))
 	w.exec(shop)
-	snap, err := w.d.openSnapshot(t.Context(), w.d.read)
+	snap, err := w.d.openSnapshot(t.Context(), w.d.read, w.d.live())
 	require.NoError(t, err)
 	_, err = w.root.ExecContext(t.Context(), "SET SESSION lock_wait_timeout = 1; ALTER TABLE "+w.schema+".users ADD COLUMN x INT")
 	require.Equal(t, uint16(codeLockWait), codeOf(err))

@@ -44,6 +44,12 @@ type column struct {
 	Indexed bool `json:"indexed,omitempty"`
 }
 
+// engines are the storage engines whose tables can be read, loaded and moved like any other.
+var engines = []string{"InnoDB", "MyISAM", "MEMORY", "ARCHIVE", "CSV", "BLACKHOLE", "Aria"}
+
+// memory is the engine whose rows are gone when the server restarts (S27).
+const memory = "MEMORY"
+
 // emptyMember finds the empty string among the values of an ENUM.
 var emptyMember = regexp.MustCompile(`^enum\((?:.*,)?''(?:,.*)?\)$`)
 
@@ -55,6 +61,8 @@ type table struct {
 	Columns    []column `json:"columns"`
 	// Key is the primary key by which rows are read; empty means in the order of the table.
 	Key []string `json:"key,omitempty"`
+	// Engine is the storage engine where that is not InnoDB: no snapshot holds such a table.
+	Engine string `json:"engine,omitempty"`
 
 	rows, bytes, rowBytes int64 // estimates
 }
@@ -75,24 +83,38 @@ func (t table) cut() (column, bool) {
 	return column{}, false
 }
 
-// object is something in or around a schema that is not supported yet, and why that matters.
-type object struct{ kind, name, why string }
+// refused is something in or around a schema that is not handled, and why.
+type refused struct{ kind, name, why string }
 
-func (o object) String() string {
+func (o refused) String() string {
 	if o.why == "" {
 		return o.kind + " " + o.name
 	}
 	return o.kind + " " + o.name + " (" + o.why + ")"
 }
 
+// place says where a schema of a source lies: live, under its own name, or aside, in one of ours.
+type place struct{ name, schema string }
+
+// live are the places of the schemas of the source when they are live.
+func (d *Database) live() []place {
+	all := make([]place, len(d.cfg.Schemas))
+	for i, name := range d.cfg.Schemas {
+		all[i] = place{name, name}
+	}
+	return all
+}
+
 // census is everything there is in a schema. It is complete only for an account whose rights were checked: the server
 // shows emptiness, not an error, to one that lacks them.
 type census struct {
+	place
 	exists  bool
 	options schemaOptions
 	tables  []table
-	// refused are the objects that are not handled yet.
-	refused []object
+	objects []object
+	// refused is what is not handled.
+	refused []refused
 }
 
 func (c census) names() []string {
@@ -117,31 +139,65 @@ func (c census) bytes() (n int64) {
 	return n
 }
 
-// takeCensus lists everything in a schema, with definitions. allKeys tells whether the account may see the foreign
-// keys of the whole server (PROCESS).
-func takeCensus(ctx context.Context, s *session, schema string, allKeys bool) (c census, err error) {
-	if c.options, c.exists, err = optionsOf(ctx, s, schema); err != nil || !c.exists {
-		return c, err
+// takeCensuses lists everything in schemas that belong together, in their order. allKeys tells whether the account may
+// see the foreign keys of the whole server (PROCESS).
+func takeCensuses(ctx context.Context, s *session, places []place, allKeys bool) ([]census, error) {
+	all := make([]census, len(places))
+	for i, p := range places {
+		all[i].place = p
+		if err := all[i].take(ctx, s, places, allKeys); err != nil {
+			return nil, fmt.Errorf("look at schema %s: %w", p.schema, err)
+		}
+	}
+	return all, nil
+}
+
+// take lists everything in a schema, with definitions.
+func (c *census) take(ctx context.Context, s *session, together []place, allKeys bool) (err error) {
+	if c.options, c.exists, err = optionsOf(ctx, s, c.schema); err != nil || !c.exists {
+		return err
 	}
 	for _, step := range []func(context.Context, *session, string) error{c.listTables, c.listColumns, c.listKeys, c.listObjects} {
-		if err := step(ctx, s, schema); err != nil {
-			return c, err
+		if err := step(ctx, s, c.schema); err != nil {
+			return err
 		}
 	}
-	if allKeys {
-		if err := c.listForeignKeys(ctx, s, schema); err != nil {
-			return c, err
-		}
+	if err := c.listForeignKeys(ctx, s, together, allKeys); err != nil {
+		return err
+	}
+	names := map[string]string{}
+	for _, p := range together {
+		names[p.schema] = p.name
 	}
 	for i := range c.tables {
-		if c.tables[i].Definition, err = definitionOf(ctx, s, schema, c.tables[i].Name); err != nil {
-			return c, fmt.Errorf("read the definition of table %s: %w", c.tables[i].Name, err)
+		t := &c.tables[i]
+		if t.Definition, err = definitionOf(ctx, s, c.schema, t.Name); err != nil {
+			return fmt.Errorf("read the definition of table %s: %w", t.Name, err)
 		}
-		if len(c.tables[i].Columns) == 0 {
-			c.refuse("table", c.tables[i].Name, "all its columns are generated")
+		t.Definition = requalified(t.Definition, names)
+		if len(t.Columns) == 0 {
+			c.refuse("table", t.Name, "all its columns are generated")
 		}
 	}
-	return c, nil
+	return nil
+}
+
+// refusals turns what is not handled into one problem that names it, nil where there is nothing.
+func refusals(all []census, op string) error {
+	for _, c := range all {
+		if err := c.refusal(op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sum adds up an estimate over schemas.
+func sum(all []census, of func(census) int64) (n int64) {
+	for _, c := range all {
+		n += of(c)
+	}
+	return n
 }
 
 // optionsOf reads the options of a schema, and whether there is one.
@@ -157,7 +213,7 @@ func optionsOf(ctx context.Context, s *session, schema string) (o schemaOptions,
 }
 
 func (c *census) refuse(kind, name, why string) {
-	c.refused = append(c.refused, object{kind, name, why})
+	c.refused = append(c.refused, refused{kind, name, why})
 }
 
 func (c *census) listTables(ctx context.Context, s *session, schema string) error {
@@ -170,13 +226,15 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 		}
 		switch {
 		case ours(schema) && strings.HasPrefix(t.Name, fencePrefix):
-		case kind == "VIEW":
-			c.refuse("view", t.Name, "")
+		case kind == "VIEW": // see listObjects
 		case kind != "BASE TABLE":
 			c.refuse(strings.ToLower(kind), t.Name, "")
-		case engine.String != "InnoDB":
+		case !slices.Contains(engines, engine.String):
 			c.refuse("table", t.Name, "its engine is "+engine.String+": ALTER TABLE … ENGINE=InnoDB")
 		default:
+			if engine.String != "InnoDB" {
+				t.Engine = engine.String
+			}
 			c.tables = append(c.tables, t)
 		}
 		return nil
@@ -244,46 +302,37 @@ func (c *census) listKeys(ctx context.Context, s *session, schema string) error 
 	return err
 }
 
-// listObjects finds what is not a table.
-func (c *census) listObjects(ctx context.Context, s *session, schema string) error {
-	for _, q := range []string{
-		`SELECT 'trigger', CONCAT(trigger_name, ' on ', event_object_table) FROM information_schema.triggers WHERE trigger_schema = ?`,
-		`SELECT LOWER(routine_type), routine_name FROM information_schema.routines WHERE routine_schema = ?`,
-		`SELECT 'event', event_name FROM information_schema.events WHERE event_schema = ?`,
-		`SELECT 'foreign key', CONCAT(constraint_name, ' of ', table_name, ' to ', unique_constraint_schema, '.', referenced_table_name)
-			FROM information_schema.referential_constraints WHERE constraint_schema = ? AND unique_constraint_schema <> constraint_schema`,
-	} {
-		err := s.each(ctx, func(rows *sql.Rows) error {
-			var o object
-			if err := rows.Scan(&o.kind, &o.name); err != nil {
-				return err
-			}
-			if o.kind == "foreign key" {
-				o.why = "it leads out of the schema"
-			}
-			c.refused = append(c.refused, o)
-			return nil
-		}, q, schema)
-		if err != nil {
+// listForeignKeys finds the keys that lead out of the schemas that belong together, and those of other schemas that lead
+// in: they would follow a table that is renamed away, without a word (S6). The latter are only seen with PROCESS; the
+// server names them schema/table there, in its own encoding of names.
+func (c *census) listForeignKeys(ctx context.Context, s *session, together []place, allKeys bool) error {
+	inside := func(schema string) bool {
+		return slices.ContainsFunc(together, func(p place) bool { return p.schema == schema })
+	}
+	err := s.each(ctx, func(rows *sql.Rows) error {
+		var key, of, schema, to string
+		if err := rows.Scan(&key, &of, &schema, &to); err != nil || inside(schema) {
 			return err
 		}
+		c.refuse("foreign key", fmt.Sprintf("%s of %s to %s.%s", key, of, schema, to), "it leads out of the schema")
+		return nil
+	}, `SELECT constraint_name, table_name, unique_constraint_schema, referenced_table_name
+		FROM information_schema.referential_constraints WHERE constraint_schema = ? AND unique_constraint_schema <> constraint_schema`, c.schema)
+	if err != nil || !allKeys {
+		return err
 	}
-	return nil
-}
-
-// listForeignKeys finds the keys of other schemas that point into this one: they would follow a table that is renamed
-// away, without a word (S6). Names come as schema/table.
-func (c *census) listForeignKeys(ctx context.Context, s *session, schema string) error {
 	return s.each(ctx, func(rows *sql.Rows) error {
 		var from, to string
 		if err := rows.Scan(&from, &to); err != nil {
 			return err
 		}
-		c.refuse("foreign key", "of "+from, "it leads into the schema, to "+to)
+		if schema, _, _ := strings.Cut(from, "/"); !inside(schema) {
+			c.refuse("foreign key", "of "+from, "it leads into the schema, to "+to)
+		}
 		return nil
 	}, `SELECT for_name, ref_name FROM information_schema.innodb_foreign
 		WHERE LEFT(ref_name, CHAR_LENGTH(?) + 1) = CONCAT(?, '/') AND LEFT(for_name, CHAR_LENGTH(?) + 1) <> CONCAT(?, '/')`,
-		schema, schema, schema, schema)
+		c.schema, c.schema, c.schema, c.schema)
 }
 
 // definitionOf is the server's own text of a table.
@@ -292,14 +341,14 @@ func definitionOf(ctx context.Context, s *session, schema, name string) (definit
 	return definition, err
 }
 
-// refusal turns the objects that are not supported into one problem that names them.
-func (c census) refusal(op, schema string) error {
+// refusal turns what is not handled into one problem that names it.
+func (c census) refusal(op string) error {
 	if len(c.refused) == 0 {
 		return nil
 	}
-	return fail(remora.Unsupported, op, "schema "+schema,
-		"leave these objects out of the schema, or wait for the version that handles them; nothing is ever skipped in silence",
-		"not supported yet: %s", listed(c.refused))
+	return fail(remora.Unsupported, op, "schema "+c.name,
+		"mend them, or move them out of the schema; nothing is ever skipped in silence",
+		"these cannot be backed up and restored: %s", listed(c.refused))
 }
 
 // listed names the first few things of a list, and counts the others.

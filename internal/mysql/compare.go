@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -15,7 +16,7 @@ import (
 // Compare reads the stage back through the reader that captured it, range by range, and compares digests, counts, the
 // server's checksums and definitions with those of the part.
 func (d *Database) Compare(ctx context.Context, job remora.Job, from fs.FS) (diff remora.Diff, err error) {
-	op := "compare " + d.schema
+	op := "compare " + d.name()
 	p, err := d.readPart(from)
 	if err != nil {
 		return diff, err
@@ -34,7 +35,7 @@ type comparison struct {
 	op    string
 	s     *session
 	part  part
-	stage string
+	stage []place
 	meter *meter
 
 	mu          sync.Mutex
@@ -73,12 +74,12 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if err := c.d.endLoaders(ctx, c.s, e); err != nil {
 		return diff, err
 	}
-	c.stage = e.Detail.Stage
+	c.stage = e.aside(false)
 	if err := c.compareDefinitions(ctx); err != nil {
 		return diff, err
 	}
 	diff.Compared.Objects, diff.Compared.Entries, diff.Compared.Bytes = c.part.counts()
-	diff.Compared.Facts = map[string]string{"stage": c.stage}
+	diff.Compared.Facts = map[string]string{"stage": schemasOf(c.stage)}
 	if len(c.differences) == 0 { // rows are read by the definitions of the part
 		if err := c.compareRows(ctx, job, diff.Compared.Bytes); err != nil {
 			return diff, err
@@ -89,37 +90,68 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if !diff.Equal() {
 		return diff, nil
 	}
+	if err := c.d.rehearseBoth(ctx, c.s, &c.part, nil); err != nil {
+		return diff, err
+	}
+	if slices.ContainsFunc(c.part.tables(), func(t partTable) bool { return t.Engine == memory }) {
+		if e.Detail.Booted, err = booted(ctx, c.s); err != nil {
+			return diff, err
+		}
+	}
 	e.State = stateCompared
 	return diff, e.save(ctx, c.s)
 }
 
-// compareDefinitions compares the schema and every definition, and finds what is missing or too much.
+// booted is when the server was started, to the second.
+func booted(ctx context.Context, s *session) (at time.Time, err error) {
+	var uptime int64
+	if err = s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'").Scan(new(string), &uptime); err != nil {
+		return at, err
+	}
+	err = s.row(ctx, "SELECT UTC_TIMESTAMP() - INTERVAL ? SECOND", uptime).Scan(&at)
+	return at, err
+}
+
+// label names a table in a difference.
+func (c *comparison) label(t partTable) string {
+	if len(c.part.Schemas) == 1 {
+		return t.Name
+	}
+	return t.schema + "." + t.Name
+}
+
+// compareDefinitions compares the schemas and every definition, and finds what is missing or too much.
 func (c *comparison) compareDefinitions(ctx context.Context) error {
-	want := c.part.Schemas[0]
-	found, err := takeCensus(ctx, c.s, c.stage, false)
+	all, err := takeCensuses(ctx, c.s, c.stage, false)
 	if err != nil {
 		return err
 	}
-	if found.options != want.schemaOptions {
-		c.differ("schema %s: its options are %s instead of %s", want.Name, found.options.clause(), want.clause())
-	}
-	for _, o := range found.refused {
-		c.differ("%s: it is not in the backup", o)
-	}
-	for _, t := range want.Tables {
-		staged := found.find(t.Name)
-		switch {
-		case staged == nil:
-			c.differ("table %s is missing", t.Name)
-		case normalised(staged.Definition) != normalised(t.Definition):
-			c.differ("table %s: its definition differs", t.Name)
-		case below(nextNumber(staged.Definition), nextNumber(t.Definition)):
-			c.differ("table %s: its AUTO_INCREMENT would hand out numbers again", t.Name)
+	for i, found := range all {
+		want := c.part.Schemas[i]
+		if found.options != want.schemaOptions {
+			c.differ("schema %s: its options are %s instead of %s", want.Name, found.options.clause(), want.clause())
 		}
-	}
-	for _, name := range found.names() {
-		if !slices.ContainsFunc(want.Tables, func(t partTable) bool { return t.Name == name }) {
-			c.differ("table %s is not in the backup", name)
+		for _, o := range found.refused {
+			c.differ("%s: it is not in the backup", o)
+		}
+		for _, o := range found.objects {
+			c.differ("%s: it is there before its time", o)
+		}
+		for _, t := range want.Tables {
+			staged := found.find(t.Name)
+			switch {
+			case staged == nil:
+				c.differ("table %s is missing", c.label(t))
+			case normalised(staged.Definition) != normalised(t.Definition):
+				c.differ("table %s: its definition differs", c.label(t))
+			case below(nextNumber(staged.Definition), nextNumber(t.Definition)):
+				c.differ("table %s: its AUTO_INCREMENT would hand out numbers again", c.label(t))
+			}
+		}
+		for _, name := range found.names() {
+			if !slices.ContainsFunc(want.Tables, func(t partTable) bool { return t.Name == name }) {
+				c.differ("table %s is not in the backup", name)
+			}
 		}
 	}
 	return nil
@@ -143,13 +175,13 @@ func (c *comparison) compareRows(ctx context.Context, job remora.Job, total int6
 		return err
 	}
 	defer closeReaders(readers)
-	return c.d.problem(ctx, c.op, "schema "+c.stage, perform(ctx, readers, c.tasks()))
+	return c.d.problem(ctx, c.op, "schema "+schemasOf(c.stage), perform(ctx, readers, c.tasks()))
 }
 
 func (c *comparison) tasks() []task {
 	sameKind := c.part.Server.sameKind(c.s.server)
 	var all []task
-	for _, t := range c.part.Schemas[0].Tables {
+	for _, t := range c.part.tables() {
 		all = append(all, func(ctx context.Context, r *reader) error {
 			return c.meter.quiet(func() error { return c.compareTable(ctx, r, t, sameKind) })
 		})
@@ -160,30 +192,35 @@ func (c *comparison) tasks() []task {
 	return all
 }
 
+// in is the schema that a table was staged in.
+func (c *comparison) in(t partTable) string {
+	return c.stage[slices.IndexFunc(c.stage, func(p place) bool { return p.name == t.schema })].schema
+}
+
 func (c *comparison) compareTable(ctx context.Context, r *reader, t partTable, sameKind bool) error {
-	rows, checksum, err := serverCheck(ctx, r, t.table, c.stage)
+	rows, checksum, err := serverCheck(ctx, r, t.table, c.in(t))
 	switch {
 	case err != nil:
-		return c.d.problem(ctx, c.op, c.d.tableName(t.Name), err)
+		return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), err)
 	case rows != t.Rows:
-		c.differ("table %s: %d rows instead of %d", t.Name, rows, t.Rows)
+		c.differ("table %s: %d rows instead of %d", c.label(t), rows, t.Rows)
 	case sameKind && checksum != t.Checksum:
-		c.differ("table %s: the server's checksum differs", t.Name)
+		c.differ("table %s: the server's checksum differs", c.label(t))
 	}
 	return nil
 }
 
 func (c *comparison) compareRange(ctx context.Context, r *reader, t partTable, want partRange) error {
 	c.meter.begin(t.Name)
-	read, err := digest(ctx, r, t.table, c.stage, want, io.MultiWriter(c.meter))
+	read, err := digest(ctx, r, t.table, c.in(t), want, io.MultiWriter(c.meter))
 	if err != nil {
-		return c.d.problem(ctx, c.op, c.d.tableName(t.Name)+", range "+want.File, err)
+		return c.d.problem(ctx, c.op, tableName(t.schema, t.Name)+", range "+want.File, err)
 	}
 	switch {
 	case read.Rows != want.Rows:
-		c.differ("table %s, range %s: %d rows instead of %d", t.Name, want.File, read.Rows, want.Rows)
+		c.differ("table %s, range %s: %d rows instead of %d", c.label(t), want.File, read.Rows, want.Rows)
 	case read.SHA256 != want.SHA256:
-		c.differ("table %s, range %s: its rows differ", t.Name, want.File)
+		c.differ("table %s, range %s: its rows differ", c.label(t), want.File)
 	}
 	return nil
 }

@@ -252,6 +252,17 @@ func (s *session) strings(ctx context.Context, query string, args ...any) (all [
 	return all, err
 }
 
+// warned tells whether the last statement was warned about with this code.
+func (s *session) warned(ctx context.Context, code uint16) (found bool, err error) {
+	err = s.each(ctx, func(rows *sql.Rows) error {
+		var c uint16
+		err := rows.Scan(new(string), &c, new(string))
+		found = found || c == code
+		return err
+	}, "SHOW WARNINGS")
+	return found, err
+}
+
 // variables reads global variables that may not exist on this server; missing ones are "".
 func (s *session) variables(ctx context.Context, names ...string) (map[string]string, error) {
 	values := make(map[string]string, len(names))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ type Config struct {
 	// RestoreUser and RestorePassword, where given, are used by everything that writes or reads a stage.
 	RestoreUser     string
 	RestorePassword remora.SecretFunc
-	// Schemas are the schemas of the source; exactly one for now.
+	// Schemas are the schemas of the source, one or more. They are backed up as of one moment and switched as one.
 	Schemas []string
 	// Sessions is how many connections copy rows at the same time; 0 means 4.
 	Sessions int
@@ -43,11 +44,10 @@ const (
 
 // Database is the database component of a source. It holds no connection between calls.
 type Database struct {
-	cfg    Config
-	schema string
-	log    *slog.Logger
-	read   account
-	write  account
+	cfg   Config
+	log   *slog.Logger
+	read  account
+	write account
 }
 
 var _ remora.Component = (*Database)(nil)
@@ -64,16 +64,18 @@ func New(cfg Config) (*Database, error) {
 		return invalid("source "+cfg.Source, "the server's address is missing", "set address to host:port, such as 127.0.0.1:3306")
 	case cfg.User == "" || cfg.Password == nil:
 		return invalid("source "+cfg.Source, "the user or its password is missing", "set user and password_file")
-	case len(cfg.Schemas) != 1:
-		return nil, &remora.Problem{
-			Op: "configure the database", Kind: remora.Unsupported, Subject: "source " + cfg.Source,
-			Hint: "name exactly one schema per source; make a source for each further one",
-			Err:  fmt.Errorf("%d schemas are configured", len(cfg.Schemas)),
-		}
-	case !plausibleSchema(cfg.Schemas[0]):
-		return invalid("schema "+cfg.Schemas[0], "this is not the schema of an application", "name the application's own schema")
+	case len(cfg.Schemas) == 0:
+		return invalid("source "+cfg.Source, "no schema is configured", "set schemas to the application's schemas")
 	case cfg.Sessions < 0 || cfg.Sessions > maxSessions:
 		return invalid("source "+cfg.Source, fmt.Sprintf("sessions must be between 1 and %d", maxSessions), "")
+	}
+	for i, schema := range cfg.Schemas {
+		switch {
+		case !plausibleSchema(schema):
+			return invalid("schema "+schema, "this is not the schema of an application", "name the application's own schemas")
+		case slices.Contains(cfg.Schemas[:i], schema):
+			return invalid("schema "+schema, "it is named twice", "name each schema once")
+		}
 	}
 	if cfg.Sessions == 0 {
 		cfg.Sessions = defaultSessions
@@ -81,7 +83,7 @@ func New(cfg Config) (*Database, error) {
 	if cfg.Stall == 0 {
 		cfg.Stall = remora.DefaultStall
 	}
-	d := &Database{cfg: cfg, schema: cfg.Schemas[0], log: cfg.Log, read: account{cfg.User, cfg.Password}}
+	d := &Database{cfg: cfg, log: cfg.Log, read: account{cfg.User, cfg.Password}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -116,16 +118,28 @@ func short(run string) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// putAwaySchema is side a of a restore: where the replaced tables lie while the restored ones are live.
-func putAwaySchema(run string) string { return prefix + "_" + short(run) + "_1_a" }
+// putAwaySchema is side a of a restore: where the replaced tables of the source's nth schema lie while the restored
+// ones are live.
+func putAwaySchema(run string, n int) string { return fmt.Sprintf("%s_%s_%d_a", prefix, short(run), n) }
 
 // stageSchema is side b: where an attempt stages, and where the restored tables lie while the replaced ones are live.
-func stageSchema(run string, attempt int) string {
-	return fmt.Sprintf("%s_%s_1_b%d", prefix, short(run), attempt)
+func stageSchema(run string, n, attempt int) string {
+	return fmt.Sprintf("%s_%s_%d_b%d", prefix, short(run), n, attempt)
 }
 
-// table names a table of the source for people.
-func (d *Database) tableName(table string) string { return "table " + d.schema + "." + table }
+// name names the source's schemas for people: "shop", or "shop, crm".
+func (d *Database) name() string { return strings.Join(d.cfg.Schemas, ", ") }
+
+// subject is the source's schemas as the subject of a problem.
+func (d *Database) subject() string {
+	if len(d.cfg.Schemas) == 1 {
+		return "schema " + d.name()
+	}
+	return "schemas " + d.name()
+}
+
+// tableName names a table for people, by the schema that it belongs to when it is live.
+func tableName(schema, table string) string { return "table " + schema + "." + table }
 
 // fail builds a problem of ours.
 func fail(kind remora.ProblemKind, op, subject, hint, format string, args ...any) error {

@@ -71,6 +71,41 @@ func (d definition) text(name string, elements []string) string {
 
 var tableCollation = regexp.MustCompile(` COLLATE=(\w+)`)
 
+// referenced finds the schema that a foreign key names.
+var referenced = regexp.MustCompile("REFERENCES (`(?:[^`]|``)+`)\\.")
+
+// foreignKey tells whether an element of a definition is one.
+func foreignKey(element string) bool {
+	const begin = "CONSTRAINT "
+	return strings.HasPrefix(element, begin) && strings.HasPrefix(element[closing(element, len(begin)):], "` FOREIGN KEY")
+}
+
+// requalified is a definition whose foreign keys name other schemas than they did: as names says. A key within its own
+// schema names none.
+func requalified(sql string, names map[string]string) string {
+	d, err := parseDefinition(sql)
+	if err != nil || !strings.Contains(sql, "REFERENCES ") {
+		return sql
+	}
+	for i, e := range d.elements {
+		if foreignKey(e) {
+			d.elements[i] = rereferenced(e, names)
+		}
+	}
+	return sql[:closing(sql, len("CREATE TABLE "))+1] + " (\n  " + strings.Join(d.elements, ",\n  ") + "\n) " + d.options
+}
+
+// rereferenced is requalified for one foreign key.
+func rereferenced(key string, names map[string]string) string {
+	return referenced.ReplaceAllStringFunc(key, func(m string) string {
+		quoted := strings.TrimSuffix(strings.TrimPrefix(m, "REFERENCES `"), "`.")
+		if to, ok := names[strings.ReplaceAll(quoted, "``", "`")]; ok {
+			return "REFERENCES " + quote(to) + "."
+		}
+		return m
+	})
+}
+
 // unsaid leaves out of a column what SHOW CREATE TABLE adds though nobody said it: the collation, where it is that of
 // the table. Created with it said, a column would show its character set too from then on, and differ from its
 // original in nothing but that.
@@ -102,13 +137,24 @@ func (d definition) unsaid(element string) string {
 
 // recreate is a definition that creates the same table as SHOW CREATE TABLE showed.
 func recreate(name, sql string) string {
+	return recreateOf(name, sql, func(string) bool { return true })
+}
+
+// recreateWithoutForeignKeys is recreate for where the other tables are not.
+func recreateWithoutForeignKeys(name, sql string) string {
+	return recreateOf(name, sql, func(element string) bool { return !foreignKey(element) })
+}
+
+func recreateOf(name, sql string, keep func(element string) bool) string {
 	d, err := parseDefinition(sql)
 	if err != nil {
 		return sql
 	}
-	elements := make([]string, len(d.elements))
-	for i, e := range d.elements {
-		elements[i] = d.unsaid(e)
+	var elements []string
+	for _, e := range d.elements {
+		if keep(e) {
+			elements = append(elements, d.unsaid(e))
+		}
 	}
 	return d.text(name, elements)
 }
@@ -133,7 +179,7 @@ func (t table) stage() (staged, error) {
 	for _, e := range d.elements {
 		is := func(kind string) bool { return strings.HasPrefix(e, kind) }
 		switch {
-		case is("CONSTRAINT ") && strings.HasPrefix(e[closing(e, len("CONSTRAINT ")):], "` FOREIGN KEY"):
+		case foreignKey(e):
 			s.foreign = append(s.foreign, e)
 		case is("FULLTEXT KEY "):
 			s.fulltext = append(s.fulltext, e)

@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -51,7 +50,7 @@ func (d *Database) discard(ctx context.Context, s *session, op, run, heldBy stri
 	if err := d.endLoaders(ctx, s, e); err != nil {
 		return err
 	}
-	for _, schema := range e.schemas() {
+	for _, schema := range e.made() {
 		if err := dropSchema(ctx, s, e.Run, schema); err != nil {
 			return err
 		}
@@ -62,14 +61,13 @@ func (d *Database) discard(ctx context.Context, s *session, op, run, heldBy stri
 	return d.dropJournal(ctx, s)
 }
 
-// schemas are all schemas that a run may have made.
-func (e *entry) schemas() []string {
-	all := []string{e.Detail.PutAway}
-	for attempt := 1; attempt <= e.Attempt; attempt++ {
-		all = append(all, stageSchema(e.Run, attempt))
-	}
-	if !slices.Contains(all, e.Detail.Stage) {
-		all = append(all, e.Detail.Stage)
+// made are all schemas that a run may have made, those of the first schema last: the fence goes last.
+func (e *entry) made() (all []string) {
+	for n := len(e.Detail.Schemas); n > 0; n-- {
+		all = append(all, e.Detail.Schemas[n-1].PutAway)
+		for attempt := 1; attempt <= e.Attempt; attempt++ {
+			all = append(all, stageSchema(e.Run, n, attempt))
+		}
 	}
 	return all
 }
@@ -88,14 +86,17 @@ func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *ent
 	if !e.Switched && f.live(e) == remora.Replaced || heldBy != "" {
 		return nil
 	}
-	aside, err := takeCensus(ctx, s, f.schema, false)
+	live := f.live(e)
+	aside, err := takeCensuses(ctx, s, e.aside(live == remora.Restored), false)
 	if err != nil {
 		return err
 	}
-	if len(aside.tables)+len(aside.refused) == 0 {
-		return nil
+	for i, c := range aside {
+		if len(c.tables)+len(c.refused)+len(e.Detail.Schemas[i].of(live.Other()).Objects) > 0 {
+			return fail(remora.Fenced, op, "schema "+c.schema, "capture the side that was put away first, and verify that backup", "its data was live once, and no backup is named that holds it")
+		}
 	}
-	return fail(remora.Fenced, op, "schema "+f.schema, "capture the side that was put away first, and verify that backup", "its data was live once, and no backup is named that holds it")
+	return nil
 }
 
 // dropJournal drops the journal when it is empty, while nobody can begin to write in it.

@@ -30,6 +30,9 @@ const (
 	codeDeadlock        = 1213
 	codeRightDenied     = 1227
 	codeReadOnly        = 1290
+	codeViewInvalid     = 1356
+	codeTrustDefiner    = 1419
+	codeNoDefiner       = 1449
 	codeAccountDenied   = 1410
 	codeDefinition      = 1412
 	codeTriggerInSchema = 1435
@@ -42,7 +45,7 @@ var kinds = map[uint16]remora.ProblemKind{
 	codeColumnDenied: remora.Denied, codeRightDenied: remora.Denied, codeAccountDenied: remora.Denied,
 	1129: remora.Denied, 1130: remora.Denied, 1251: remora.Denied, 1396: remora.Denied, 1698: remora.Denied,
 	1820: remora.Denied, 1862: remora.Denied, 3118: remora.Denied, 3948: remora.Denied, 1148: remora.Denied,
-	codeReadOnly: remora.Denied, 1836: remora.Denied, codeKeyNotStandard: remora.Denied,
+	codeReadOnly: remora.Denied, 1418: remora.Denied, codeTrustDefiner: remora.Denied, 1836: remora.Denied, codeKeyNotStandard: remora.Denied,
 	codeUnknownSchema: remora.NotFound, codeUnknownTable: remora.Changed, codeTriggerInSchema: remora.Changed,
 	codeDefinition: remora.Busy, codeLockWait: remora.Busy, codeDeadlock: remora.Busy,
 	1040: remora.Unavailable, 1053: remora.Unavailable, 1077: remora.Unavailable, 1158: remora.Unavailable,
@@ -56,7 +59,7 @@ var kinds = map[uint16]remora.ProblemKind{
 // Texts such as "Duplicate entry '…'" hold row data and stay behind.
 var telling = []uint16{
 	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, 1064, 1115, 1117, 1118, 1119, 1146, 1193, 1195, 1215, 1231,
-	1273, 1283, 1305, 1450, 1822, 1824, 1826, 3008, 3185, 3730, 3780, 3819, 3821, 3825,
+	1273, 1283, 1298, 1304, 1305, codeViewInvalid, 1359, codeNoDefiner, 1450, 1537, 1822, 1824, 1826, 3008, 3185, 3730, 3780, 3819, 3821, 3825,
 }
 
 // answer is the server's error code in err, 0 when there is none, and its own text.
@@ -132,6 +135,8 @@ func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
 		return "the server is read-only: restore on the primary"
 	case code == codeKeyNotStandard:
 		return "GRANT SESSION_VARIABLES_ADMIN ON *.* to the restore user, or SET PERSIST restrict_fk_on_non_standard_key = OFF"
+	case code == codeTrustDefiner || code == 1418:
+		return "SET PERSIST log_bin_trust_function_creators = ON; on the server, as an administrator: it logs to a binary log, and so demands SUPER for triggers and functions"
 	case code == codeDefinition || code == codeUnknownTable:
 		return "a table was altered at the same moment: try again when the migration is over"
 	case kind == remora.Denied:

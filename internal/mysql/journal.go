@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -21,7 +23,7 @@ const (
 
 // entry is what the journal knows of one run. It states intents; what is true is computed from where the tables lie.
 type entry struct {
-	Run, Source, Installation, Schema, ServerUUID string
+	Run, Source, Installation, ServerUUID string
 	// Attempt grows with each Stage and with each try to switch; the fence carries it.
 	Attempt int
 	// Seq and Wanted are the last turn that was asked for.
@@ -37,23 +39,57 @@ type entry struct {
 
 // detail is the part of an entry that only we read.
 type detail struct {
-	// Stage is side b, PutAway side a.
-	Stage   string `json:"stage"`
-	PutAway string `json:"put_away"`
+	// Schemas are the source's schemas with their sides. The fence lies beside the tables of the first.
+	Schemas []sides `json:"schemas"`
 	// Sessions is the largest number of loading sessions that any attempt used.
 	Sessions int `json:"sessions"`
-	// LiveExisted tells whether the live schema was there before; Live and Restored are both sides as they were staged.
-	LiveExisted bool `json:"live_existed"`
-	Live        side `json:"live"`
-	Restored    side `json:"restored"`
+	// Moving is set before the first object is dropped for a switch, and reset when the side that is live is whole: while
+	// it is set, what a side has is what is written here, whatever is found.
+	Moving bool `json:"moving,omitempty"`
+	// Booted is when the server had been started at the comparison of a stage that a restart would empty (S27).
+	Booted time.Time `json:"booted,omitzero"`
 	// HeldBy is the backup that holds what is being discarded.
 	HeldBy string `json:"held_by,omitempty"`
 }
 
-// side is the shape of one side: its options, and its tables with digests of their definitions.
+// sides are the two sides of a schema. Tables lie in schemas of ours while they are not live; of the other objects, only
+// their texts are kept, here, so that none of them ever acts.
+type sides struct {
+	// Name is the schema. Stage is side b, PutAway side a.
+	Name    string `json:"name"`
+	Stage   string `json:"stage"`
+	PutAway string `json:"put_away"`
+	// LiveExisted tells whether the live schema was there before; Live and Restored are both sides as they were seen last.
+	LiveExisted bool `json:"live_existed"`
+	Live        side `json:"live"`
+	Restored    side `json:"restored"`
+}
+
+// of is one of the two.
+func (s *sides) of(which remora.Side) *side {
+	if which == remora.Restored {
+		return &s.Restored
+	}
+	return &s.Live
+}
+
+// side is the shape of one side: its options, its tables with digests of their definitions, its other objects.
 type side struct {
 	Options schemaOptions     `json:"options"`
 	Tables  map[string]string `json:"tables"`
+	Objects []object          `json:"objects,omitempty"`
+}
+
+// aside are the places of a run's schemas on side a or b.
+func (e *entry) aside(putAway bool) []place {
+	all := make([]place, len(e.Detail.Schemas))
+	for i, s := range e.Detail.Schemas {
+		all[i] = place{s.Name, s.Stage}
+		if putAway {
+			all[i].schema = s.PutAway
+		}
+	}
+	return all
 }
 
 const (
@@ -68,7 +104,6 @@ var journalDDL = [...]string{
 		run VARCHAR(128) NOT NULL PRIMARY KEY,
 		source VARCHAR(64) NOT NULL,
 		installation VARCHAR(64) NOT NULL,
-		schema_name VARCHAR(64) NOT NULL,
 		server_uuid VARCHAR(64) NOT NULL,
 		attempt BIGINT NOT NULL,
 		seq BIGINT NOT NULL,
@@ -91,14 +126,14 @@ func entries(ctx context.Context, s *session, where string, args ...any) (all []
 		var e entry
 		var keep sql.NullTime
 		var raw []byte
-		err := rows.Scan(&e.Run, &e.Source, &e.Installation, &e.Schema, &e.ServerUUID, &e.Attempt, &e.Seq, &e.Wanted, &e.State, &e.Switched, &keep, &e.Since, &raw)
+		err := rows.Scan(&e.Run, &e.Source, &e.Installation, &e.ServerUUID, &e.Attempt, &e.Seq, &e.Wanted, &e.State, &e.Switched, &keep, &e.Since, &raw)
 		if err != nil {
 			return err
 		}
 		e.KeepUntil = keep.Time
 		all = append(all, e)
 		return json.Unmarshal(raw, &all[len(all)-1].Detail)
-	}, `SELECT run, source, installation, schema_name, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, detail
+	}, `SELECT run, source, installation, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, detail
 		FROM `+journalTable+` `+where, args...)
 	if noJournal(err) {
 		return nil, nil
@@ -121,11 +156,11 @@ func (e *entry) save(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, `INSERT INTO `+journalTable+` (run, source, installation, schema_name, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, changed, detail)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6), CONVERT(? USING utf8mb4)) AS new
+	return s.exec(ctx, `INSERT INTO `+journalTable+` (run, source, installation, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, changed, detail)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6), CONVERT(? USING utf8mb4)) AS new
 		ON DUPLICATE KEY UPDATE attempt = new.attempt, seq = new.seq, wanted = new.wanted, state = new.state, switched = new.switched,
 			keep_until = new.keep_until, changed = new.changed, detail = new.detail`,
-		e.Run, e.Source, e.Installation, e.Schema, e.ServerUUID, e.Attempt, e.Seq, string(e.Wanted), e.State, e.Switched,
+		e.Run, e.Source, e.Installation, e.ServerUUID, e.Attempt, e.Seq, string(e.Wanted), e.State, e.Switched,
 		sql.NullTime{Time: e.KeepUntil, Valid: !e.KeepUntil.IsZero()}, e.Since, string(raw))
 }
 
@@ -136,10 +171,23 @@ func (d *Database) mayAct(op string, e *entry, on server) error {
 		return fail(remora.Fenced, op, "run "+e.Run, "act from the installation that started this restore", "it belongs to the installation %s, not to %s", e.Installation, d.cfg.Installation)
 	case e.ServerUUID != on.UUID:
 		return fail(remora.Fenced, op, d.cfg.Address, "is the address that of another server, or of a copy?", "the restore was planned for the server %s, this one is %s", e.ServerUUID, on.UUID)
-	case e.Schema != d.schema || e.Source != d.cfg.Source:
-		return fail(remora.Fenced, op, "run "+e.Run, "check the source's configuration", "it is a restore of schema %s of source %s", e.Schema, e.Source)
+	case e.Source != d.cfg.Source || !sameNames(e.schemas(), d.cfg.Schemas):
+		return fail(remora.Fenced, op, "run "+e.Run, "check the source's configuration", "it is a restore of %s of source %s", strings.Join(e.schemas(), ", "), e.Source)
 	}
 	return nil
+}
+
+// schemas are the names of the schemas that a run is about.
+func (e *entry) schemas() []string {
+	names := make([]string, len(e.Detail.Schemas))
+	for i, s := range e.Detail.Schemas {
+		names[i] = s.Name
+	}
+	return names
+}
+
+func sameNames(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // mine reads the entry of a run that must exist and be ours.
@@ -154,17 +202,26 @@ func (d *Database) mine(ctx context.Context, s *session, op, run string) (*entry
 	return e, d.mayAct(op, e, s.server)
 }
 
-// unsettled refuses while another restore of this schema has not been settled: its put-away data would be lost track of.
+// unsettled refuses while another restore of any of these schemas has not been settled: its put-away data would be lost
+// track of.
 func (d *Database) unsettled(ctx context.Context, s *session, op, run string) error {
-	all, err := entries(ctx, s, "WHERE schema_name = ? AND run <> ? ORDER BY since", d.schema, run)
+	all, err := d.touching(ctx, s, "WHERE run <> ? ORDER BY since", run)
 	if err != nil || len(all) == 0 {
 		return err
 	}
 	e := all[0]
 	if e.Installation != d.cfg.Installation {
-		return fail(remora.Fenced, op, "schema "+d.schema, "settle it from the installation that started it", "a restore of installation %s (run %s) is not settled", e.Installation, e.Run)
+		return fail(remora.Fenced, op, d.subject(), "settle it from the installation that started it", "a restore of installation %s (run %s) is not settled", e.Installation, e.Run)
 	}
-	return fail(remora.Fenced, op, "schema "+d.schema, "end it first with `remora rollback` or `remora accept` (`remora restores` lists it)", "the restore with run %s is not settled", e.Run)
+	return fail(remora.Fenced, op, d.subject(), "end it first with `remora rollback` or `remora accept` (`remora restores` lists it)", "the restore with run %s is not settled", e.Run)
+}
+
+// touching are the entries, of any installation, that are about any of our schemas.
+func (d *Database) touching(ctx context.Context, s *session, where string, args ...any) ([]entry, error) {
+	all, err := entries(ctx, s, where, args...)
+	return slices.DeleteFunc(all, func(e entry) bool {
+		return !slices.ContainsFunc(e.schemas(), func(name string) bool { return slices.Contains(d.cfg.Schemas, name) })
+	}), err
 }
 
 // fencePrefix begins the name of the fence: the table that lies in the schema that holds what is not live.
@@ -179,12 +236,15 @@ var errNoFence = errors.New("there is no fence")
 
 // findFence looks where the fence of a run lies. That is the truth about which side is live.
 func findFence(ctx context.Context, s *session, e *entry) (f fence, err error) {
-	n := 0
+	if len(e.Detail.Schemas) == 0 {
+		return f, errNoFence
+	}
+	n, first := 0, e.Detail.Schemas[0]
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		n++
 		return rows.Scan(&f.schema, &f.table)
 	}, `SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN (?, ?) AND LEFT(table_name, ?) = ?`,
-		e.Detail.Stage, e.Detail.PutAway, len(fencePrefix), fencePrefix)
+		first.Stage, first.PutAway, len(fencePrefix), fencePrefix)
 	switch {
 	case err != nil:
 		return f, err
@@ -198,7 +258,7 @@ func findFence(ctx context.Context, s *session, e *entry) (f fence, err error) {
 
 // live is the side that is live, as the fence says.
 func (f fence) live(e *entry) remora.Side {
-	if f.schema == e.Detail.PutAway {
+	if f.schema == e.Detail.Schemas[0].PutAway {
 		return remora.Restored
 	}
 	return remora.Replaced
@@ -208,13 +268,13 @@ func (f fence) live(e *entry) remora.Side {
 func (d *Database) whereIs(ctx context.Context, s *session, op string, e *entry) (fence, error) {
 	f, err := findFence(ctx, s, e)
 	if err != nil && codeOf(err) == 0 && !lost(err) {
-		return f, fail(remora.Fenced, op, "run "+e.Run, "a person must look at the schemas "+e.Detail.Stage+" and "+e.Detail.PutAway, "the journal and the data disagree: %w", err)
+		return f, fail(remora.Fenced, op, "run "+e.Run, "a person must look at the schemas "+e.Detail.Schemas[0].Stage+" and "+e.Detail.Schemas[0].PutAway, "the journal and the data disagree: %w", err)
 	}
 	return f, err
 }
 
-// putAwaySide is the schema that holds what a restore put away.
-func (d *Database) putAwaySide(ctx context.Context, run string) (schema string, err error) {
+// putAwaySide is where the side lies that a restore put away, and what it has besides its tables.
+func (d *Database) putAwaySide(ctx context.Context, run string) (places []place, objects [][]object, err error) {
 	const op = "find what was put away"
 	err = d.with(ctx, d.write, op, "run "+run, func(s *session) error {
 		e, err := d.mine(ctx, s, op, run)
@@ -222,10 +282,17 @@ func (d *Database) putAwaySide(ctx context.Context, run string) (schema string, 
 			return err
 		}
 		f, err := d.whereIs(ctx, s, op, e)
-		schema = f.schema
-		return err
+		if err != nil {
+			return err
+		}
+		live := f.live(e)
+		places = e.aside(live == remora.Restored)
+		for i := range e.Detail.Schemas {
+			objects = append(objects, e.Detail.Schemas[i].of(live.Other()).Objects)
+		}
+		return nil
 	})
-	return schema, err
+	return places, objects, err
 }
 
 // Leftovers lists every run in the journal of the server, of any installation.
@@ -248,9 +315,14 @@ func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, 
 			case codeOf(err) != 0 || lost(err):
 				return err
 			}
-			l.What, err = s.strings(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name IN (?, ?) ORDER BY schema_name", e.Detail.PutAway, e.Detail.Stage)
-			if err != nil {
-				return err
+			for _, p := range slices.Concat(e.aside(true), e.aside(false)) {
+				_, exists, err := optionsOf(ctx, s, p.schema)
+				if err != nil {
+					return err
+				}
+				if exists {
+					l.What = append(l.What, p.schema)
+				}
 			}
 			leftovers = append(leftovers, l)
 		}

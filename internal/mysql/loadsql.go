@@ -31,6 +31,47 @@ SET SESSION foreign_key_checks = 0;
 			}
 		}
 	}
+	collations := map[string]string{}
+	for _, kind := range objectKinds { // of all schemas, since those of one may need those of another
+		var objects []shapedObject
+		for _, s := range p.Schemas {
+			collations[s.Name] = s.Collation
+			for _, o := range ofKinds(s.Objects, kind) {
+				objects = append(objects, shapedObject{o, s})
+			}
+		}
+		if kind == kindView {
+			objects = ordered(objects)
+		}
+		for _, o := range objects {
+			loadObject(&b, o, collations)
+		}
+	}
+	for _, s := range p.Schemas {
+		if collations[s.Name] != s.Collation {
+			fmt.Fprintf(&b, "ALTER DATABASE %s %s;\n", quote(s.Name), s.clause())
+		}
+	}
 	b.WriteString("\nSET SESSION foreign_key_checks = 1;\n")
 	return []byte(b.String())
+}
+
+// shapedObject is an object with its schema.
+type shapedObject struct {
+	object
+	in partSchema
+}
+
+// loadObject writes an object, with a delimiter that it does not hold.
+func loadObject(b *strings.Builder, o shapedObject, collations map[string]string) {
+	fmt.Fprintf(b, "\nUSE %s;\n", quote(o.in.Name))
+	if o.Database != "" && o.Database != collations[o.in.Name] {
+		fmt.Fprintf(b, "ALTER DATABASE %s COLLATE %s;\n", quote(o.in.Name), quote(o.Database))
+		collations[o.in.Name] = o.Database
+	}
+	delimiter := "$$"
+	for strings.Contains(string(o.Create), delimiter) {
+		delimiter += "$"
+	}
+	fmt.Fprintf(b, "%s;\nDELIMITER %s\n%s\n%s\nDELIMITER ;\n%s;\n", strings.Join(o.settings(), ";\n"), delimiter, o.statement(), delimiter, unset)
 }

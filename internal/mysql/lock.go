@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -33,10 +34,10 @@ func (d *Database) holding(ctx context.Context, op string, work func(*session) e
 		return err
 	}
 	defer release(ctx, s)
-	return d.problem(ctx, op, "schema "+d.schema, work(s))
+	return d.problem(ctx, op, d.subject(), work(s))
 }
 
-// hold opens the one session that may act on the schema of this source: it holds the server's lock, and whoever of our
+// hold opens the one session that may act on the schemas of this source: it holds the server's lock of each, and whoever of our
 // installation held it before has been killed (S3). Release it with release.
 func (d *Database) hold(ctx context.Context) (*session, error) {
 	const op = "take the lock of the schema"
@@ -44,17 +45,19 @@ func (d *Database) hold(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.take(ctx, s); err != nil {
-		s.close()
-		return nil, d.problem(ctx, op, "schema "+d.schema, err)
+	for _, schema := range slices.Sorted(slices.Values(d.cfg.Schemas)) { // in one order, so that no two wait for each other
+		if err := d.take(ctx, s, schema); err != nil {
+			s.close()
+			return nil, d.problem(ctx, op, "schema "+schema, err)
+		}
 	}
 	return s, nil
 }
 
 // take takes the lock, and with it one that bears the name of our installation: by that a successor of ours knows whom
 // it may kill. Both are taken by one statement, so that no freeze comes between them, and both end with the session.
-func (d *Database) take(ctx context.Context, s *session) error {
-	lock, own := lockName(s.server.UUID, d.schema), lockName(s.server.UUID, d.schema, d.cfg.Installation)
+func (d *Database) take(ctx context.Context, s *session, schema string) error {
+	lock, own := lockName(s.server.UUID, schema), lockName(s.server.UUID, schema, d.cfg.Installation)
 	for deadline := time.Now().Add(takeOver); ; {
 		var got, holder, ours sql.NullInt64
 		if err := s.row(ctx, "SELECT IF(GET_LOCK(?, 1), GET_LOCK(?, 1), 0)", lock, own).Scan(&got); err != nil || got.Int64 == 1 {
@@ -64,20 +67,20 @@ func (d *Database) take(ctx context.Context, s *session) error {
 			return err
 		}
 		if holder.Valid && holder == ours {
-			d.log.Warn("killing the session that held the lock", "schema", d.schema, "connection", holder.Int64)
+			d.log.Warn("killing the session that held the lock", "schema", schema, "connection", holder.Int64)
 			if err := kill(ctx, s, holder.Int64); err != nil {
 				return err
 			}
 		}
 		if time.Now().After(deadline) {
-			return d.heldByAnother(ctx, s, holder.Int64)
+			return d.heldByAnother(ctx, s, schema, holder.Int64)
 		}
 	}
 }
 
 // heldByAnother says who has the lock: the journal tells, once that installation has begun a restore.
-func (d *Database) heldByAnother(ctx context.Context, s *session, connection int64) error {
-	all, err := entries(ctx, s, "WHERE schema_name = ? AND installation <> ?", d.schema, d.cfg.Installation)
+func (d *Database) heldByAnother(ctx context.Context, s *session, schema string, connection int64) error {
+	all, err := d.touching(ctx, s, "WHERE installation <> ?", d.cfg.Installation)
 	if err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func (d *Database) heldByAnother(ctx context.Context, s *session, connection int
 	if len(all) > 0 {
 		who = "installation " + all[0].Installation
 	}
-	return fail(remora.Busy, "take the lock of the schema", "schema "+d.schema, "only one installation may act on a schema at a time: wait for the other, or stop it",
+	return fail(remora.Busy, "take the lock of the schema", "schema "+schema, "only one installation may act on a schema at a time: wait for the other, or stop it",
 		"connection %d of %s holds it", connection, who)
 }
 

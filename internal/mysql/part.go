@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
 
 // partFormat is the version of the part that this program writes; a later one is refused.
-const partFormat = 1
+const partFormat = 2
 
 // part is part.json: everything about a captured database but its rows. It is written last, so a part that has it is
 // whole.
@@ -39,13 +42,34 @@ type partSchema struct {
 	// Census counts every kind of object that was looked for.
 	Census map[string]int `json:"census"`
 	Tables []partTable    `json:"tables"`
+	// Objects are everything else, in an order in which it can be created.
+	Objects []object `json:"objects,omitempty"`
+}
+
+// takeObjects keeps what is no table, and counts what there is of every kind.
+func (s *partSchema) takeObjects(objects []object) {
+	s.Objects = objects
+	s.Census = map[string]int{"table": len(s.Tables)}
+	for _, kind := range objectKinds {
+		s.Census[kind] = len(ofKinds(objects, kind))
+	}
+}
+
+// tables lists the tables of a part with the schemas that they belong to.
+func (p *part) tables() (all []partTable) {
+	for _, s := range p.Schemas {
+		all = append(all, s.Tables...)
+	}
+	return all
 }
 
 // partTable is one table with what was read of it.
 type partTable struct {
 	table
-	Rows  int64 `json:"rows"`
-	Bytes int64 `json:"bytes"`
+	// schema is the schema that the table belongs to; part.json says it by its structure.
+	schema string
+	Rows   int64 `json:"rows"`
+	Bytes  int64 `json:"bytes"`
 	// Checksum is the server's CHECKSUM TABLE inside the snapshot; empty where it cannot come back equal.
 	Checksum string      `json:"checksum,omitempty"`
 	Ranges   []partRange `json:"ranges"`
@@ -63,16 +87,24 @@ type partRange struct {
 }
 
 // counts sums up a part.
-func (p part) counts() (tables, rows, bytes int64) {
-	for _, s := range p.Schemas {
-		for _, t := range s.Tables {
-			tables, rows, bytes = tables+1, rows+t.Rows, bytes+t.Bytes
-		}
+func (p *part) counts() (tables, rows, bytes int64) {
+	for _, t := range p.tables() {
+		tables, rows, bytes = tables+1, rows+t.Rows, bytes+t.Bytes
 	}
 	return tables, rows, bytes
 }
 
-// readPart reads and checks the part.json of a part. What it returns can be relied on: one schema, sensible paths.
+// names are the schemas of a part.
+func (p *part) names() []string {
+	names := make([]string, len(p.Schemas))
+	for i, s := range p.Schemas {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// readPart reads and checks the part.json of a part. What it returns can be relied on: the schemas of the source, in the
+// order of the configuration, and sensible paths.
 func (d *Database) readPart(from fs.FS) (part, error) {
 	const op = "read the part"
 	p, err := parsePart(from)
@@ -81,12 +113,13 @@ func (d *Database) readPart(from fs.FS) (part, error) {
 		return p, fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
 	case err != nil:
 		return p, fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
-	case len(p.Schemas) != 1:
-		return p, fail(remora.Unsupported, op, remora.PartFile, "", "it holds %d schemas", len(p.Schemas))
-	case p.Schemas[0].Name != d.schema:
-		return p, fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", p.Schemas[0].Name),
-			"the backup holds the schema %s, the source is configured with %s", p.Schemas[0].Name, d.schema)
+	case !sameNames(p.names(), d.cfg.Schemas):
+		return p, fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", strings.Join(p.names(), ", ")),
+			"the backup holds %s, the source is configured with %s", strings.Join(p.names(), ", "), d.name())
 	}
+	slices.SortFunc(p.Schemas, func(a, b partSchema) int {
+		return slices.Index(d.cfg.Schemas, a.Name) - slices.Index(d.cfg.Schemas, b.Name)
+	})
 	return p, nil
 }
 
@@ -99,7 +132,8 @@ func parsePart(from fs.FS) (p part, err error) {
 		return p, err // nothing is known of the rest of a later format
 	}
 	for _, s := range p.Schemas {
-		for _, t := range s.Tables {
+		for i, t := range s.Tables {
+			s.Tables[i].schema = s.Name
 			if t.Name == "" || len(t.Columns) == 0 {
 				return p, fmt.Errorf("table %q has no name or no columns", t.Name)
 			}
@@ -112,6 +146,15 @@ func parsePart(from fs.FS) (p part, err error) {
 				}
 			}
 		}
+		for _, o := range s.Objects {
+			if !slices.Contains(objectKinds, o.Kind) || o.Name == "" || !settingName.MatchString(o.Client) || !settingName.MatchString(o.Connection) {
+				return p, fmt.Errorf("%s %q is nothing that can be created", o.Kind, o.Name)
+			}
+		}
 	}
 	return p, nil
 }
+
+// settingName is what the name of a character set or a collation looks like: these are written into statements as they
+// stand.
+var settingName = regexp.MustCompile(`^\w+$`)

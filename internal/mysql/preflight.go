@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -23,9 +24,9 @@ const maxReplaces = 100
 // Preflight tells whether a capture, or the restore of a part, can succeed. It changes nothing; before a restore it
 // makes and drops an empty schema of its own, since the text of grants does not tell all (S26).
 func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
-	op, who, needs := "plan the backup of "+d.schema, d.read, d.backupNeeds()
+	op, who, needs := "plan the backup of "+d.name(), d.read, d.backupNeeds()
 	if intent.Restore() {
-		op, who, needs = "plan the restore of "+d.schema, d.write, d.restoreNeeds()
+		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds()
 	}
 	err = d.with(ctx, who, op, d.cfg.Address, func(s *session) (err error) {
 		est, err = d.preflight(ctx, s, op, needs, job, intent)
@@ -35,7 +36,7 @@ func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.
 }
 
 func (d *Database) preflight(ctx context.Context, s *session, op string, needs []need, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
-	est.Identity = fmt.Sprintf("MySQL %s at %s, schema %s", s.server.Version, d.cfg.Address, d.schema)
+	est.Identity = fmt.Sprintf("MySQL %s at %s, %s", s.server.Version, d.cfg.Address, d.subject())
 	g, err := readGrants(ctx, s)
 	if err != nil {
 		return est, err
@@ -47,18 +48,18 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 	for _, r := range weaker {
 		est.Warnings = append(est.Warnings, r.warning())
 	}
-	found, err := takeCensus(ctx, s, d.schema, g.everywhere("PROCESS"))
+	found, err := takeCensuses(ctx, s, d.live(), g.everywhere("PROCESS"))
 	if err != nil {
 		return est, err
 	}
-	if err := found.refusal(op, d.schema); err != nil {
+	if err := refusals(found, op); err != nil {
 		return est, err
 	}
 	if intent.Restore() {
 		if err := d.unsettled(ctx, s, op, job.Run); err != nil {
 			return est, err
 		}
-		if err := d.checkTarget(ctx, s, op, intent, &est); err != nil {
+		if err := d.checkTarget(ctx, s, op, intent, found, &est); err != nil {
 			return est, err
 		}
 	}
@@ -67,26 +68,50 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 }
 
 // describe fills in what is live now.
-func (d *Database) describe(found census, on server, est *remora.Estimate) {
-	est.Empty = !found.exists
-	est.Summary = remora.Summary{Objects: int64(len(found.tables)), Entries: found.rows(), Bytes: found.bytes(), Facts: map[string]string{"schema": d.schema}}
+func (d *Database) describe(found []census, on server, est *remora.Estimate) {
+	est.Empty = !slices.ContainsFunc(found, func(c census) bool { return c.exists })
+	est.Summary = remora.Summary{Entries: sum(found, census.rows), Bytes: sum(found, census.bytes), Facts: map[string]string{"schema": d.name()}}
 	h := sha256.New()
 	// The server's own id is nothing for people, but another server at the same address must not pass for this one (S12).
-	fmt.Fprintf(h, "%s %s\n%t\n%s\n", est.Identity, on.UUID, found.exists, found.options.clause())
-	for i, t := range found.tables {
-		fmt.Fprintf(h, "%q %s\n", t.Name, t.digest())
-		if i < maxReplaces {
-			est.Replaces = append(est.Replaces, fmt.Sprintf("table %s.%s (about %s rows)", d.schema, t.Name, humanize.Comma(t.rows)))
+	fmt.Fprintf(h, "%s %s\n", est.Identity, on.UUID)
+	for _, c := range found {
+		fmt.Fprintf(h, "%q %t\n%s\n", c.name, c.exists, c.options.clause())
+		for _, t := range c.tables {
+			fmt.Fprintf(h, "%q %s\n", t.Name, t.digest())
+			est.Replaces = append(est.Replaces, fmt.Sprintf("table %s.%s (about %s rows)", c.name, t.Name, humanize.Comma(t.rows)))
+			if t.Engine != "" {
+				est.Warnings = append(est.Warnings, fmt.Sprintf("table %s.%s is %s, not InnoDB: nobody can write to it while it is read", c.name, t.Name, t.Engine))
+			}
 		}
+		for _, o := range c.objects {
+			fmt.Fprintf(h, "%q\n", o.fields())
+			est.Replaces = append(est.Replaces, fmt.Sprintf("%s %s.%s", o.Kind, c.name, o.Name))
+		}
+		est.Summary.Objects += int64(len(c.tables))
 	}
-	if more := len(found.tables) - maxReplaces; more > 0 {
-		est.Replaces = append(est.Replaces, fmt.Sprintf("and %d more tables", more))
+	if more := len(est.Replaces) - maxReplaces; more > 0 {
+		est.Replaces = append(est.Replaces[:maxReplaces], fmt.Sprintf("and %d more", more))
 	}
 	est.Fingerprint = hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// numbersAgain names the numbers that were handed out since the backup, and that a restore does not hand out again (S24).
+func numbersAgain(p part, live []census) (warnings []string) {
+	for i, schema := range p.Schemas {
+		for _, t := range schema.Tables {
+			now := live[i].find(t.Name)
+			if now == nil || !below(nextNumber(t.Definition), nextNumber(now.Definition)) {
+				continue
+			}
+			warnings = append(warnings, fmt.Sprintf("table %s.%s has handed out numbers up to %s since the backup (%s): they are not handed out again; what others remember by them is gone with the restore",
+				schema.Name, t.Name, nextNumber(now.Definition), cmp.Or(nextNumber(t.Definition), "it was empty")))
+		}
+	}
+	return warnings
+}
+
 // checkTarget finds out whether the part can be loaded into this server.
-func (d *Database) checkTarget(ctx context.Context, s *session, op string, intent remora.Intent, est *remora.Estimate) error {
+func (d *Database) checkTarget(ctx context.Context, s *session, op string, intent remora.Intent, live []census, est *remora.Estimate) error {
 	p, err := d.readPart(intent.From)
 	if err != nil {
 		return err
@@ -107,11 +132,11 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 		return refuse(remora.Unsupported, "restore into a server outside the cluster", "Galera is not supported yet")
 	case vars["group_replication_group_name"] != "":
 		return refuse(remora.Unsupported, "restore into a server outside the group", "Group Replication is not supported yet")
-	case p.Server.LowerCase != s.server.LowerCase && slices.ContainsFunc(p.Schemas[0].Tables, func(t partTable) bool { return t.Name != strings.ToLower(t.Name) }):
+	case p.Server.LowerCase != s.server.LowerCase && slices.ContainsFunc(p.tables(), func(t partTable) bool { return t.Name+t.schema != strings.ToLower(t.Name+t.schema) }):
 		return refuse(remora.Unsupported, "use a server with the same lower_case_table_names", "the backup was taken with lower_case_table_names = %d, here it is %d", p.Server.LowerCase, s.server.LowerCase)
 	}
-	if i := slices.IndexFunc(p.Schemas[0].Tables, func(t partTable) bool { return !strings.Contains(t.Definition, "PRIMARY KEY") }); i >= 0 && vars["sql_require_primary_key"] == "ON" {
-		return refuse(remora.Denied, "SET PERSIST sql_require_primary_key = OFF; for the time of the restore", "table %s has no primary key, and this server demands one", p.Schemas[0].Tables[i].Name)
+	if i := slices.IndexFunc(p.tables(), func(t partTable) bool { return !strings.Contains(t.Definition, "PRIMARY KEY") }); i >= 0 && vars["sql_require_primary_key"] == "ON" {
+		return refuse(remora.Denied, "SET PERSIST sql_require_primary_key = OFF; for the time of the restore", "table %s has no primary key, and this server demands one", p.tables()[i].Name)
 	}
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err
@@ -119,7 +144,11 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	if !p.Server.sameKind(s.server) {
 		est.Warnings = append(est.Warnings, fmt.Sprintf("the backup was taken from MySQL %s, and is restored into %s", p.Server.Version, s.server.Version))
 	}
-	return d.probe(ctx, s)
+	est.Warnings = append(est.Warnings, numbersAgain(p, live)...)
+	if err := d.probe(ctx, s); err != nil {
+		return err
+	}
+	return d.rehearseBoth(ctx, s, &p, &est.Warnings)
 }
 
 // checkFilters refuses binary log filters: a replica that does not get all of a RENAME breaks (S25). Without the right

@@ -85,21 +85,31 @@ const (
 )
 
 func (d *Database) backupNeeds() []need {
-	return []need{
-		{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, scope(d.schema), true, "without them the server hides rows, views, triggers and events"},
+	needs := []need{
 		{forBackup, []string{"SHOW_ROUTINE"}, everywhere, true, "without it the server hides routines"},
 		{forBackup, []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}, everywhere, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
 		{forBackup, []string{"REPLICATION CLIENT"}, everywhere, false, "without it the position in the binary log is not recorded"},
 	}
+	for _, schema := range slices.Backward(d.cfg.Schemas) {
+		needs = slices.Insert(needs, 0,
+			need{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, scope(schema), true, "without them the server hides rows, views, triggers and events"},
+			need{forBackup, []string{"LOCK TABLES"}, scope(schema), false, "without it tables that are not InnoDB cannot be backed up"})
+	}
+	return needs
 }
 
 func (d *Database) restoreNeeds() []need {
-	return []need{
-		{forRestore, []string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER", "SHOW VIEW", "TRIGGER", "EVENT"}, scope(d.schema), true, "they move tables out and in"},
-		{forRestore, []string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "SHOW VIEW", "TRIGGER", "EVENT"}, inOurs, true, "they build the stage, and keep the journal"},
+	objects := []string{"SHOW VIEW", "CREATE VIEW", "TRIGGER", "EVENT", "CREATE ROUTINE", "ALTER ROUTINE", "EXECUTE", "LOCK TABLES"}
+	needs := []need{
+		{forRestore, slices.Concat([]string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}, objects), inOurs, true, "they build the stage, rehearse the switch, and keep the journal"},
 		{forRestore, []string{"SHOW_ROUTINE", "PROCESS"}, everywhere, true, "without them the server hides routines and foreign keys of other schemas"},
 		{forRestore, []string{"SELECT"}, "performance_schema", false, "without it nobody can tell who blocks a switch"},
 	}
+	for _, schema := range slices.Backward(d.cfg.Schemas) {
+		needs = slices.Insert(needs, 0,
+			need{forRestore, slices.Concat([]string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER"}, objects), scope(schema), true, "they move tables out and in, and create views, triggers, routines and events again"})
+	}
+	return needs
 }
 
 // grants are what an account may do, its active roles included.
@@ -213,7 +223,7 @@ func (g grants) has(s scope, privilege string) bool {
 	case everywhere:
 		return g.everywhere(privilege)
 	case inOurs: // a pattern that covers both covers all
-		return g.in(prefix, privilege) && g.in(putAwaySchema("a"), privilege) && g.in(stageSchema("b", 10), privilege)
+		return g.in(prefix, privilege) && g.in(putAwaySchema("a", 1), privilege) && g.in(stageSchema("b", 2, 10), privilege)
 	default:
 		return g.in(string(s), privilege)
 	}

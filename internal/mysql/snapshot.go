@@ -34,6 +34,8 @@ type snapshot struct {
 	d *Database
 	// control holds the backup lock, if anything does.
 	control *session
+	// locked holds the tables that no transaction holds; nil where there are none.
+	locked  *tableLock
 	readers []*reader
 	grants  grants
 	// sealed tells that no definition can change while control lives.
@@ -46,13 +48,13 @@ type snapshot struct {
 
 // openSnapshot takes the moment: with all sessions under a read lock held for milliseconds where rights and traffic
 // allow, else with one session.
-func (d *Database) openSnapshot(ctx context.Context, who account) (*snapshot, error) {
+func (d *Database) openSnapshot(ctx context.Context, who account, of []place) (*snapshot, error) {
 	control, err := d.connect(ctx, who, fmt.Sprintf("wait_timeout = %d", holderTimeout), "lock_wait_timeout = 5")
 	if err != nil {
 		return nil, err
 	}
 	s := &snapshot{d: d, control: control, facts: map[string]string{"server": "MySQL " + control.server.Version}}
-	if err := s.open(ctx, who); err != nil {
+	if err := s.open(ctx, who, of); err != nil {
 		s.close()
 		return nil, d.problem(ctx, "take a snapshot", d.cfg.Address, err)
 	}
@@ -60,7 +62,7 @@ func (d *Database) openSnapshot(ctx context.Context, who account) (*snapshot, er
 	return s, nil
 }
 
-func (s *snapshot) open(ctx context.Context, who account) (err error) {
+func (s *snapshot) open(ctx context.Context, who account, of []place) (err error) {
 	if s.grants, err = readGrants(ctx, s.control); err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (s *snapshot) open(ctx context.Context, who account) (err error) {
 		if err := s.dial(ctx, who, s.d.cfg.Sessions); err != nil {
 			return err
 		}
-		if together, err = s.startTogether(ctx); err != nil || together {
+		if together, err = s.startTogether(ctx, who, of); err != nil || together {
 			return err
 		}
 	}
@@ -86,6 +88,9 @@ func (s *snapshot) open(ctx context.Context, who account) (err error) {
 	closeReaders(s.readers[1:])
 	s.readers = s.readers[:1]
 	s.consistency = "one session, one moment"
+	if err := s.lockTables(ctx, who, of); err != nil {
+		return err
+	}
 	return s.start(ctx)
 }
 
@@ -121,7 +126,7 @@ func (s *snapshot) start(ctx context.Context) error {
 
 // startTogether begins all transactions under the global read lock. It answers false when the lock is not to be had
 // without making others wait.
-func (s *snapshot) startTogether(ctx context.Context) (bool, error) {
+func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (bool, error) {
 	asked := time.Now()
 	if blockers, err := s.waitForStatements(ctx); err != nil || blockers != "" {
 		if blockers != "" {
@@ -137,7 +142,10 @@ func (s *snapshot) startTogether(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	taken := time.Now()
-	err := s.start(ctx)
+	err := s.lockTables(ctx, who, of)
+	if err == nil {
+		err = s.start(ctx)
+	}
 	if err == nil {
 		err = s.readPosition(ctx)
 	}
@@ -200,6 +208,9 @@ func (s *snapshot) keep(ctx context.Context) (_ context.Context, stop func()) {
 
 func (s *snapshot) ping(ctx context.Context) error {
 	const op = "hold the snapshot"
+	if err := s.locked.ping(ctx); err != nil {
+		return s.d.problem(ctx, op, s.d.cfg.Address, err)
+	}
 	if s.sealed || !s.grants.everywhere("PROCESS") {
 		err := s.control.exec(ctx, "DO 1")
 		return s.d.problem(ctx, op, s.d.cfg.Address, err)
@@ -207,7 +218,7 @@ func (s *snapshot) ping(ctx context.Context) error {
 	waiting, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
 		WHERE state = 'Waiting for table metadata lock' AND time > ?`, migrationPatience)
 	if err == nil && len(waiting) > 0 {
-		return fail(remora.Busy, op, "schema "+s.d.schema, "the backup is tried again; grant BACKUP_ADMIN, FLUSH_TABLES and PROCESS to keep migrations apart",
+		return fail(remora.Busy, op, s.d.subject(), "the backup is tried again; grant BACKUP_ADMIN, FLUSH_TABLES and PROCESS to keep migrations apart",
 			"a migration waits for the backup: %s", listed(waiting))
 	}
 	return s.d.problem(ctx, op, s.d.cfg.Address, err)
@@ -215,5 +226,6 @@ func (s *snapshot) ping(ctx context.Context) error {
 
 func (s *snapshot) close() {
 	closeReaders(s.readers)
+	s.locked.close()
 	s.control.close()
 }

@@ -24,19 +24,20 @@ import (
 // loadMode keeps zeros in AUTO_INCREMENT columns and dates that some setting once let in.
 const loadMode = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
 
-// Stage builds the part beside the live schema, in a schema of this attempt. What an earlier attempt of the run left is
+// Stage builds the part beside the live schemas, in schemas of this attempt: its tables. Of views, triggers, routines and
+// events nothing is there until the switch, so that nothing of a stage ever acts. What an earlier attempt of the run left is
 // ended and removed first.
 func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remora.Summary, err error) {
-	op := "load " + d.schema
+	op := "load " + d.name()
 	p, err := d.readPart(from)
 	if err != nil {
 		return sum, err
 	}
 	err = d.holding(ctx, op, func(s *session) (err error) {
-		st := stage{d: d, op: op, s: s, from: from, part: p.Schemas[0]}
+		st := stage{d: d, op: op, s: s, from: from, part: p}
 		sum.Objects, sum.Entries, sum.Bytes = p.counts()
 		if err = st.run(ctx, job, sum.Bytes); err == nil {
-			sum.Facts = map[string]string{"server": "MySQL " + s.server.Version, "stage": st.entry.Detail.Stage}
+			sum.Facts = map[string]string{"server": "MySQL " + s.server.Version, "stage": schemasOf(st.entry.aside(false))}
 		}
 		return err
 	})
@@ -49,11 +50,29 @@ type stage struct {
 	op      string
 	s       *session
 	from    fs.FS
-	part    partSchema
+	part    part
 	entry   *entry
 	meter   *meter
 	loaders []*session
-	plans   map[string]staged
+	tables  []stagedTable
+}
+
+// stagedTable is a table while it is staged: the schema that it is built in, and how.
+type stagedTable struct {
+	partTable
+	in   string
+	plan staged
+}
+
+func (t stagedTable) at() string { return qualified(t.in, t.Name) }
+
+// schemasOf names the schemas of places.
+func schemasOf(places []place) string {
+	names := make([]string, len(places))
+	for i, p := range places {
+		names[i] = p.schema
+	}
+	return strings.Join(names, ", ")
 }
 
 func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
@@ -66,7 +85,7 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 	for _, step := range []func(context.Context) error{st.clear, st.create, st.connect, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
 			st.disconnect()
-			return st.d.problem(ctx, st.op, "schema "+st.entry.Detail.Stage, err)
+			return st.d.problem(ctx, st.op, "schema "+schemasOf(st.entry.aside(false)), err)
 		}
 	}
 	st.disconnect()
@@ -76,7 +95,7 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 
 // begin writes the intent: a new attempt of this run, with both sides as they are.
 func (st *stage) begin(ctx context.Context, run string) error {
-	live, err := takeCensus(ctx, st.s, st.d.schema, false)
+	live, err := takeCensuses(ctx, st.s, st.d.live(), false)
 	if err != nil {
 		return err
 	}
@@ -92,14 +111,16 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		}
 		st.entry.Attempt++
 		st.entry.State = stateStaging
-		restored := census{options: st.part.schemaOptions}
-		for _, t := range st.part.Tables {
-			restored.tables = append(restored.tables, t.table)
-		}
-		st.entry.Detail = detail{
-			Stage: stageSchema(run, st.entry.Attempt), PutAway: putAwaySchema(run),
-			Sessions:    max(st.entry.Detail.Sessions, st.d.cfg.Sessions),
-			LiveExisted: live.exists, Live: live.side(), Restored: restored.side(),
+		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions)}
+		for i, schema := range st.part.Schemas {
+			restored := census{options: schema.schemaOptions, objects: schema.Objects}
+			for _, t := range schema.Tables {
+				restored.tables = append(restored.tables, t.table)
+			}
+			st.entry.Detail.Schemas = append(st.entry.Detail.Schemas, sides{
+				Name: schema.Name, Stage: stageSchema(run, i+1, st.entry.Attempt), PutAway: putAwaySchema(run, i+1),
+				LiveExisted: live[i].exists, Live: live[i].side(), Restored: restored.side(),
+			})
 		}
 		return st.entry.save(ctx, st.s)
 	})
@@ -113,7 +134,7 @@ func (st *stage) resume(ctx context.Context, run string) error {
 	}
 	if e == nil {
 		st.entry = &entry{
-			Run: run, Source: st.d.cfg.Source, Installation: st.d.cfg.Installation, Schema: st.d.schema,
+			Run: run, Source: st.d.cfg.Source, Installation: st.d.cfg.Installation,
 			ServerUUID: st.s.server.UUID, Wanted: remora.Replaced, Since: time.Now(),
 		}
 		return nil
@@ -135,20 +156,27 @@ func (st *stage) clear(ctx context.Context) error {
 		return err
 	}
 	for attempt := 1; attempt < st.entry.Attempt; attempt++ {
-		if err := dropSchema(ctx, st.s, st.entry.Run, stageSchema(st.entry.Run, attempt)); err != nil {
-			return err
+		for n := len(st.part.Schemas); n > 0; n-- {
+			if err := dropSchema(ctx, st.s, st.entry.Run, stageSchema(st.entry.Run, n, attempt)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// create makes the schema, its fence, and the tables without what would slow the loading down.
+// create makes the schemas, the fence, and the tables without what would slow the loading down.
 func (st *stage) create(ctx context.Context) error {
-	schema := st.entry.Detail.Stage
+	places := st.entry.aside(false)
+	staged := map[string]string{}
+	for i, p := range places {
+		staged[p.name] = p.schema
+		if err := st.s.exec(ctx, "CREATE DATABASE "+quote(p.schema)+" "+st.part.Schemas[i].clause()); err != nil {
+			return err
+		}
+	}
 	err := st.s.all(ctx,
-		"CREATE DATABASE "+quote(schema)+" "+st.part.clause(),
-		"CREATE TABLE "+qualified(schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
-		"USE "+quote(schema),
+		"CREATE TABLE "+qualified(places[0].schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
 		"SET SESSION sql_mode = '"+loadMode+"'")
 	if err != nil {
 		return err
@@ -156,16 +184,18 @@ func (st *stage) create(ctx context.Context) error {
 	if err := allowOldKeys(ctx, st.s); err != nil {
 		return err
 	}
-	st.plans = map[string]staged{}
-	for _, t := range st.part.Tables {
+	for _, t := range st.part.tables() {
 		plan, err := t.stage()
 		if err != nil {
 			return err
 		}
-		st.plans[t.Name] = plan
+		for i, key := range plan.foreign {
+			plan.foreign[i] = rereferenced(key, staged)
+		}
+		st.tables = append(st.tables, stagedTable{t, staged[t.schema], plan})
 		st.meter.begin(t.Name)
-		if err := st.s.exec(ctx, plan.create); err != nil {
-			return st.d.problem(ctx, st.op, st.d.tableName(t.Name), err)
+		if err := st.s.all(ctx, "USE "+quote(staged[t.schema]), plan.create); err != nil {
+			return st.d.problem(ctx, st.op, tableName(t.schema, t.Name), err)
 		}
 	}
 	return nil
@@ -198,9 +228,6 @@ func (st *stage) connect(ctx context.Context) error {
 		if got.Int64 != 1 {
 			return fail(remora.Fenced, st.op, "run "+st.entry.Run, "", "another process works on the same attempt")
 		}
-		if err := l.exec(ctx, "USE "+quote(st.entry.Detail.Stage)); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -215,11 +242,11 @@ func (st *stage) disconnect() {
 // load fills the tables: the largest first, each table's ranges in the order of its key.
 func (st *stage) load(ctx context.Context) error {
 	type piece struct {
-		table partTable
+		table stagedTable
 		rows  partRange
 	}
-	tables := slices.Clone(st.part.Tables)
-	slices.SortStableFunc(tables, func(a, b partTable) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	tables := slices.Clone(st.tables)
+	slices.SortStableFunc(tables, func(a, b stagedTable) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	var pieces []piece
 	for _, t := range tables {
 		for _, r := range t.Ranges {
@@ -228,7 +255,7 @@ func (st *stage) load(ctx context.Context) error {
 	}
 	return share(ctx, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
 		st.meter.begin(p.table.Name)
-		subject := st.d.tableName(p.table.Name) + ", range " + p.rows.File
+		subject := tableName(p.table.schema, p.table.Name) + ", range " + p.rows.File
 		err := st.loadRange(ctx, l, p.table, p.rows)
 		var bad *damaged
 		if errors.As(err, &bad) {
@@ -240,7 +267,7 @@ func (st *stage) load(ctx context.Context) error {
 
 // loadRange loads one file of rows. LOAD DATA LOCAL never fails on bad rows, it only warns; so whatever it did not take
 // exactly as it stands is an error here.
-func (st *stage) loadRange(ctx context.Context, l *session, t partTable, r partRange) error {
+func (st *stage) loadRange(ctx context.Context, l *session, t stagedTable, r partRange) error {
 	file, err := st.from.Open(r.File)
 	if err != nil {
 		return err
@@ -253,7 +280,7 @@ func (st *stage) loadRange(ctx context.Context, l *session, t partTable, r partR
 	sqldriver.RegisterReaderHandler(name, func() io.Reader { return body })
 	defer sqldriver.DeregisterReaderHandler(name)
 
-	result, err := l.conn.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s %s %s", name, quote(t.Name), loadFormat, t.loads()))
+	result, err := l.conn.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s %s %s", name, t.at(), loadFormat, t.loads()))
 	if err != nil {
 		return err
 	}
@@ -318,10 +345,9 @@ func checkWarnings(ctx context.Context, l *session, t table) error {
 // addKeys adds the secondary keys, several tables at a time: all of a table at once, but one FULLTEXT key after the
 // other, since the first of them builds the table anew.
 func (st *stage) addKeys(ctx context.Context) error {
-	return share(ctx, st.loaders, st.part.Tables, func(ctx context.Context, l *session, t partTable) error {
-		plan := st.plans[t.Name]
-		alters := [][]string{plan.keys}
-		for _, key := range plan.fulltext {
+	return share(ctx, st.loaders, st.tables, func(ctx context.Context, l *session, t stagedTable) error {
+		alters := [][]string{t.plan.keys}
+		for _, key := range t.plan.fulltext {
 			alters = append(alters, []string{key})
 		}
 		for _, keys := range alters {
@@ -336,8 +362,8 @@ func (st *stage) addKeys(ctx context.Context) error {
 // addForeignKeys adds the foreign keys when every table has its keys. Nothing is validated, so it is quick; one session
 // does it, because two would wait for each other's tables.
 func (st *stage) addForeignKeys(ctx context.Context) error {
-	for _, t := range st.part.Tables {
-		if err := st.add(ctx, st.s, "add foreign keys", t, st.plans[t.Name].foreign); err != nil {
+	for _, t := range st.tables {
+		if err := st.add(ctx, st.s, "add foreign keys", t, t.plan.foreign); err != nil {
 			return err
 		}
 	}
@@ -345,20 +371,20 @@ func (st *stage) addForeignKeys(ctx context.Context) error {
 }
 
 // add adds keys to a table, in one statement.
-func (st *stage) add(ctx context.Context, on *session, op string, t partTable, keys []string) error {
+func (st *stage) add(ctx context.Context, on *session, op string, t stagedTable, keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	st.meter.begin(t.Name)
 	err := st.meter.quiet(func() error {
-		return on.exec(ctx, "ALTER TABLE "+quote(t.Name)+" ADD "+strings.Join(keys, ", ADD "))
+		return on.exec(ctx, "ALTER TABLE "+t.at()+" ADD "+strings.Join(keys, ", ADD "))
 	})
-	return st.d.problem(ctx, op, st.d.tableName(t.Name), err)
+	return st.d.problem(ctx, op, tableName(t.schema, t.Name), err)
 }
 
 // side is the shape of a schema for the journal.
 func (c census) side() side {
-	s := side{Options: c.options, Tables: map[string]string{}}
+	s := side{Options: c.options, Tables: map[string]string{}, Objects: c.objects}
 	for _, t := range c.tables {
 		s.Tables[t.Name] = t.digest()
 	}

@@ -26,6 +26,10 @@ const (
 
 // Switch makes a side live with one RENAME TABLE. It is a level: what is asked for is compared with what the fence says,
 // and nothing is done twice. Each try names the fence as no earlier one did, so whoever comes late moves nothing.
+//
+// What is no table does not move: it is dropped before the RENAME and created after it, from its text in the journal,
+// which is written before the first is dropped. On MySQL the triggers go and come under LOCK TABLES, so that no row is
+// written without them; events go first and come last.
 func (d *Database) Switch(ctx context.Context, turn remora.Turn) error {
 	const op = "switch"
 	return d.holding(ctx, op, func(s *session) error {
@@ -51,7 +55,7 @@ func (sw *switcher) run(ctx context.Context) error {
 	if sw.fence.live(sw.entry) != sw.turn.Live {
 		return sw.move(ctx)
 	}
-	return sw.explained(ctx, sw.shape(ctx, sw.turn.Live))
+	return sw.explained(ctx, sw.complete(ctx))
 }
 
 // accept reads the journal and the fence, refuses a turn that does not fit them, and writes it down.
@@ -74,7 +78,7 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 	sw.fence, err = findFence(ctx, sw.s, e)
 	switch {
 	case errors.Is(err, errNoFence) && e.State == stateStaging && !e.Switched:
-		sw.fence = fence{schema: e.Detail.Stage} // the stage was not even begun
+		sw.fence = fence{schema: e.Detail.Schemas[0].Stage} // the stage was not even begun
 	case err != nil:
 		sw.fence, err = sw.d.whereIs(ctx, sw.s, sw.op, e)
 		if err != nil {
@@ -87,18 +91,19 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 	return e.save(ctx, sw.s)
 }
 
-// sides are the schemas between which tables move: live tables go out, those beside the fence come in.
-func (sw *switcher) sides() (out, in string) {
-	if sw.fence.schema == sw.entry.Detail.Stage {
-		return sw.entry.Detail.PutAway, sw.entry.Detail.Stage
-	}
-	return sw.entry.Detail.Stage, sw.entry.Detail.PutAway
+// sides are the places between which tables move: live tables go out, those beside the fence come in.
+func (sw *switcher) sides() (out, in []place) {
+	staged := sw.fence.schema == sw.entry.Detail.Schemas[0].Stage
+	return sw.entry.aside(staged), sw.entry.aside(!staged)
 }
 
 // move exchanges the sides, with a bounded number of tries.
 func (sw *switcher) move(ctx context.Context) error {
 	for try := 1; ; try++ {
 		err := sw.tryMove(ctx)
+		if sw.fence.live(sw.entry) == sw.turn.Live {
+			return err
+		}
 		if remora.KindOf(err) != remora.Busy || try == switchTries {
 			return err
 		}
@@ -108,90 +113,333 @@ func (sw *switcher) move(ctx context.Context) error {
 	}
 }
 
-// tryMove moves once. Whatever may fail comes before the RENAME, so an error means that nothing was moved; but where the
-// connection is lost in the RENAME itself nobody knows, and where a schema that was not there before must go again, that
-// comes after. Both are found by the next call.
+// looked is what a try to move found on both sides.
+type looked struct{ live, incoming []census }
+
+// look takes the census of what is live and of what comes in, and refuses what cannot be moved.
+func (sw *switcher) look(ctx context.Context) (l looked, err error) {
+	_, in := sw.sides()
+	if l.live, err = takeCensuses(ctx, sw.s, sw.d.live(), true); err != nil {
+		return l, err
+	}
+	if l.incoming, err = takeCensuses(ctx, sw.s, in, true); err != nil {
+		return l, err
+	}
+	for _, c := range slices.Concat(l.live, l.incoming) {
+		if len(c.refused) > 0 {
+			return l, fail(remora.Changed, sw.op, "schema "+c.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(c.refused))
+		}
+	}
+	for _, c := range l.incoming {
+		if len(c.objects) > 0 {
+			return l, fail(remora.Changed, sw.op, "schema "+c.schema, "remove them", "somebody made things there: %s", listed(c.objects))
+		}
+	}
+	return l, nil
+}
+
+// tryMove moves once. What may fail comes before the RENAME, and is made good where it does; so an error means that
+// nothing was moved, but where the connection is lost in the RENAME itself, and nobody knows, or where something cannot
+// be created after it. Both are found by the next call.
 func (sw *switcher) tryMove(ctx context.Context) error {
-	out, in := sw.sides()
-	live, err := takeCensus(ctx, sw.s, sw.d.schema, true)
+	found, err := sw.look(ctx)
 	if err != nil {
 		return err
 	}
-	if len(live.refused) > 0 {
-		return fail(remora.Changed, sw.op, "schema "+sw.d.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(live.refused))
-	}
-	incoming, err := takeCensus(ctx, sw.s, in, true)
-	if err != nil {
+	if err := sw.stillThere(ctx); err != nil {
 		return err
-	}
-	if len(incoming.refused) > 0 {
-		return fail(remora.Changed, sw.op, "schema "+in, "remove them", "there are things that cannot be moved: %s", listed(incoming.refused))
 	}
 	if err := sw.blockers(ctx, oldTransaction); err != nil {
 		return err
 	}
-	options := live.options
-	if !live.exists {
-		options = sw.entry.Detail.Restored.Options
+	out, _ := sw.sides()
+	if err := sw.intend(ctx, found); err != nil {
+		return err
 	}
 	// Changing the options waits for whoever uses a table of the schema, as the RENAME does.
-	if err = within(ctx, renameLimit, func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) }); err == nil {
-		err = sw.s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(out)+" "+options.clause())
+	err = within(ctx, renameLimit, func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) })
+	for i, p := range out {
+		if err == nil {
+			options := found.live[i].options
+			if !found.live[i].exists {
+				options = sw.entry.Detail.Schemas[i].Restored.Options
+			}
+			err = sw.s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(p.schema)+" "+options.clause())
+		}
 	}
 	if err == nil {
-		err = sw.rename(ctx, live.names(), incoming.names(), out, in)
+		err = sw.raiseCounters(ctx, found)
+	}
+	if err == nil {
+		err = sw.exchange(ctx, found)
 	}
 	if err != nil {
 		err = sw.explained(ctx, err)
-		// Nothing was moved, so the schema is to look as it did. Where that has to wait for too long, the turn that makes
+		// Nothing was moved, so everything is to look as it did. Where that has to wait for too long, the turn that makes
 		// up for this one sees to it.
-		back := func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live.Other()) }
-		if !live.exists {
-			back = sw.dropEmptyLive
+		if back := within(ctx, renameLimit, func(ctx context.Context) error { return sw.completeAs(ctx, sw.turn.Live.Other(), false) }); back != nil {
+			sw.d.log.Warn("a switch that moved nothing could not be cleaned up yet", "run", sw.entry.Run, "error", scrubbed(back))
 		}
-		_ = within(ctx, connectTimeout, back)
 		return err
 	}
-	if sw.turn.Live == remora.Restored || sw.entry.Detail.LiveExisted {
-		return nil
-	}
-	return within(ctx, connectTimeout, sw.dropEmptyLive)
+	return within(ctx, renameLimit, func(ctx context.Context) error { return sw.explained(ctx, sw.complete(ctx)) })
 }
 
-// rename moves the fence to a new name, which only this try knows, and then everything at once.
-func (sw *switcher) rename(ctx context.Context, live, incoming []string, out, in string) error {
+// intend writes both sides into the journal as they are now, before anything of them is dropped. What an unfinished move
+// dropped is known from the journal alone, and stays there.
+func (sw *switcher) intend(ctx context.Context, found looked) error {
+	for i := range sw.entry.Detail.Schemas {
+		sides := &sw.entry.Detail.Schemas[i]
+		going, coming := sides.of(sw.turn.Live.Other()), sides.of(sw.turn.Live)
+		objects := found.live[i].objects
+		if sw.entry.Detail.Moving {
+			objects = inOrder(append(slices.Clone(objects), without(going.Objects, objects)...))
+		}
+		if found.live[i].exists {
+			*going = found.live[i].side()
+		}
+		going.Objects = objects
+		coming.Tables = found.incoming[i].side().Tables
+	}
+	sw.entry.Detail.Moving = true
+	return sw.entry.save(ctx, sw.s)
+}
+
+// stillThere refuses a stage whose rows a restart of the server has emptied since they were compared (S27).
+func (sw *switcher) stillThere(ctx context.Context) error {
+	if sw.entry.Detail.Booted.IsZero() || sw.entry.Switched {
+		return nil
+	}
+	now, err := booted(ctx, sw.s)
+	if err != nil || now.Sub(sw.entry.Detail.Booted).Abs() < 3*time.Second {
+		return err
+	}
+	sw.entry.State = stateStaged
+	return errors.Join(fail(remora.Changed, sw.op, sw.d.subject(), "stage it again", "the server was restarted since the stage was compared, and so its MEMORY tables are empty"),
+		sw.entry.save(ctx, sw.s))
+}
+
+// raiseCounters sees to it that numbers that were handed out are not handed out again (S24).
+func (sw *switcher) raiseCounters(ctx context.Context, found looked) error {
+	for i, c := range found.incoming {
+		for _, t := range c.tables {
+			live := found.live[i].find(t.Name)
+			if live == nil || !below(nextNumber(t.Definition), nextNumber(live.Definition)) {
+				continue
+			}
+			if err := sw.s.exec(ctx, "ALTER TABLE "+qualified(c.schema, t.Name)+" AUTO_INCREMENT = "+nextNumber(live.Definition)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// exchange drops what does not move, moves the tables, and creates the triggers of those that came in.
+func (sw *switcher) exchange(ctx context.Context, found looked) (err error) {
+	if err := sw.renameFence(ctx); err != nil {
+		return err
+	}
+	if err := sw.dropLive(ctx, true, kindEvent, kindView, kindFunction, kindProcedure); err != nil {
+		return err
+	}
+	moves, locks := sw.moves(found)
+	rename := func() error {
+		// Whatever happens to the caller now, the outcome must be known.
+		return within(ctx, renameLimit, func(ctx context.Context) error { return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", ")) })
+	}
+	if !sw.triggers() {
+		err = rename()
+	} else {
+		err = sw.locked(ctx, locks, func() error {
+			if err := sw.dropLive(ctx, false, kindTrigger); err != nil {
+				return err
+			}
+			if err := rename(); err != nil {
+				return err
+			}
+			sw.moved()
+			return within(ctx, renameLimit, func(ctx context.Context) error { return sw.createLive(ctx, true, kindTrigger) })
+		})
+	}
+	if sw.fence.live(sw.entry) == sw.turn.Live { // it was moved: what failed after that is for complete to do
+		if err != nil {
+			sw.d.log.Warn("triggers could not be created at once", "run", sw.entry.Run, "error", scrubbed(err))
+		}
+		return nil
+	}
+	if err == nil {
+		sw.moved()
+	}
+	return err
+}
+
+// moved takes notice that the RENAME was done.
+func (sw *switcher) moved() {
+	out, _ := sw.sides()
+	sw.fence.schema = out[0].schema
+	sw.entry.Switched = true
+}
+
+// locked runs work while nobody else uses the tables; what fails is undone by the caller. A worker that froze must not
+// keep everybody out (S17).
+func (sw *switcher) locked(ctx context.Context, tables []string, work func() error) error {
+	if err := sw.s.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", holderTimeout)); err != nil {
+		return err
+	}
+	err := sw.s.exec(ctx, "LOCK TABLES "+strings.Join(tables, " WRITE, ")+" WRITE")
+	if err == nil {
+		err = work()
+	}
+	again := context.WithoutCancel(ctx)
+	return errors.Join(err, sw.s.exec(again, "UNLOCK TABLES"), sw.s.exec(again, "SET SESSION "+forever))
+}
+
+// triggers tells whether either side has any.
+func (sw *switcher) triggers() bool {
+	return slices.ContainsFunc(sw.entry.Detail.Schemas, func(s sides) bool {
+		return len(ofKinds(s.Live.Objects, kindTrigger))+len(ofKinds(s.Restored.Objects, kindTrigger)) > 0
+	})
+}
+
+// dropLive drops objects of the side that is live. Views and routines that are the same on both sides may stay: they
+// use whatever tables are there. Events may not, since they act.
+func (sw *switcher) dropLive(ctx context.Context, spare bool, kinds ...string) error {
+	for i := range sw.entry.Detail.Schemas {
+		s := &sw.entry.Detail.Schemas[i]
+		going := s.of(sw.turn.Live.Other()).Objects
+		if spare {
+			going = slices.DeleteFunc(slices.Clone(going), func(o object) bool {
+				return o.Kind != kindEvent && slices.Contains(s.of(sw.turn.Live).Objects, o)
+			})
+		}
+		if err := dropObjects(ctx, sw.s, s.Name, going, kinds...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createLive creates objects of the side that is wanted. With asIs, those of a schema whose collation would have to
+// change for them are left for later.
+func (sw *switcher) createLive(ctx context.Context, asIs bool, kinds ...string) error {
+	var in []shaped
+	for i := range sw.entry.Detail.Schemas {
+		s := &sw.entry.Detail.Schemas[i]
+		side := s.of(sw.turn.Live)
+		objects := ofKinds(side.Objects, kinds...)
+		if asIs {
+			objects = slices.DeleteFunc(objects, func(o object) bool { return o.Database != side.Options.Collation })
+		}
+		in = append(in, shaped{s.Name, side.Options, objects})
+	}
+	_, err := createObjects(ctx, sw.s, in)
+	return err
+}
+
+// renameFence gives the fence a name that only this try knows.
+func (sw *switcher) renameFence(ctx context.Context) error {
+	_, in := sw.sides()
 	sw.entry.Attempt++
 	if err := sw.entry.save(ctx, sw.s); err != nil {
 		return err
 	}
 	name := fenceName(sw.entry.Attempt)
-	if err := sw.s.exec(ctx, "RENAME TABLE "+qualified(in, sw.fence.table)+" TO "+qualified(in, name)); err != nil {
-		return sw.explained(ctx, err)
+	if err := sw.s.exec(ctx, "RENAME TABLE "+qualified(in[0].schema, sw.fence.table)+" TO "+qualified(in[0].schema, name)); err != nil {
+		return err
 	}
 	sw.fence.table = name
-	moves := make([]string, 0, len(live)+len(incoming)+1)
+	return nil
+}
+
+// moves are the parts of the RENAME, and the tables that it names as they are called before it.
+func (sw *switcher) moves(found looked) (moves, tables []string) {
+	out, in := sw.sides()
 	add := func(table, from, to string) {
 		moves = append(moves, qualified(from, table)+" TO "+qualified(to, table))
+		tables = append(tables, qualified(from, table))
 	}
-	for _, t := range live {
-		add(t, sw.d.schema, out)
+	for i, c := range found.live {
+		for _, t := range c.names() {
+			add(t, c.schema, out[i].schema)
+		}
 	}
-	for _, t := range incoming {
-		add(t, in, sw.d.schema)
+	for _, c := range found.incoming {
+		for _, t := range c.names() {
+			add(t, c.schema, c.name)
+		}
 	}
-	add(name, in, out)
-	// Whatever happens to the caller now, the outcome must be known.
-	err := within(ctx, renameLimit, func(ctx context.Context) error {
-		return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", "))
-	})
+	add(sw.fence.table, in[0].schema, out[0].schema)
+	return moves, tables
+}
+
+// complete makes the side that is live what it is to be: its options, and whatever is no table.
+func (sw *switcher) complete(ctx context.Context) error {
+	return sw.completeAs(ctx, sw.turn.Live, sw.turn.Hold)
+}
+
+// completeAs brings back what a move dropped, and takes away what is not of this side. Events come last, and not while
+// they are held. Where no move is unfinished, nothing is touched but the options: what people changed since is theirs.
+func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool) error {
+	if err := sw.shape(ctx, side); err != nil || !sw.entry.Detail.Moving {
+		return err
+	}
+	live, err := takeCensuses(ctx, sw.s, sw.d.live(), false)
 	if err != nil {
-		return sw.explained(ctx, err)
+		return err
 	}
-	sw.fence.schema = out
-	sw.entry.Switched = true
+	kinds := objectKinds
+	if hold {
+		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return k == kindEvent })
+	}
+	var missing []shaped
+	for i := range sw.entry.Detail.Schemas {
+		s := &sw.entry.Detail.Schemas[i]
+		want := s.of(side)
+		if !live[i].exists {
+			continue
+		}
+		missing = append(missing, shaped{s.Name, want.Options, ofKinds(without(want.Objects, live[i].objects), kinds...)})
+	}
+	notes, err := createObjects(ctx, sw.s, missing)
+	if err != nil {
+		return sw.d.cannotCreate(ctx, sw.op, err)
+	}
+	for _, note := range notes {
+		sw.d.log.Warn("after a switch", "run", sw.entry.Run, "note", note)
+	}
+	for i := range sw.entry.Detail.Schemas { // an event that came disabled is from now on what it is
+		want := sw.entry.Detail.Schemas[i].of(side)
+		for j, o := range want.Objects {
+			for _, m := range missing {
+				if k := slices.IndexFunc(m.objects, o.same); k >= 0 && m.schema == sw.entry.Detail.Schemas[i].Name {
+					want.Objects[j] = m.objects[k]
+				}
+			}
+		}
+	}
+	if err := sw.verify(ctx, side, kinds); err != nil {
+		return err
+	}
+	sw.entry.Detail.Moving = hold && slices.ContainsFunc(sw.entry.Detail.Schemas, func(s sides) bool { return len(ofKinds(s.of(side).Objects, kindEvent)) > 0 })
 	// The fence tells what happened; that the journal says so too can wait for the next turn.
-	if err := within(ctx, connectTimeout, func(ctx context.Context) error { return sw.entry.save(ctx, sw.s) }); err != nil {
+	if err := sw.entry.save(ctx, sw.s); err != nil {
 		sw.d.log.Warn("the journal could not be written after the switch", "run", sw.entry.Run, "error", scrubbed(err))
+	}
+	return nil
+}
+
+// verify compares what is live with what should be, after a switch.
+func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string) error {
+	live, err := takeCensuses(ctx, sw.s, sw.d.live(), false)
+	if err != nil {
+		return err
+	}
+	for i := range sw.entry.Detail.Schemas {
+		s := &sw.entry.Detail.Schemas[i]
+		if differences := compareObjects(ofKinds(s.of(side).Objects, kinds...), ofKinds(live[i].objects, kinds...)); live[i].exists && len(differences) > 0 {
+			return fail(remora.Changed, sw.op, "schema "+s.Name, "", "after the switch it is not what it should be: %s", listed(differences))
+		}
 	}
 	return nil
 }
@@ -204,14 +452,14 @@ func (sw *switcher) explained(ctx context.Context, err error) error {
 		if blocked := sw.blockers(ctx, 0); blocked != nil {
 			return blocked
 		}
-		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "stop what uses its tables, or turn maintenance on", "its tables are in use, and nothing was changed")
+		return fail(remora.Busy, sw.op, sw.d.subject(), "stop what uses its tables, or turn maintenance on", "its tables are in use, and nothing was changed")
 	case !isCode(err, codeUnknownTable, codeTableExists):
 		return err
 	}
 	if f, lookErr := findFence(ctx, sw.s, sw.entry); lookErr == nil && f == sw.fence {
-		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "turn maintenance on, or wait for the migration to end", "a table came or went at the same moment, and nothing was changed: %w", scrubbed(err))
+		return fail(remora.Busy, sw.op, sw.d.subject(), "turn maintenance on, or wait for the migration to end", "a table came or went at the same moment, and nothing was changed: %w", scrubbed(err))
 	}
-	return fail(remora.Fenced, sw.op, "schema "+sw.d.schema, "nothing was changed by this attempt", "a later attempt has taken over: %w", scrubbed(err))
+	return fail(remora.Fenced, sw.op, sw.d.subject(), "nothing was changed by this attempt", "a later attempt has taken over: %w", scrubbed(err))
 }
 
 // blockers names the sessions that hold or wait for locks on our tables, where the rights allow to see them. On a stage,
@@ -219,9 +467,19 @@ func (sw *switcher) explained(ctx context.Context, err error) error {
 // are in the way when they are at least that many seconds old.
 func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 	_, in := sw.sides()
-	unproven := "" // the schema that was never live
-	if !sw.entry.Switched {
-		unproven = in
+	unproven := []string{} // the schemas that were never live
+	var all, marks []any
+	for i, p := range in {
+		if !sw.entry.Switched {
+			unproven = append(unproven, p.schema)
+		}
+		all = append(all, p.name, in[i].schema)
+	}
+	for _, u := range unproven {
+		marks = append(marks, u)
+	}
+	if len(marks) == 0 {
+		marks = []any{""}
 	}
 	var writers, busy []string
 	err := sw.s.each(ctx, func(rows *sql.Rows) error {
@@ -230,7 +488,7 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 			return err
 		}
 		list := &busy
-		if schema == unproven {
+		if slices.Contains(unproven, schema) {
 			list = &writers
 		}
 		if !slices.Contains(*list, who) {
@@ -241,9 +499,9 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 		FROM performance_schema.metadata_locks l
 		JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id
 		LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = t.processlist_id
-		WHERE l.object_type = 'TABLE' AND l.object_schema IN (?, ?) AND t.processlist_id <> CONNECTION_ID()
-			AND (l.object_schema = ? OR GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?)
-		ORDER BY t.processlist_id LIMIT 100`, sw.d.schema, in, unproven, seconds)
+		WHERE l.object_type = 'TABLE' AND l.object_schema IN (`+placeholders(len(all))+`) AND t.processlist_id <> CONNECTION_ID()
+			AND (l.object_schema IN (`+placeholders(len(marks))+`) OR GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?)
+		ORDER BY t.processlist_id LIMIT 100`, append(append(all, marks...), seconds)...)
 	switch {
 	case isCode(err, codeTableDenied, codeRightDenied):
 		return nil
@@ -251,42 +509,48 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 		return err
 	case len(writers) > 0:
 		sw.entry.State = stateStaged
-		return errors.Join(fail(remora.Changed, sw.op, "schema "+in, "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(writers)),
+		return errors.Join(fail(remora.Changed, sw.op, "schema "+schemasOf(in), "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(writers)),
 			sw.entry.save(ctx, sw.s))
 	case len(busy) > 0:
-		return fail(remora.Busy, sw.op, "schema "+sw.d.schema, "end them, for instance with KILL, or turn maintenance on: "+listed(busy),
+		return fail(remora.Busy, sw.op, sw.d.subject(), "end them, for instance with KILL, or turn maintenance on: "+listed(busy),
 			"its tables are in use by %s; nothing was changed", listed(busy))
 	}
 	return nil
 }
 
-// shape makes the live schema what a side has around its tables: its options, or that there is no schema.
+// shape makes the live schemas what a side has around its tables: their options, or that there is no schema.
 func (sw *switcher) shape(ctx context.Context, side remora.Side) error {
-	want := sw.entry.Detail.Restored.Options
-	if side == remora.Replaced {
-		if !sw.entry.Detail.LiveExisted {
-			return sw.dropEmptyLive(ctx)
+	for i := range sw.entry.Detail.Schemas {
+		if err := sw.shapeOne(ctx, &sw.entry.Detail.Schemas[i], side); err != nil {
+			return err
 		}
-		want = sw.entry.Detail.Live.Options
 	}
-	live, exists, err := optionsOf(ctx, sw.s, sw.d.schema)
+	return nil
+}
+
+func (sw *switcher) shapeOne(ctx context.Context, s *sides, side remora.Side) error {
+	if side == remora.Replaced && !s.LiveExisted {
+		return sw.dropEmptyLive(ctx, s.Name)
+	}
+	want := s.of(side).Options
+	live, exists, err := optionsOf(ctx, sw.s, s.Name)
 	switch {
 	case err != nil || live == want:
 		return err
 	case !exists:
-		return sw.s.exec(ctx, "CREATE DATABASE "+quote(sw.d.schema)+" "+want.clause())
+		return sw.s.exec(ctx, "CREATE DATABASE "+quote(s.Name)+" "+want.clause())
 	default:
-		return sw.s.exec(ctx, "ALTER DATABASE "+quote(sw.d.schema)+" "+want.clause())
+		return sw.s.exec(ctx, "ALTER DATABASE "+quote(s.Name)+" "+want.clause())
 	}
 }
 
-// dropEmptyLive drops the live schema when nothing at all is in it.
-func (sw *switcher) dropEmptyLive(ctx context.Context) error {
-	live, err := takeCensus(ctx, sw.s, sw.d.schema, true)
-	if err != nil || !live.exists || len(live.tables)+len(live.refused) > 0 {
+// dropEmptyLive drops a live schema when nothing at all is in it.
+func (sw *switcher) dropEmptyLive(ctx context.Context, schema string) error {
+	all, err := takeCensuses(ctx, sw.s, []place{{schema, schema}}, true)
+	if live := all[0]; err != nil || !live.exists || len(live.tables)+len(live.objects)+len(live.refused) > 0 {
 		return err
 	}
-	if err := sw.s.exec(ctx, "DROP DATABASE "+quote(sw.d.schema)); err != nil {
+	if err := sw.s.exec(ctx, "DROP DATABASE "+quote(schema)); err != nil {
 		return fmt.Errorf("drop the schema that was not there before: %w", err)
 	}
 	return nil

@@ -51,14 +51,14 @@ func TestCompareFindsWhatDiffersByName(t *testing.T) {
 	w.exec(shop)
 	part := w.capture()
 	w.staged("r", part)
-	stage := stageSchema("r", 1)
+	stage := stageSchema("r", 1, 1)
 	for statement, says := range map[string]string{
 		"UPDATE users SET name = 'anN' WHERE id = 1":                      "table users, range " + w.schema + "/users.00001.tsv: its rows differ",
 		"DELETE FROM orders WHERE id = 3":                                 "table orders: 2 rows instead of 3",
 		"ALTER TABLE orders DROP FOREIGN KEY of_user":                     "table orders: its definition differs",
 		"DROP TABLE orders":                                               "table orders is missing",
 		"CREATE TABLE more (id INT PRIMARY KEY)":                          "table more is not in the backup",
-		"CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW SET @a = 1": "trigger t on users: it is not in the backup",
+		"CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW SET @a = 1": "trigger t on users: it is there before its time",
 		"ALTER DATABASE " + stage + " CHARACTER SET latin1":               "its options are",
 	} {
 		t.Run(says, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestCompareFindsWhatDiffersByName(t *testing.T) {
 			require.NoError(t, err)
 			e, err := readEntry(w, "r")
 			require.NoError(t, err)
-			_, err = w.root.ExecContext(t.Context(), "USE "+e.Detail.Stage+"; "+strings.ReplaceAll(statement, stage, e.Detail.Stage))
+			_, err = w.root.ExecContext(t.Context(), "USE "+e.Detail.Schemas[0].Stage+"; "+strings.ReplaceAll(statement, stage, e.Detail.Schemas[0].Stage))
 			require.NoError(t, err)
 			diff, err := w.d.Compare(t.Context(), remora.Job{Run: "r"}, part.fs())
 			require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestS2ALockOnTheStageIsNoBusyServer(t *testing.T) {
 	w.staged("r", w.capture())
 	tx, err := w.root.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = tx.ExecContext(t.Context(), "UPDATE "+stageSchema("r", 1)+".users SET name = 'zombie' WHERE id = 1")
+	_, err = tx.ExecContext(t.Context(), "UPDATE "+stageSchema("r", 1, 1)+".users SET name = 'zombie' WHERE id = 1")
 	require.NoError(t, err)
 	requireProblem(t, w.turn("r", 1, remora.Restored), remora.Changed, "stage again")
 	require.NoError(t, tx.Rollback())
@@ -128,7 +128,7 @@ func TestS2AZombieThatLoadsIsGoneBeforeCompare(t *testing.T) {
 	defer zombie.close()
 	require.NoError(t, zombie.exec(t.Context(), "DO GET_LOCK(?, 0)", loadLock(e, 1, 1)))
 	require.NoError(t, zombie.exec(t.Context(), "START TRANSACTION"))
-	require.NoError(t, zombie.exec(t.Context(), "UPDATE "+e.Detail.Stage+".users SET name = 'zombie' WHERE id = 1"))
+	require.NoError(t, zombie.exec(t.Context(), "UPDATE "+e.Detail.Schemas[0].Stage+".users SET name = 'zombie' WHERE id = 1"))
 	diff, err := w.d.Compare(t.Context(), remora.Job{Run: "r"}, part.fs())
 	require.NoError(t, err)
 	require.Empty(t, diff.Differences)
@@ -147,6 +147,8 @@ func TestS3AZombieThatSwitchesMovesNothing(t *testing.T) {
 	defer zombie.close()
 	late := switcher{d: w.d, op: "switch", s: zombie, turn: remora.Turn{Run: "r", Seq: 1, Live: remora.Restored}}
 	require.NoError(t, late.accept(t.Context()))
+	found, err := late.look(t.Context())
+	require.NoError(t, err)
 
 	require.NoError(t, w.turn("r", 1, remora.Restored))
 	live := w.dumps(w.schema)
@@ -156,7 +158,7 @@ func TestS3AZombieThatSwitchesMovesNothing(t *testing.T) {
 	late.s, err = w.d.connect(t.Context(), w.d.write)
 	require.NoError(t, err)
 	defer late.s.close()
-	requireProblem(t, late.rename(t.Context(), []string{"users", "orders"}, []string{"users", "orders"}, putAwaySchema("r"), stageSchema("r", 1)), remora.Fenced, "taken over")
+	requireProblem(t, late.explained(t.Context(), late.exchange(t.Context(), found)), remora.Fenced, "taken over")
 	require.Equal(t, live, w.dumps(w.schema))
 }
 
@@ -211,18 +213,16 @@ func TestS23TheLiveCensusIsTakenAgain(t *testing.T) {
 	w.exec(shop)
 	before := w.dumps(w.schema)
 	w.staged("r", w.capture())
-	w.exec("CREATE TABLE migrated (id INT PRIMARY KEY); CREATE VIEW v AS SELECT 1")
-	requireProblem(t, w.turn("r", 1, remora.Restored), remora.Changed, "view v")
-	w.exec("DROP VIEW v; CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW SET @a = 1")
-	requireProblem(t, w.turn("r", 1, remora.Restored), remora.Changed, "trigger t on users")
-	w.exec("DROP TRIGGER t")
+	w.exec("CREATE TABLE migrated (id INT PRIMARY KEY); CREATE TABLE gone (id INT); CREATE VIEW broken AS SELECT * FROM gone; DROP TABLE gone")
+	requireProblem(t, w.turn("r", 1, remora.Restored), remora.Changed, "view broken")
+	w.exec("DROP VIEW broken; CREATE VIEW v AS SELECT * FROM migrated; CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW SET @a = 1")
 	migrated := w.dumps(w.schema)
 	require.NoError(t, w.turn("r", 1, remora.Restored))
 	require.Equal(t, before, w.dumps(w.schema))
 	w.exec("CREATE TABLE deployed (id INT PRIMARY KEY, u INT UNSIGNED, FOREIGN KEY (u) REFERENCES users (id)); INSERT INTO deployed VALUES (1, 1)")
 	require.NoError(t, w.turn("r", 2, remora.Replaced))
 	require.Equal(t, migrated, w.dumps(w.schema))
-	require.Equal(t, "1", w.ask("SELECT u FROM "+stageSchema("r", 1)+".deployed"), "what came with the deploy is kept with its side")
+	require.Equal(t, "1", w.ask("SELECT u FROM "+stageSchema("r", 1, 1)+".deployed"), "what came with the deploy is kept with its side")
 }
 
 func TestS14AMissingSchemaIsCreatedAndGoesAgain(t *testing.T) {
@@ -326,7 +326,7 @@ func TestDiscardGoesOnAfterACrash(t *testing.T) {
 			require.NoError(t, w.turn("r", 1, remora.Restored))
 			live := w.dumps(w.schema)
 			w.exec("UPDATE _remora.journal SET state = 'discarding'")
-			w.exec("DO 1; " + strings.NewReplacer("%[1]s", putAwaySchema("r"), "%[2]s", stageSchema("r", 1)).Replace(crash))
+			w.exec("DO 1; " + strings.NewReplacer("%[1]s", putAwaySchema("r", 1), "%[2]s", stageSchema("r", 1, 1)).Replace(crash))
 			requireProblem(t, w.turn("r", 2, remora.Replaced), remora.Fenced, "being discarded")
 			require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, ""))
 			require.Equal(t, live, w.dumps(w.schema))
@@ -341,8 +341,8 @@ func TestS10AMissingFenceStopsEverything(t *testing.T) {
 	w.exec(shop)
 	w.staged("r", w.capture())
 	require.NoError(t, w.turn("r", 1, remora.Restored))
-	w.exec("DROP TABLE " + putAwaySchema("r") + "." + fenceName(2))
-	requireProblem(t, w.turn("r", 2, remora.Replaced), remora.Fenced, "no fence", putAwaySchema("r"))
+	w.exec("DROP TABLE " + putAwaySchema("r", 1) + "." + fenceName(2))
+	requireProblem(t, w.turn("r", 2, remora.Replaced), remora.Fenced, "no fence", putAwaySchema("r", 1))
 	requireProblem(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"), remora.Fenced, "no fence")
 }
 
@@ -362,8 +362,8 @@ func TestARepeatedStageStartsAfresh(t *testing.T) {
 		require.True(t, errors.Is(err, context.Canceled), "%v", err)
 	}
 	w.staged("r", part)
-	require.NotContains(t, w.leftovers(), stageSchema("r", 1))
-	require.Contains(t, w.leftovers(), stageSchema("r", 2))
+	require.NotContains(t, w.leftovers(), stageSchema("r", 1, 1))
+	require.Contains(t, w.leftovers(), stageSchema("r", 1, 2))
 	require.NoError(t, w.turn("r", 1, remora.Restored))
 	_, err = w.d.Stage(t.Context(), remora.Job{Run: "r"}, part.fs())
 	requireProblem(t, err, remora.Fenced, "switched already")

@@ -135,6 +135,9 @@ type Turn struct {
 	Live Side `json:"live"`
 	// KeepUntil is the end of the undo window, written into the journal.
 	KeepUntil time.Time `json:"keep_until"`
+	// Hold keeps back what acts by itself (events of a database) until the same turn is asked for without it, after the
+	// live checks (S24).
+	Hold bool `json:"hold,omitempty"`
 }
 
 // ErrStaleTurn says that the journal has already seen a later turn of the same run.

@@ -1,0 +1,424 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// The kinds of objects, in the order in which they are created: a view may call a function, and an event acts.
+const (
+	kindFunction  = "function"
+	kindProcedure = "procedure"
+	kindView      = "view"
+	kindTrigger   = "trigger"
+	kindEvent     = "event"
+)
+
+var objectKinds = []string{kindFunction, kindProcedure, kindView, kindTrigger, kindEvent}
+
+// object is a view, a trigger, a routine or an event: a statement, and the settings under which it means what it says.
+// It is never looked into but to disable an event; names of its own schema stand in it without the schema, so it can be
+// created in any.
+type object struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Table is the table of a trigger.
+	Table string `json:"table,omitempty"`
+	// Create is the server's own text, in the character set Client.
+	Create     sqlText `json:"create"`
+	Mode       string  `json:"sql_mode"`
+	Client     string  `json:"character_set_client"`
+	Connection string  `json:"collation_connection"`
+	// Database is the default collation of the schema when the object was created.
+	Database string `json:"database_collation,omitempty"`
+	Zone     string `json:"time_zone,omitempty"`
+}
+
+// sqlText is a statement in whatever character set it was written; as JSON it is a string where it is UTF-8, and its
+// bytes in an array of one otherwise.
+type sqlText string
+
+// MarshalJSON implements json.Marshaler.
+func (t sqlText) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	return json.Marshal([1][]byte{[]byte(t)})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *sqlText) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && raw[0] == '[' {
+		var one [1][]byte
+		err := json.Unmarshal(raw, &one)
+		*t = sqlText(one[0])
+		return err
+	}
+	return json.Unmarshal(raw, (*string)(t))
+}
+
+func (o object) String() string {
+	if o.Table != "" {
+		return o.Kind + " " + o.Name + " on " + o.Table
+	}
+	return o.Kind + " " + o.Name
+}
+
+// fields are all of an object, for a digest.
+func (o object) fields() []string {
+	return []string{o.Kind, o.Name, o.Table, string(o.Create), o.Mode, o.Client, o.Connection, o.Database, o.Zone}
+}
+
+// same tells whether two objects are the same but for what they do.
+func (o object) same(p object) bool { return o.Kind == p.Kind && o.Name == p.Name }
+
+// drop is the statement that drops it from the session's schema.
+func (o object) drop() string {
+	return "DROP " + strings.ToUpper(o.Kind) + " IF EXISTS " + quote(o.Name)
+}
+
+// eventState finds, behind the name of an event, whether it is enabled.
+var eventState = regexp.MustCompile(`(?s)^( ON SCHEDULE .*? ON COMPLETION (?:NOT )?PRESERVE) (ENABLE|DISABLE ON SLAVE|DISABLE ON REPLICA|DISABLE)( COMMENT | DO )`)
+
+// disabled is an event that does not act.
+func (o object) disabled() object {
+	const begin = " EVENT `"
+	if i := strings.Index(string(o.Create), begin); o.Kind == kindEvent && i >= 0 {
+		i = closing(string(o.Create), i+len(begin)-1) + 1
+		o.Create = o.Create[:i] + sqlText(eventState.ReplaceAllString(string(o.Create[i:]), "$1 DISABLE$3"))
+	}
+	return o
+}
+
+// once finds the one time of an event that the server drops when that has passed.
+var once = regexp.MustCompile(`^ ON SCHEDULE AT '([^']+)' ON COMPLETION NOT PRESERVE ENABLE`)
+
+// past tells whether the object is an event whose one time has passed, so that it can only come disabled.
+func (o object) past(ctx context.Context, s *session) (is bool, err error) {
+	const begin = " EVENT `"
+	i := strings.Index(string(o.Create), begin)
+	if o.Kind != kindEvent || i < 0 {
+		return false, nil
+	}
+	m := once.FindStringSubmatch(string(o.Create[closing(string(o.Create), i+len(begin)-1)+1:]))
+	if m == nil {
+		return false, nil
+	}
+	err = s.row(ctx, "SELECT COALESCE(CONVERT_TZ(?, ?, '+00:00') <= UTC_TIMESTAMP(), FALSE)", m[1], o.Zone).Scan(&is)
+	return is, err
+}
+
+// objectQuery lists the objects of a schema by kind, name and table, in an order in which they can be created but for
+// views on views: triggers of one moment in the order in which they act.
+const objectQuery = `
+	SELECT LOWER(routine_type) AS kind, routine_name AS name, '' AS on_table, '' AS at, 0 AS place FROM information_schema.routines WHERE routine_schema = ?
+	UNION ALL SELECT 'view', table_name, '', '', 0 FROM information_schema.views WHERE table_schema = ?
+	UNION ALL SELECT 'trigger', trigger_name, event_object_table, CONCAT(action_timing, event_manipulation), action_order FROM information_schema.triggers WHERE trigger_schema = ?
+	UNION ALL SELECT 'event', event_name, '', '', 0 FROM information_schema.events WHERE event_schema = ?
+	ORDER BY on_table, at, place, name`
+
+// listObjects reads everything in a schema that is not a table.
+func (c *census) listObjects(ctx context.Context, s *session, schema string) (err error) {
+	var all []object
+	err = s.each(ctx, func(rows *sql.Rows) error {
+		var o object
+		err := rows.Scan(&o.Kind, &o.Name, &o.Table, new(string), new(int))
+		all = append(all, o)
+		return err
+	}, objectQuery, schema, schema, schema, schema)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	inOrder(all)
+	// The texts are wanted as they were written, and without the schema's name.
+	if err := s.all(ctx, "USE "+quote(schema), "SET SESSION character_set_results = NULL"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.exec(ctx, "SET SESSION character_set_results = utf8mb4")) }()
+	for _, o := range all {
+		if !slices.Contains(objectKinds, o.Kind) {
+			c.refuse(o.Kind, o.Name, "")
+			continue
+		}
+		if err := o.read(ctx, s); err != nil {
+			return fmt.Errorf("read %s: %w", o, err)
+		}
+		if o.Kind == kindView {
+			broken, err := s.warned(ctx, codeViewInvalid)
+			if err != nil {
+				return err
+			}
+			if broken {
+				c.refuse(o.Kind, o.Name, "it is invalid: it names tables, columns or functions that do not exist, or its definer may not use them")
+				continue
+			}
+		}
+		c.objects = append(c.objects, o)
+	}
+	return nil
+}
+
+// read fills in the text of an object and its settings, from the session's schema.
+func (o *object) read(ctx context.Context, s *session) error {
+	return s.each(ctx, func(rows *sql.Rows) error {
+		names, err := rows.Columns()
+		if err != nil {
+			return err
+		}
+		values := make([]sql.NullString, len(names))
+		into := make([]any, len(names))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		for i, name := range names {
+			value := values[i].String
+			switch name = strings.ToLower(name); {
+			case name == "sql original statement" || name == "create "+o.Kind:
+				if !values[i].Valid {
+					return fail(remora.Denied, "read a definition", o.String(), "grant SHOW_ROUTINE to the user", "the server hides its text")
+				}
+				o.Create = sqlText(value)
+			case name == "sql_mode":
+				o.Mode = value
+			case name == "character_set_client":
+				o.Client = value
+			case name == "collation_connection":
+				o.Connection = value
+			case name == "database collation":
+				o.Database = value
+			case name == "time_zone":
+				o.Zone = value
+			}
+		}
+		return nil
+	}, "SHOW CREATE "+strings.ToUpper(o.Kind)+" "+quote(o.Name))
+}
+
+// settings are the statements under which the text means what it says.
+func (o object) settings() []string {
+	assign := fmt.Sprintf("SET SESSION sql_mode = %s, character_set_client = %s, collation_connection = %s", text(o.Mode), o.Client, o.Connection)
+	if o.Zone != "" {
+		assign += ", time_zone = " + text(o.Zone)
+	}
+	return []string{assign}
+}
+
+// statement creates the object. A semicolon at the end belongs to the body, but the server would take it for the end of
+// the query and away.
+func (o object) statement() string {
+	if strings.HasSuffix(string(o.Create), ";") {
+		return string(o.Create) + "/**/"
+	}
+	return string(o.Create)
+}
+
+// unset takes the settings of objects back.
+const unset = "SET SESSION sql_mode = '', time_zone = '+00:00', character_set_client = utf8mb4, collation_connection = utf8mb4_general_ci"
+
+// create creates the object in the session's schema and tells what the server had to note.
+func (o object) create(ctx context.Context, s *session) (notes []string, err error) {
+	defer func() { err = errors.Join(err, s.exec(context.WithoutCancel(ctx), unset)) }()
+	if err := s.all(ctx, append(o.settings(), o.statement())...); err != nil {
+		return nil, err
+	}
+	if missing, err := s.warned(ctx, codeNoDefiner); err != nil || missing {
+		notes = append(notes, fmt.Sprintf("%s: its definer does not exist on this server, so it fails when it is used", o))
+		return notes, err
+	}
+	return nil, nil
+}
+
+// shaped is what a schema has besides its tables.
+type shaped struct {
+	schema  string
+	options schemaOptions
+	objects []object
+}
+
+// createObjects creates the objects of schemas that belong together: kind by kind, and views when what they are made of
+// is there. An event whose one time has passed comes disabled, since the server would drop it at once otherwise; it is
+// changed so in objects. What the server noted is returned.
+func createObjects(ctx context.Context, s *session, in []shaped) (notes []string, err error) {
+	current := ""
+	collations := map[string]string{}
+	defer func() {
+		for _, schema := range in {
+			if now, ok := collations[schema.schema]; ok && now != schema.options.Collation {
+				err = errors.Join(err, s.exec(context.WithoutCancel(ctx), "ALTER DATABASE "+quote(schema.schema)+" "+schema.options.clause()))
+			}
+		}
+	}()
+	create := func(schema shaped, o *object) ([]string, error) {
+		if current != schema.schema {
+			if err := s.exec(ctx, "USE "+quote(schema.schema)); err != nil {
+				return nil, err
+			}
+			current, collations[schema.schema] = schema.schema, schema.options.Collation
+		}
+		if o.Database != "" && o.Database != collations[schema.schema] {
+			if err := s.exec(ctx, "ALTER DATABASE "+quote(schema.schema)+" COLLATE "+quote(o.Database)); err != nil {
+				return nil, err
+			}
+			collations[schema.schema] = o.Database
+		}
+		past, err := o.past(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if past {
+			*o = o.disabled()
+		}
+		noted, err := o.create(ctx, s)
+		if past {
+			noted = append(noted, o.String()+": its time has passed, so it comes disabled")
+		}
+		return noted, err
+	}
+	type item struct {
+		in shaped
+		*object
+	}
+	var waiting []item
+	for _, kind := range objectKinds {
+		for _, schema := range in {
+			for i := range schema.objects {
+				if schema.objects[i].Kind == kind {
+					waiting = append(waiting, item{schema, &schema.objects[i]})
+				}
+			}
+		}
+	}
+	for len(waiting) > 0 {
+		var later []item
+		for _, one := range waiting {
+			noted, err := create(one.in, one.object)
+			notes = append(notes, noted...)
+			switch {
+			case isCode(err, codeUnknownTable, codeViewInvalid) && one.Kind == kindView && len(later) < len(waiting)-1:
+				later = append(later, one)
+			case err != nil:
+				return notes, &uncreated{one.object.String(), err}
+			}
+		}
+		waiting = later
+	}
+	return notes, nil
+}
+
+// uncreated says what could not be created.
+type uncreated struct {
+	what string
+	err  error
+}
+
+func (u *uncreated) Error() string { return "create " + u.what + ": " + u.err.Error() }
+
+func (u *uncreated) Unwrap() error { return u.err }
+
+// dropObjects drops objects of these kinds from a schema, the last created first.
+func dropObjects(ctx context.Context, s *session, schema string, objects []object, kinds ...string) error {
+	used := false
+	for _, o := range slices.Backward(objects) {
+		if !slices.Contains(kinds, o.Kind) {
+			continue
+		}
+		if !used {
+			if err := s.exec(ctx, "USE "+quote(schema)); err != nil {
+				return err
+			}
+			used = true
+		}
+		if err := s.exec(ctx, o.drop()); err != nil {
+			return fmt.Errorf("drop %s: %w", o, err)
+		}
+	}
+	return nil
+}
+
+// inOrder puts objects in the order in which the census lists kinds.
+func inOrder(objects []object) []object {
+	slices.SortStableFunc(objects, func(a, b object) int { return slices.Index(objectKinds, a.Kind) - slices.Index(objectKinds, b.Kind) })
+	return objects
+}
+
+// ordered puts views behind those that their texts name, as far as that can be told from names.
+func ordered(views []shapedObject) (sorted []shapedObject) {
+	seen := map[int]bool{}
+	var visit func(i int)
+	visit = func(i int) {
+		if seen[i] {
+			return
+		}
+		seen[i] = true
+		for j, other := range views {
+			if strings.Contains(string(views[i].Create), quote(other.Name)) {
+				visit(j)
+			}
+		}
+		sorted = append(sorted, views[i])
+	}
+	for i := range views {
+		visit(i)
+	}
+	return sorted
+}
+
+// ofKinds are the objects of some kinds.
+func ofKinds(objects []object, kinds ...string) (some []object) {
+	for _, o := range objects {
+		if slices.Contains(kinds, o.Kind) {
+			some = append(some, o)
+		}
+	}
+	return some
+}
+
+// without are the objects that are not among others.
+func without(objects, others []object) (rest []object) {
+	for _, o := range objects {
+		if !slices.ContainsFunc(others, o.same) {
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}
+
+// compareObjects names what differs between the objects that should be in a schema and those that are.
+func compareObjects(want, found []object) (differences []string) {
+	for _, o := range want {
+		i := slices.IndexFunc(found, o.same)
+		switch {
+		case i < 0:
+			differences = append(differences, o.String()+" is missing")
+		case found[i] != o:
+			differences = append(differences, o.String()+": its definition differs")
+		}
+	}
+	for _, o := range without(found, want) {
+		differences = append(differences, o.String()+" is not in the backup")
+	}
+	if len(differences) == 0 && !slices.Equal(triggerOrder(want), triggerOrder(found)) {
+		differences = append(differences, "triggers act in another order")
+	}
+	return differences
+}
+
+// triggerOrder is the order in which the triggers of a schema act, as the census lists them.
+func triggerOrder(objects []object) (names []string) {
+	for _, o := range ofKinds(objects, kindTrigger) {
+		names = append(names, o.Name)
+	}
+	return names
+}

@@ -1,0 +1,303 @@
+package mysql
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+// objectsZoo holds one of everything that is no table, with what bites: views on views whose names sort the wrong way,
+// triggers in an order of their own, old character sets and modes, names and bodies that need care.
+const objectsZoo = shop + `
+	CREATE TABLE log (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(50));
+	CREATE FUNCTION shout(s VARCHAR(40)) RETURNS VARCHAR(50) DETERMINISTIC RETURN CONCAT(UPPER(s), '!;;');
+	CREATE PROCEDURE two() COMMENT 'it''s; --' BEGIN SELECT 1; SELECT ';;;' AS ` + "`a``b`" + `; END;
+	CREATE VIEW z_base AS SELECT id, shout(name) AS loud FROM users WHERE id > 0 WITH CASCADED CHECK OPTION;
+	CREATE SQL SECURITY INVOKER VIEW a_top AS SELECT z_base.loud, orders.total FROM z_base JOIN orders ON orders.user = z_base.id;
+	CREATE TRIGGER second_in BEFORE INSERT ON orders FOR EACH ROW SET NEW.total = NEW.total * 2;
+	CREATE TRIGGER first_in BEFORE INSERT ON orders FOR EACH ROW PRECEDES second_in SET NEW.total = NEW.total + 1;
+	CREATE TRIGGER logged AFTER UPDATE ON users FOR EACH ROW INSERT INTO log (what) VALUES ('a user''s change');
+	SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES';
+	CREATE PROCEDURE "ansi ""quoted" (IN x INT) SELECT "id", '\' FROM "users" WHERE "id" = x;
+	SET SESSION sql_mode = DEFAULT, time_zone = '+02:00';
+	CREATE EVENT daily ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 02:30:00' ON COMPLETION PRESERVE COMMENT 'say ENABLE; DO' DO INSERT INTO log (what) VALUES ('daily');
+	CREATE EVENT off ON SCHEDULE EVERY '1:30' HOUR_MINUTE DISABLE DO DELETE FROM log WHERE what = ' ON COMPLETION PRESERVE ENABLE DO ';
+	SET SESSION time_zone = '+00:00';`
+
+// reading is the schema as the stock client reads it: definitions, rows, and everything else.
+func (w *world) reading() string { return w.server.Dump(w.T, w.schema) }
+
+func TestEveryObjectGoesAndComesBackWithItsSide(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(objectsZoo)
+	before := w.reading()
+	part, summary := w.captureOf(remora.Subject{})
+	require.Empty(t, summary.Warnings)
+
+	w.exec(`DROP VIEW a_top; DROP TRIGGER first_in; DROP PROCEDURE two; DROP EVENT daily; ALTER EVENT off ENABLE;
+		CREATE OR REPLACE VIEW z_base AS SELECT id, name AS loud FROM users; CREATE VIEW of_damage AS SELECT * FROM log; CREATE TABLE damage (id INT PRIMARY KEY);
+		CREATE TRIGGER of_damage BEFORE DELETE ON log FOR EACH ROW SET @gone = 1; CREATE EVENT of_damage ON SCHEDULE EVERY 1 WEEK DO SET @a = 1`)
+	damaged := w.reading()
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Replaces, "\n"), "event "+w.schema+".of_damage")
+	require.Empty(t, w.column(`SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora\_probe%'`))
+
+	w.staged("r", part)
+	for _, kind := range []string{"views WHERE table_schema", "triggers WHERE trigger_schema", "routines WHERE routine_schema", "events WHERE event_schema"} {
+		require.Equal(t, "0", w.ask(`SELECT COUNT(*) FROM information_schema.`+kind+` LIKE '\_remora%'`), "nothing of a stage can act: %s", kind)
+	}
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, w.reading())
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.Equal(t, damaged, w.reading())
+	require.NoError(t, w.turn("r", 3, remora.Restored))
+	require.Equal(t, before, w.reading())
+
+	aside, _ := w.captureOf(remora.Subject{PutAway: "r"})
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+	require.Empty(t, w.leftovers())
+	w.staged("r2", aside)
+	require.NoError(t, w.turn("r2", 1, remora.Restored))
+	require.Equal(t, damaged, w.reading(), "what was put away is a backup like any other")
+}
+
+func TestObjectsLoadWithTheStockClientAlone(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(objectsZoo)
+	w.latin1(t)
+	before := w.reading()
+	part := w.capture()
+	w.exec("DROP DATABASE " + w.schema)
+	w.loadBy(t, part)
+	require.Equal(t, before, w.reading())
+}
+
+// latin1 makes a procedure whose text is not UTF-8, as an old client would have.
+func (w *world) latin1(t *testing.T) {
+	conn, err := w.root.Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	for _, statement := range []string{
+		"USE " + w.schema, "SET NAMES latin1", "ALTER DATABASE " + w.schema + " COLLATE latin1_german1_ci", "CREATE PROCEDURE old() SELECT 'caf\xe9'",
+		"CREATE VIEW old_view AS SELECT 'caf\xe9' AS word", "CREATE TRIGGER old_trigger BEFORE DELETE ON users FOR EACH ROW SET @a = 'caf\xe9'",
+		"ALTER DATABASE " + w.schema + " COLLATE utf8mb4_bin", "SET NAMES utf8mb4",
+	} {
+		_, err := conn.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+func (w *world) loadBy(t *testing.T, part folder) {
+	load, err := os.Open(filepath.Join(part.dir, "load.sql"))
+	require.NoError(t, err)
+	defer func() { _ = load.Close() }()
+	host, port, _ := strings.Cut(w.server.Address, ":")
+	client := exec.CommandContext(t.Context(), filepath.Join(w.server.Bin(), "mysql"), "--no-defaults", "--local-infile=1", "--default-character-set=utf8mb4", "-uroot", "-h"+host, "-P"+port)
+	client.Dir, client.Stdin = part.dir, load
+	out, err := client.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+func TestTextsThatAreNotUTF8ComeBackByteForByte(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop)
+	w.latin1(t)
+	before := w.reading()
+	require.Contains(t, before, "latin1")
+	part := w.capture()
+	w.exec("DROP PROCEDURE old; DROP TRIGGER old_trigger; DROP VIEW old_view")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, w.reading())
+	require.Equal(t, "utf8mb4_bin", w.collation())
+}
+
+// A schema of a source may point into another one: keys and views follow, and both are switched by one RENAME (S26).
+func TestS26SeveralSchemasAreOneMomentAndOneSwitch(t *testing.T) {
+	server := testenv.MySQL(t)
+	first, second := server.Schema(t), server.Schema(t)
+	w := newWorld(t, server, func(c *Config) { c.Schemas = []string{first, second} })
+	w.schema = first
+	w.exec(strings.NewReplacer("FIRST", first, "SECOND", second).Replace(shop + `
+		CREATE TABLE SECOND.notes (id INT PRIMARY KEY, of_user INT UNSIGNED, CONSTRAINT whose FOREIGN KEY (of_user) REFERENCES FIRST.users (id));
+		INSERT INTO SECOND.notes VALUES (1, 1), (2, 2);
+		ALTER TABLE users ADD COLUMN note INT, ADD CONSTRAINT noted FOREIGN KEY (note) REFERENCES SECOND.notes (id);
+		UPDATE users SET note = 2 WHERE id = 1;
+		CREATE VIEW SECOND.later AS SELECT 1 AS one; CREATE VIEW both_of AS SELECT notes.id FROM SECOND.notes JOIN SECOND.later JOIN users ON users.id = notes.of_user;
+		CREATE TRIGGER SECOND.across AFTER INSERT ON SECOND.notes FOR EACH ROW UPDATE FIRST.users SET note = NEW.id WHERE id = NEW.of_user;`))
+	both := func() string { return w.server.Dump(t, first) + w.server.Dump(t, second) }
+	before := both()
+	part := w.capture()
+	w.exec(strings.NewReplacer("SECOND", second).Replace("UPDATE users SET note = NULL; DELETE FROM SECOND.notes; DROP VIEW both_of; DROP VIEW SECOND.later"))
+	damaged := both()
+	_, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	w.staged("r", part)
+	require.Equal(t, damaged, both())
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, both())
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.Equal(t, damaged, both())
+	aside, _ := w.captureOf(remora.Subject{PutAway: "r"})
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+	require.Empty(t, w.leftovers())
+	w.staged("r2", aside)
+	require.NoError(t, w.turn("r2", 1, remora.Restored))
+	require.Equal(t, before, both())
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r2"}, "held"))
+	w.exec(fmt.Sprintf("SET foreign_key_checks = 0; DROP DATABASE %s; DROP DATABASE %s", first, second))
+	w.loadBy(t, part)
+	require.Equal(t, before, both())
+}
+
+// An event of a stage never fires, and one that is restored fires only when the checks are through (S24).
+func TestS24EventsActOnlyWhenTheyAreLive(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "CREATE TABLE log (at TIMESTAMP(6)); CREATE EVENT each_second ON SCHEDULE EVERY 1 SECOND DO INSERT INTO log VALUES (NOW(6))")
+	part := w.capture()
+	w.exec("DROP EVENT each_second; TRUNCATE log; CREATE EVENT live_one ON SCHEDULE EVERY 1 DAY DO SET @a = 1")
+	w.staged("r", part)
+	time.Sleep(1500 * time.Millisecond) // it would have fired by now
+	require.Equal(t, "0", w.ask("SELECT COUNT(*) FROM "+w.schema+".log"))
+	held := remora.Turn{Run: "r", Seq: 1, Live: remora.Restored, Hold: true}
+	require.NoError(t, w.d.Switch(t.Context(), held))
+	require.Empty(t, w.column("SELECT event_name FROM information_schema.events WHERE event_schema = ?", w.schema))
+	require.NoError(t, w.d.Switch(t.Context(), held), "a turn is a level")
+	held.Hold = false
+	require.NoError(t, w.d.Switch(t.Context(), held))
+	require.Eventually(t, func() bool { return w.ask("SELECT COUNT(*) > 1 FROM "+w.schema+".log") == "1" }, 10*time.Second, 100*time.Millisecond)
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.Equal(t, []string{"live_one"}, w.column("SELECT event_name FROM information_schema.events WHERE event_schema = ?", w.schema))
+}
+
+// An event whose one time has passed would vanish with a note; it comes back disabled, and the plan says so (S24).
+func TestS24AnEventOfThePastComesDisabled(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "CREATE EVENT soon ON SCHEDULE AT CURRENT_TIMESTAMP + INTERVAL 2 SECOND DO SET @a = 1")
+	part := w.capture()
+	require.Eventually(t, func() bool {
+		return len(w.column("SELECT event_name FROM information_schema.events WHERE event_schema = ?", w.schema)) == 0
+	}, 10*time.Second, 100*time.Millisecond)
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Warnings, "\n"), "event soon: its time has passed, so it comes disabled")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, "DISABLED", w.ask("SELECT status FROM information_schema.events WHERE event_schema = ?", w.schema))
+}
+
+// Numbers that were handed out since the backup are named in the plan, and not handed out again (S24).
+func TestS24NumbersAreNotHandedOutAgain(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop)
+	part := w.capture()
+	w.exec("INSERT INTO orders (user, total) VALUES (1, 1), (1, 1)")
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Warnings, "\n"), "orders has handed out numbers up to 6 since the backup (4)")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	w.exec("INSERT INTO orders (user, total) VALUES (2, 2)")
+	require.Equal(t, "6", w.ask("SELECT MAX(id) FROM "+w.schema+".orders"))
+}
+
+// What the restore user may drop but not create again ends the restore in the plan, with what to do (S5).
+func TestS5WhatCannotBeCreatedAgainIsRefusedInThePlan(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "CREATE TRIGGER by_root BEFORE INSERT ON users FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
+	part := w.capture()
+	w.exec(`DROP USER IF EXISTS lowly; CREATE USER lowly; GRANT ALL ON ` + w.schema + ".* TO lowly; GRANT ALL ON `\\_remora%`.* TO lowly; GRANT SHOW_ROUTINE, PROCESS ON *.* TO lowly; GRANT SELECT ON performance_schema.* TO lowly")
+	defer w.exec("DROP USER lowly")
+	live := w.reading()
+	lowly := w.database(withUser("lowly"))
+	_, err := lowly.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Denied, "trigger by_root on users", "log_bin_trust_function_creators")
+	w.exec("SET GLOBAL log_bin_trust_function_creators = ON")
+	defer w.exec("SET GLOBAL log_bin_trust_function_creators = OFF")
+	_, err = lowly.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Denied, "trigger by_root on users", "SET_ANY_DEFINER")
+	w.exec("GRANT SET_ANY_DEFINER, SYSTEM_USER ON *.* TO lowly")
+	_, err = lowly.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Equal(t, live, w.reading())
+	require.Empty(t, w.leftovers())
+}
+
+func TestADefinerThatDoesNotExistIsReportedInThePlan(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "CREATE DEFINER = 'left'@'company' PROCEDURE orphan() SELECT 1")
+	part := w.capture()
+	before := w.reading()
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Warnings, "\n"), "procedure orphan: its definer does not exist")
+	w.staged("r", part)
+	w.exec("DROP PROCEDURE orphan")
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, w.reading())
+}
+
+// Tables without transactions are locked for as long as they are read, which is said, and they come back (F14).
+func TestTablesThatAreNotInnoDBAreLockedWhileTheyAreRead(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + `CREATE TABLE mine (id INT PRIMARY KEY AUTO_INCREMENT, t TEXT, FULLTEXT KEY (t), FULLTEXT KEY (t)) ENGINE = MyISAM; INSERT INTO mine (t) VALUES ('a'), ('b');
+		CREATE TABLE hot (id INT PRIMARY KEY, v INT) ENGINE = MEMORY; INSERT INTO hot VALUES (1, 1);
+		CREATE TABLE cold (id INT, v TEXT) ENGINE = ARCHIVE; INSERT INTO cold VALUES (1, 'x'), (1, 'x'); CREATE TABLE plain (a INT NOT NULL) ENGINE = CSV; INSERT INTO plain VALUES (3)`)
+	before := w.reading()
+	part, summary := w.captureOf(remora.Subject{})
+	require.Contains(t, summary.Facts["locked_tables"], "`mine`")
+	require.Contains(t, summary.Facts["locked_tables"], "nobody could write to them for")
+	w.exec("DROP TABLE mine; DELETE FROM hot; INSERT INTO plain VALUES (4)")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, w.reading())
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.NoError(t, w.turn("r", 3, remora.Restored))
+	require.Equal(t, before, w.reading())
+}
+
+// Whatever a killed server had dropped or created, the same call again, or the one back, makes either side whole (S4).
+func TestS4AServerKilledWhileObjectsMoveLosesNone(t *testing.T) {
+	w := newWorld(t, testenv.NewMySQL(t))
+	w.exec(objectsZoo)
+	for i := range 20 { // so that there is a while to be killed in
+		w.exec(fmt.Sprintf("CREATE VIEW v%d AS SELECT * FROM users; CREATE TRIGGER t%d BEFORE INSERT ON log FOR EACH ROW SET @a = %d; CREATE PROCEDURE p%d() SELECT %d", i, i, i, i, i))
+	}
+	part := w.capture()
+	sides := map[remora.Side]string{remora.Restored: w.reading()}
+	for i := range 20 {
+		w.exec(fmt.Sprintf("CREATE OR REPLACE VIEW v%d AS SELECT 1 AS one; DROP TRIGGER t%d; DROP PROCEDURE p%d; CREATE PROCEDURE p%d() SELECT 'other'", i, i, i, i))
+	}
+	sides[remora.Replaced] = w.reading()
+	w.staged("r", part)
+	live := remora.Replaced
+	seed := time.Now().UnixNano()
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(uint64(seed), 0))
+	for seq := 1; seq <= 6; seq++ {
+		live = live.Other()
+		done := make(chan error, 1)
+		go func() { done <- w.turn("r", seq, live) }()
+		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+		w.server.Kill(t)
+		<-done
+		w.server.Restart(t)
+		if random.IntN(2) == 0 { // the compensation comes instead
+			live = live.Other()
+			seq++
+		}
+		require.NoError(t, w.turn("r", seq, live))
+		require.Equal(t, sides[live], w.reading(), "turn %d", seq)
+	}
+}

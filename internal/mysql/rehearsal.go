@@ -1,0 +1,165 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// A rehearsal creates, in scratch schemas and with their definers, all views, triggers, routines and events that a
+// switch or its way back will have to create: the server lets many an account drop what it then does not let it create
+// again (S5). Events are created disabled. What was created is read back and compared.
+
+// rehearseBoth rehearses both sides of a restore: the part, and what is live. notes takes, where it is not nil, what the
+// server noted.
+func (d *Database) rehearseBoth(ctx context.Context, s *session, p *part, notes *[]string) error {
+	live, err := takeCensuses(ctx, s, d.live(), false)
+	if err != nil {
+		return err
+	}
+	restored := make([]census, len(p.Schemas))
+	for i, schema := range p.Schemas {
+		restored[i] = census{place: place{schema.Name, schema.Name}, options: schema.schemaOptions, objects: schema.Objects}
+		for _, t := range schema.Tables {
+			restored[i].tables = append(restored[i].tables, table{Name: t.Name, Definition: t.Definition})
+		}
+	}
+	for i := range live { // only what a rehearsal looks at, so that equal sides are rehearsed once
+		live[i] = census{place: live[i].place, options: live[i].options, objects: live[i].objects, tables: live[i].tables}
+		for j, t := range live[i].tables {
+			live[i].tables[j] = table{Name: t.Name, Definition: t.Definition}
+		}
+	}
+	sides := [][]census{restored, live}
+	if reflect.DeepEqual(restored, live) {
+		sides = sides[:1]
+	}
+	for _, side := range sides {
+		if err := d.rehearse(ctx, s, side, notes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rehearse rehearses one side.
+func (d *Database) rehearse(ctx context.Context, s *session, side []census, notes *[]string) error {
+	if !slices.ContainsFunc(side, func(c census) bool { return len(c.objects) > 0 }) {
+		return nil
+	}
+	scratch := make([]place, len(side))
+	names := map[string]string{}
+	for i, c := range side {
+		scratch[i] = place{c.name, fmt.Sprintf("%s_probe_%d", prefix, i+1)}
+		names[c.name] = scratch[i].schema
+	}
+	return d.withJournal(ctx, s, func() (err error) {
+		drop := func(ctx context.Context) error {
+			for _, p := range scratch {
+				if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(p.schema)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		defer func() { err = errors.Join(err, within(ctx, rollbackPatience, drop)) }()
+		if err := drop(ctx); err != nil {
+			return err
+		}
+		wanted := make([]shaped, len(side))
+		for i, c := range side {
+			wanted[i] = shaped{schema: scratch[i].schema, options: c.options, objects: make([]object, len(c.objects))}
+			for j, o := range c.objects {
+				past, err := o.past(ctx, s)
+				if err != nil {
+					return err
+				}
+				if past && notes != nil {
+					*notes = append(*notes, o.String()+": its time has passed, so it comes disabled")
+				}
+				wanted[i].objects[j] = o.disabled().moved(names)
+			}
+			if err := s.exec(ctx, "CREATE DATABASE "+quote(scratch[i].schema)+" "+c.options.clause()); err != nil {
+				return err
+			}
+		}
+		if err := createScratchTables(ctx, s, side, scratch); err != nil {
+			return d.problem(ctx, "rehearse what a switch creates", d.subject(), err)
+		}
+		noted, err := createObjects(ctx, s, wanted)
+		if notes != nil {
+			*notes = append(*notes, noted...)
+		}
+		if err != nil {
+			return d.cannotCreate(ctx, "rehearse what a switch creates", err)
+		}
+		return d.sameAsRehearsed(ctx, s, scratch, wanted)
+	})
+}
+
+// createScratchTables creates what views and triggers stand on: empty tables without foreign keys.
+func createScratchTables(ctx context.Context, s *session, side []census, scratch []place) error {
+	views := slices.ContainsFunc(side, func(c census) bool { return len(ofKinds(c.objects, kindView)) > 0 })
+	for i, c := range side {
+		if err := s.all(ctx, "USE "+quote(scratch[i].schema), "SET SESSION sql_mode = '"+loadMode+"'"); err != nil {
+			return err
+		}
+		for _, t := range c.tables {
+			if !views && !slices.ContainsFunc(c.objects, func(o object) bool { return o.Table == t.Name }) {
+				continue
+			}
+			if err := s.exec(ctx, recreateWithoutForeignKeys(t.Name, t.Definition)); err != nil {
+				return fmt.Errorf("create table %s: %w", t.Name, err)
+			}
+		}
+	}
+	return s.exec(ctx, unset)
+}
+
+// moved is a view that names other schemas than its own by other names.
+func (o object) moved(names map[string]string) object {
+	if o.Kind == kindView {
+		for from, to := range names {
+			o.Create = sqlText(strings.ReplaceAll(string(o.Create), quote(from)+".", quote(to)+"."))
+		}
+	}
+	return o
+}
+
+// cannotCreate says what to do about something that cannot be created again.
+func (d *Database) cannotCreate(ctx context.Context, op string, err error) error {
+	subject := d.subject()
+	var what *uncreated
+	if errors.As(err, &what) {
+		subject = what.what
+	}
+	if isCode(err, codeRightDenied) {
+		return fail(remora.Denied, op, subject,
+			fmt.Sprintf("GRANT SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER ON *.* TO the user %s (before MySQL 8.2: SET_USER_ID)", d.write.user),
+			"the restore user may not create it again with the same definer: %w", scrubbed(err))
+	}
+	return d.problem(ctx, op, subject, err)
+}
+
+// sameAsRehearsed reads back what was created.
+func (d *Database) sameAsRehearsed(ctx context.Context, s *session, scratch []place, wanted []shaped) error {
+	found, err := takeCensuses(ctx, s, scratch, false)
+	if err != nil {
+		return err
+	}
+	for i, c := range found {
+		if len(c.refused) > 0 {
+			return fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "mend it at the source, and back up again", "on this server it does not work: %s", listed(c.refused))
+		}
+		if differences := compareObjects(wanted[i].objects, c.objects); len(differences) > 0 {
+			return fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "restore into a server of the same kind and version",
+				"this server does not create it as it was: %s", listed(differences))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// tableLock keeps writers away from tables that no transaction holds (MyISAM and the like), from before the moment of
+// the snapshot until they have been read. Everybody may still read them.
+type tableLock struct {
+	tables []string // qualified
+
+	mu      sync.Mutex
+	s       *session // nil when the lock has been given back
+	since   time.Time
+	waiting int // tables that are not read yet
+}
+
+// lockTables locks the tables of these schemas that the transactions of the readers will not hold.
+func (s *snapshot) lockTables(ctx context.Context, who account, of []place) (err error) {
+	var names []string
+	for _, p := range of {
+		err := s.control.each(ctx, func(rows *sql.Rows) error {
+			var name string
+			err := rows.Scan(&name)
+			names = append(names, qualified(p.schema, name))
+			return err
+		}, `SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type = 'BASE TABLE' AND engine <> 'InnoDB' ORDER BY table_name`, p.schema)
+		if err != nil {
+			return err
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	// A worker that froze must not keep the writers out (S17).
+	locker, err := s.d.connect(ctx, who, fmt.Sprintf("wait_timeout = %d", holderTimeout), "lock_wait_timeout = 5")
+	if err != nil {
+		return err
+	}
+	s.locked = &tableLock{tables: names, s: locker, since: time.Now(), waiting: len(names)}
+	err = locker.exec(ctx, "LOCK TABLES "+strings.Join(names, " READ, ")+" READ")
+	if isCode(err, codeLockWait) {
+		return fail(remora.Busy, "take a snapshot", strings.Join(names, ", "), "try again when nobody writes for long, or convert them: ALTER TABLE … ENGINE=InnoDB",
+			"these tables are not InnoDB and must be locked while they are read, but the lock was not to be had in 5 seconds")
+	}
+	return err
+}
+
+// holdsAll refuses when there are tables that nothing holds.
+func (s *snapshot) holdsAll(found []census) error {
+	for _, c := range found {
+		for _, t := range c.tables {
+			if t.Engine != "" && (s.locked == nil || !slices.Contains(s.locked.tables, qualified(c.schema, t.Name))) {
+				return fail(remora.Busy, "take a snapshot", tableName(c.name, t.Name), "a migration ran at the same moment: try again when it is over", "it is not InnoDB, and was not locked")
+			}
+		}
+	}
+	return nil
+}
+
+// done says that a table has been read. After the last one, the lock is given back, and it is said how long it was held.
+func (s *snapshot) done(t table) {
+	l := s.locked
+	if t.Engine == "" || l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting--; l.waiting > 0 || l.s == nil {
+		return
+	}
+	l.s.close()
+	l.s = nil
+	s.facts["locked_tables"] = fmt.Sprintf("%s: not InnoDB, so nobody could write to them for %s", strings.Join(l.tables, ", "), time.Since(l.since).Round(time.Millisecond))
+}
+
+// ping keeps the lock.
+func (l *tableLock) ping(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.s == nil {
+		return nil
+	}
+	return l.s.exec(ctx, "DO 1")
+}
+
+func (l *tableLock) close() {
+	if l != nil && l.s != nil {
+		l.s.close()
+	}
+}
