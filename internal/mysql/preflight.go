@@ -80,7 +80,7 @@ func (d *Database) describe(found []census, on server, est *remora.Estimate) {
 			fmt.Fprintf(h, "%q %s\n", t.Name, t.digest())
 			est.Replaces = append(est.Replaces, fmt.Sprintf("table %s.%s (about %s rows)", c.name, t.Name, humanize.Comma(t.rows)))
 			if t.Engine != "" {
-				est.Warnings = append(est.Warnings, fmt.Sprintf("table %s.%s is %s, not InnoDB: nobody can write to it while it is read", c.name, t.Name, t.Engine))
+				est.Warnings = append(est.Warnings, fmt.Sprintf("table %s.%s is %s, not InnoDB: nobody can write to it while it is read, and a crash of the server in the moment of a switch may damage it", c.name, t.Name, t.Engine))
 			}
 		}
 		for _, o := range c.objects {

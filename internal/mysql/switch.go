@@ -52,6 +52,9 @@ func (sw *switcher) run(ctx context.Context) error {
 	if err := sw.accept(ctx); err != nil {
 		return err
 	}
+	if err := sw.mend(ctx); err != nil {
+		return sw.explained(ctx, err)
+	}
 	if sw.fence.live(sw.entry) != sw.turn.Live {
 		return sw.move(ctx)
 	}
@@ -111,6 +114,43 @@ func (sw *switcher) move(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// mend takes a RENAME back that a crash of the server cut off. Only tables of engines without a log can be caught in
+// between: the server commits each of them by itself. The fence comes last in the RENAME, so it has not moved.
+func (sw *switcher) mend(ctx context.Context) error {
+	if !sw.entry.Detail.Moving {
+		return nil
+	}
+	out, in := sw.sides()
+	var moves []string
+	for i := range sw.entry.Detail.Schemas {
+		s := &sw.entry.Detail.Schemas[i]
+		side := sw.fence.live(sw.entry)
+		var have [3][]string // live, gone out, still to come in
+		for j, schema := range []string{s.Name, out[i].schema, in[i].schema} {
+			tables, err := sw.s.strings(ctx, "SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type <> 'VIEW'", schema)
+			if err != nil {
+				return err
+			}
+			have[j] = tables
+		}
+		for _, t := range have[0] {
+			_, comes := s.of(side.Other()).Tables[t]
+			_, goes := s.of(side).Tables[t]
+			if comes && !slices.Contains(have[2], t) && (!goes || slices.Contains(have[1], t)) {
+				moves = append(moves, qualified(s.Name, t)+" TO "+qualified(in[i].schema, t))
+			}
+		}
+		for _, t := range have[1] {
+			moves = append(moves, qualified(out[i].schema, t)+" TO "+qualified(s.Name, t))
+		}
+	}
+	if len(moves) == 0 {
+		return nil
+	}
+	sw.d.log.Warn("taking back a switch that a crash of the server cut off", "run", sw.entry.Run, "tables", len(moves))
+	return within(ctx, renameLimit, func(ctx context.Context) error { return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", ")) })
 }
 
 // looked is what a try to move found on both sides.
