@@ -7,8 +7,9 @@ MAKEFLAGS += --no-print-directory
 # Two packages at a time: each may run servers of its own.
 TESTFLAGS ?= -p 2 -timeout 20m
 PACKAGES  ?= ./...
+DATABASES := mysql mariadb-11.8 mariadb-10.11
 
-.PHONY: help build test lint workflowcheck vulnerabilities check demo demo-clean clean servers mysql temporal kopia
+.PHONY: help build test lint workflowcheck vulnerabilities check demo demo-clean clean servers $(DATABASES) temporal kopia
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +19,7 @@ build: ## bin/remora, bin/remora-worker and the Temporal server that `remora up`
 	go build -trimpath -o bin/remora-worker ./worker
 	ln -sfn "$$(tools/build-tool temporal)" bin/temporal
 
-test: servers ## every test, against a real MySQL and a real Temporal; PACKAGES=./internal/mysql/... for fewer
+test: servers ## every test, against real MySQL, MariaDB and Temporal; PACKAGES=./internal/mysql/... for fewer
 	go test $(TESTFLAGS) $(PACKAGES)
 
 lint: ## style, mistakes, and which package may import which
@@ -42,10 +43,10 @@ clean: ## remove bin/
 	rm -rf bin
 
 servers: # what the tests run against, fetched and built side by side
-	@+$(MAKE) -j3 mysql temporal kopia
+	@+$(MAKE) -j3 $(DATABASES) temporal kopia
 
-mysql:
-	@tools/fetch-mysql >/dev/null
+$(DATABASES):
+	@tools/fetch-server $@ >/dev/null
 
 temporal kopia:
 	@tools/build-tool $@ >/dev/null

@@ -18,12 +18,21 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// MySQLServer is a running MySQL with its stock settings, but small buffers. Its user root has no password. Safe for
-// concurrent use, but for Kill and Restart.
+// kind is a kind of database server, by the name that tools/fetch-server knows it by.
+type kind string
+
+// kinds are those that the component is tried on, MySQL first.
+var kinds = [...]kind{"mysql", "mariadb-11.8", "mariadb-10.11"}
+
+func (k kind) mariadb() bool { return strings.HasPrefix(string(k), "mariadb") }
+
+// MySQLServer is a running MySQL or MariaDB with its stock settings, but small buffers. Its user root has no password.
+// Safe for concurrent use, but for Kill and Restart.
 type MySQLServer struct {
 	// Address is the host and port that it listens on, the same after a restart.
 	Address string
 
+	kind    kind
 	env     *environment
 	tree    string // of the unpacked packages
 	dir     string
@@ -34,22 +43,49 @@ type MySQLServer struct {
 	schemas int // handed out and not dropped yet
 }
 
-// MySQL returns the server that the tests of this binary share.
+// MySQL returns the MySQL that the tests of this binary share.
 func MySQL(t testing.TB) *MySQLServer {
 	t.Helper()
-	server, err := environmentOf(t).mysql()
+	return shared(t, kinds[0])
+}
+
+// NewMySQL returns an empty MySQL for this test alone. It is gone when the test ends.
+func NewMySQL(t testing.TB) *MySQLServer {
+	t.Helper()
+	return private(t, kinds[0])
+}
+
+// EachServer runs a test on every kind of server, as subtests with their names: on those that the tests of this binary
+// share, each started when it is first needed.
+func EachServer(t *testing.T, test func(*testing.T, *MySQLServer)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) { test(t, shared(t, k)) })
+	}
+}
+
+// EachNewServer is EachServer with empty servers for this test alone.
+func EachNewServer(t *testing.T, test func(*testing.T, *MySQLServer)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) { test(t, private(t, k)) })
+	}
+}
+
+func shared(t testing.TB, k kind) *MySQLServer {
+	t.Helper()
+	server, err := environmentOf(t).database[k]()
 	if err != nil {
-		t.Fatal("start MySQL: ", err)
+		t.Fatalf("start %s: %v", k, err)
 	}
 	return server
 }
 
-// NewMySQL returns an empty server for this test alone. It is gone when the test ends.
-func NewMySQL(t testing.TB) *MySQLServer {
+func private(t testing.TB, k kind) *MySQLServer {
 	t.Helper()
-	server, err := environmentOf(t).startMySQL()
+	server, err := environmentOf(t).startDatabase(k)
 	if err != nil {
-		t.Fatal("start MySQL: ", err)
+		t.Fatalf("start %s: %v", k, err)
 	}
 	t.Cleanup(func() {
 		server.process.kill()
@@ -58,16 +94,16 @@ func NewMySQL(t testing.TB) *MySQLServer {
 	return server
 }
 
-func (e *environment) startMySQL() (*MySQLServer, error) {
-	tree, err := e.tool("fetch-mysql")
+func (e *environment) startDatabase(k kind) (*MySQLServer, error) {
+	tree, err := e.tool("fetch-server", string(k))
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(e.dir, "mysql-")
+	dir, err := os.MkdirTemp(e.dir, string(k)+"-")
 	if err != nil {
 		return nil, err
 	}
-	s := &MySQLServer{env: e, tree: tree, dir: dir}
+	s := &MySQLServer{kind: k, env: e, tree: tree, dir: dir}
 	out, err := exec.Command("cp", "-r", "--reflink=auto", "--sparse=always",
 		filepath.Join(tree, "datadir"), s.Datadir()).CombinedOutput()
 	if err != nil {
@@ -90,27 +126,37 @@ func (s *MySQLServer) start() error {
 	if err != nil {
 		return err
 	}
-	// What is not named here is as MySQL ships it: binary log, performance schema, sql_mode, time zone.
-	s.process, err = s.env.start(filepath.Join(s.dir, "log"), filepath.Join(s.Bin(), "mysqld"), "--no-defaults",
-		"--user="+me.Username,
-		"--basedir="+filepath.Join(s.tree, "root", "usr"),
-		"--datadir="+s.Datadir(),
-		"--socket="+filepath.Join(s.dir, "sock"),
-		"--pid-file="+filepath.Join(s.dir, "pid"),
+	// What is not named here is as it is shipped: performance schema, sql_mode, time zone, MySQL's binary log.
+	args := []string{
+		"--no-defaults",
+		"--user=" + me.Username,
+		"--basedir=" + filepath.Join(s.tree, "root", "usr"),
+		"--datadir=" + s.Datadir(),
+		"--socket=" + filepath.Join(s.dir, "sock"),
+		"--pid-file=" + filepath.Join(s.dir, "pid"),
 		"--bind-address=127.0.0.1",
-		"--port="+strconv.Itoa(s.port),
-		"--mysqlx=OFF",
-		"--secure-file-priv=NULL",
+		"--port=" + strconv.Itoa(s.port),
 		"--local-infile=ON",
 		"--innodb-buffer-pool-size=64M",
 		"--innodb-log-buffer-size=8M",
-		"--innodb-redo-log-capacity=64M",
 		"--max-connections=100",
 		"--table-open-cache=400",
 		// Only the machine could lose what these leave in its memory; a killed server loses nothing.
 		"--innodb-flush-log-at-trx-commit=2",
 		"--sync-binlog=0",
-	)
+	}
+	program := "mysqld"
+	switch {
+	case !s.kind.mariadb():
+		args = append(args, "--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=64M")
+	default:
+		program = "mariadbd"
+		args = append(args, "--innodb-log-file-size=64M", "--character-set-server=utf8mb4") // the latter as Debian sets it
+		if s.kind == "mariadb-11.8" {
+			args = append(args, "--log-bin=binlog") // off in both as they are shipped: one of them has it on
+		}
+	}
+	s.process, err = s.env.start(filepath.Join(s.dir, "log"), filepath.Join(s.Bin(), program), args...)
 	if err != nil {
 		return err
 	}
@@ -244,7 +290,7 @@ func (s *MySQLServer) Restart(t testing.TB) {
 	t.Helper()
 	s.process.kill()
 	if err := s.start(); err != nil {
-		t.Fatal("start MySQL again: ", err)
+		t.Fatalf("start %s again: %v", s.kind, err)
 	}
 }
 
@@ -252,20 +298,40 @@ func (s *MySQLServer) Restart(t testing.TB) {
 // independent reading of what is there.
 func (s *MySQLServer) Dump(t testing.TB, schema string) string {
 	t.Helper()
-	host, port, _ := strings.Cut(s.Address, ":")
-	cmd := exec.CommandContext(t.Context(), filepath.Join(s.Bin(), "mysqldump"), "--no-defaults",
-		"--host="+host, "--port="+port, "--user=root",
-		"--single-transaction", "--set-gtid-purged=OFF", "--no-tablespaces", "--skip-comments",
-		"--routines", "--triggers", "--events", "--hex-blob", "--order-by-primary", "--skip-extended-insert", schema)
+	program, args := "mysqldump", []string{"--set-gtid-purged=OFF", "--no-tablespaces"}
+	if s.MariaDB() {
+		program, args = "mariadb-dump", nil
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(s.Bin(), program), append(s.login(),
+		append(args, "--single-transaction", "--skip-comments", "--routines", "--triggers", "--events", "--hex-blob",
+			"--order-by-primary", "--skip-extended-insert", schema)...)...)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("mysqldump %s: %v\n%s", schema, err, log.String())
+		t.Fatalf("%s %s: %v\n%s", program, schema, err, log.String())
 	}
 	return out.String()
 }
 
-// Bin is the directory of the stock programs: mysqld, mysql, mysqldump, mysqladmin and others.
+// Client is the stock client, logged in as root.
+func (s *MySQLServer) Client(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	program := "mysql"
+	if s.MariaDB() {
+		program = "mariadb"
+	}
+	return exec.CommandContext(t.Context(), filepath.Join(s.Bin(), program), append(s.login(), args...)...)
+}
+
+func (s *MySQLServer) login() []string {
+	host, port, _ := strings.Cut(s.Address, ":")
+	return []string{"--no-defaults", "--host=" + host, "--port=" + port, "--user=root"}
+}
+
+// MariaDB tells whether it is one.
+func (s *MySQLServer) MariaDB() bool { return s.kind.mariadb() }
+
+// Bin is the directory of the stock programs, under the names that their makers give them.
 func (s *MySQLServer) Bin() string { return filepath.Join(s.tree, "bin") }
 
 // Datadir is the server's data directory.

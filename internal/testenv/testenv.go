@@ -1,4 +1,4 @@
-// Package testenv gives tests real servers: MySQL and Temporal as processes of their own, in temporary directories, on
+// Package testenv gives tests real servers: MySQL, MariaDB and Temporal as processes of their own, in temporary directories, on
 // free loopback ports. Nothing has to be installed first: what is missing is fetched or built into a cache beside the
 // clone (see tools/).
 //
@@ -7,8 +7,8 @@
 //	func TestMain(m *testing.M) { os.Exit(testenv.Run(m)) }
 //
 // [MySQL] and [Temporal] then return servers that all tests of the package share, started when the first test asks;
-// [NewMySQL] and [NewTemporal] return one that a test has to itself, to kill and to restart. No server outlives the
-// test binary, however that ends.
+// [NewMySQL] and [NewTemporal] return one that a test has to itself, to kill and to restart. [EachServer] and
+// [EachNewServer] run a test on MySQL and on every MariaDB. No server outlives the test binary, however that ends.
 package testenv
 
 import (
@@ -29,7 +29,7 @@ type environment struct {
 	dir      string   // holds everything the servers write; removed by Run
 	lock     *os.File // says that dir is in use
 	root     string   // of the repository
-	mysql    func() (*MySQLServer, error)
+	database map[kind]func() (*MySQLServer, error)
 	temporal func() (*TemporalServer, error)
 
 	mu      sync.Mutex
@@ -65,8 +65,10 @@ func newEnvironment() (*environment, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := &environment{dir: dir, lock: lock, root: root}
-	env.mysql = sync.OnceValues(func() (*MySQLServer, error) { return env.startMySQL() })
+	env := &environment{dir: dir, lock: lock, root: root, database: map[kind]func() (*MySQLServer, error){}}
+	for _, k := range kinds {
+		env.database[k] = sync.OnceValues(func() (*MySQLServer, error) { return env.startDatabase(k) })
+	}
 	env.temporal = sync.OnceValues(func() (*TemporalServer, error) { return env.startTemporal() })
 	return env, nil
 }

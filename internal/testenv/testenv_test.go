@@ -30,17 +30,23 @@ func TestServersAreSharedByTheTestsOfABinary(t *testing.T) {
 	require.Same(t, temporal, testenv.Temporal(t))
 }
 
-func TestMySQLHasWhatTheProductReliesOn(t *testing.T) {
-	server := testenv.MySQL(t)
-	var version, loads, schema string
-	var binlog bool
-	err := server.DB(t).QueryRowContext(t.Context(),
-		`SELECT VERSION(), @@local_infile, @@log_bin, @@performance_schema`).Scan(&version, &loads, &binlog, &schema)
-	require.NoError(t, err)
-	t.Log("MySQL", version)
-	require.Equal(t, "1", loads)
-	require.True(t, binlog)
-	require.Equal(t, "1", schema)
+func TestEveryServerHasWhatTheProductReliesOn(t *testing.T) {
+	logs := 0
+	testenv.EachServer(t, func(t *testing.T, server *testenv.MySQLServer) {
+		var version string
+		var loads, binlog bool
+		require.NoError(t, server.DB(t).QueryRowContext(t.Context(), `SELECT VERSION(), @@local_infile, @@log_bin`).Scan(&version, &loads, &binlog))
+		t.Log(version)
+		require.Equal(t, server.MariaDB(), strings.Contains(version, "MariaDB"))
+		require.True(t, loads)
+		if binlog {
+			logs++
+		}
+		out, err := server.Client(t, "-N", "-e", "SELECT VERSION()").Output()
+		require.NoError(t, err)
+		require.Equal(t, version, strings.TrimSpace(string(out)))
+	})
+	require.Equal(t, 2, logs, "with a binary log, and without")
 }
 
 func TestSchemaGoesWithItsTestAndTakesLeftoversAlong(t *testing.T) {
@@ -61,7 +67,10 @@ func TestSchemaGoesWithItsTestAndTakesLeftoversAlong(t *testing.T) {
 }
 
 func TestDumpTellsEveryRowAndDefinition(t *testing.T) {
-	server := testenv.MySQL(t)
+	testenv.EachServer(t, dumpTellsEveryRowAndDefinition)
+}
+
+func dumpTellsEveryRowAndDefinition(t *testing.T, server *testenv.MySQLServer) {
 	schema := server.Schema(t)
 	db := server.DB(t)
 	exec := func(query string) {
@@ -78,18 +87,18 @@ func TestDumpTellsEveryRowAndDefinition(t *testing.T) {
 	require.NotEqual(t, before, server.Dump(t, schema))
 }
 
-func TestMySQLKeepsItsRowsAndAddressOverKill(t *testing.T) {
-	server := testenv.NewMySQL(t)
-	require.NotEqual(t, testenv.MySQL(t).Address, server.Address)
-	db := server.DB(t)
-	_, err := db.ExecContext(t.Context(), `CREATE SCHEMA shop; CREATE TABLE shop.users (id INT PRIMARY KEY); INSERT INTO shop.users VALUES (7)`)
-	require.NoError(t, err)
-	server.Kill(t)
-	require.Error(t, db.PingContext(t.Context()))
-	server.Restart(t)
-	var id int
-	require.NoError(t, db.QueryRowContext(t.Context(), `SELECT id FROM shop.users`).Scan(&id))
-	require.Equal(t, 7, id)
+func TestAServerKeepsItsRowsAndAddressOverKill(t *testing.T) {
+	testenv.EachNewServer(t, func(t *testing.T, server *testenv.MySQLServer) {
+		db := server.DB(t)
+		_, err := db.ExecContext(t.Context(), `CREATE SCHEMA shop; CREATE TABLE shop.users (id INT PRIMARY KEY) ENGINE = InnoDB; INSERT INTO shop.users VALUES (7)`)
+		require.NoError(t, err)
+		server.Kill(t)
+		require.Error(t, db.PingContext(t.Context()))
+		server.Restart(t)
+		var id int
+		require.NoError(t, db.QueryRowContext(t.Context(), `SELECT id FROM shop.users`).Scan(&id))
+		require.Equal(t, 7, id)
+	})
 }
 
 func TestEveryMySQLIsAServerOfItsOwn(t *testing.T) {
