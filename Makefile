@@ -8,8 +8,9 @@ MAKEFLAGS += --no-print-directory
 TESTFLAGS ?= -p 2 -timeout 20m
 PACKAGES  ?= ./...
 DATABASES := mysql mariadb-11.8 mariadb-10.11
+SERVERS   := temporal kopia minio versitygw
 
-.PHONY: help build test lint workflowcheck vulnerabilities check demo demo-clean clean servers $(DATABASES) temporal kopia
+.PHONY: help build test lint workflowcheck vulnerabilities check demo demo-clean clean servers $(DATABASES) $(SERVERS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -19,7 +20,7 @@ build: ## bin/remora, bin/remora-worker and the Temporal server that `remora up`
 	go build -trimpath -o bin/remora-worker ./worker
 	ln -sfn "$$(tools/build-tool temporal)" bin/temporal
 
-test: servers ## every test, against real MySQL, MariaDB and Temporal; PACKAGES=./internal/mysql/... for fewer
+test: servers ## every test, against real servers; PACKAGES=./internal/mysql/... for fewer
 	go test $(TESTFLAGS) $(PACKAGES)
 
 lint: ## style, mistakes, and which package may import which
@@ -43,10 +44,10 @@ clean: ## remove bin/
 	rm -rf bin
 
 servers: # what the tests run against, fetched and built side by side
-	@+$(MAKE) -j3 $(DATABASES) temporal kopia
+	@+$(MAKE) -j3 $(DATABASES) $(SERVERS)
 
 $(DATABASES):
 	@tools/fetch-server $@ >/dev/null
 
-temporal kopia:
+$(SERVERS):
 	@tools/build-tool $@ >/dev/null

@@ -40,7 +40,7 @@ func TestConfigCheckNamesEveryMistakeAndEndsWith2(t *testing.T) {
 	require.Empty(t, s.out)
 	require.Equal(t, "remora: read the configuration: 3 mistakes\n"+
 		"  "+p.config+":1:1: repositry: unknown key; did you mean repository?\n"+
-		"  "+p.config+":1:1: repository: sources need a repository; write repository: {path: DIR, password_file: FILE}\n"+
+		"  "+p.config+":1:1: repository: sources need a repository; write repository: {path: DIR, password_file: FILE}, or s3: in place of path:\n"+
 		"  "+p.config+":2:18: sources.shop.files: it needs directories: [NAME], the directories inside root to back up\n", s.err)
 
 	s = p.run("config", "check", "-o", "json")
@@ -61,7 +61,7 @@ func TestConfigCheckNamesEveryMistakeAndEndsWith2(t *testing.T) {
 	require.Equal(t, "read a password ("+secret+"): its mode is 0644: others than its owner can read or change it\n"+
 		"  what to do: Run: chmod 600 "+secret+"\n"+
 		"read a password (environment variable UNSET): it is not set\n"+
-		"  what to do: Set the variable where the command and the worker run, or use password_file.\n"+
+		"  what to do: Set the variable where the command and the worker run, or name a file instead of it.\n"+
 		"shop: database s on h:3306 as u; files a in /f\n"+
 		"note: sources.shop.files: there is no directory /f/a on this machine\n", s.out)
 	require.Equal(t, "remora: check the configuration ("+p.config+"): 2 mistakes\n", s.err)

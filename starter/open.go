@@ -86,11 +86,11 @@ func (a *app) open(ctx context.Context, needs need) (*session, error) {
 }
 
 func openRepository(ctx context.Context, cfg *config.Config) (*repository.Repository, error) {
-	if cfg.Repository.Path == "" {
+	if cfg.Repository.Where() == "" {
 		return nil, invalid("open the repository", cfg.File, "no repository is configured here", "run this where the repository is configured")
 	}
 	return repository.Open(ctx, repository.Config{
-		Path: cfg.Repository.Path, Password: cfg.Repository.Password, State: filepath.Join(cfg.State, "command"),
+		Path: cfg.Repository.Path, Bucket: cfg.Repository.Bucket, Password: cfg.Repository.Password, State: filepath.Join(cfg.State, "command"),
 	})
 }
 

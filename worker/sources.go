@@ -24,8 +24,8 @@ func runnable(cfg *config.Config) error {
 		return &remora.Problem{Op: "start", Kind: remora.Invalid, Subject: cfg.File, Hint: hint, Err: errors.New(why)}
 	}
 	switch {
-	case cfg.Repository.Path == "":
-		return invalid("Say where backups live: repository: {path: …, password_file: …}", "no repository is configured")
+	case cfg.Repository.Where() == "":
+		return invalid("Say where backups live: repository: {path: …, password_file: …}, or s3: {…} for path", "no repository is configured")
 	case len(cfg.Sources) == 0:
 		return invalid("Add one under sources, or run: remora init", "no source is configured")
 	}
@@ -39,7 +39,7 @@ func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*rep
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	r, err := repository.Open(ctx, repository.Config{
-		Path: cfg.Repository.Path, Password: cfg.Repository.Password,
+		Path: cfg.Repository.Path, Bucket: cfg.Repository.Bucket, Password: cfg.Repository.Password,
 		State: filepath.Join(cfg.State, "repository"), Log: log,
 	})
 	if err != nil {

@@ -110,7 +110,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 					return &remora.Problem{Op: "take work from Temporal", Kind: remora.Unreachable, Subject: cfg.Temporal.Address, Err: err}
 				}
 			}
-			log.Info("ready", "temporal", cfg.Temporal.Address, "namespace", cfg.Temporal.Namespace, "sources", cfg.Names(), "repository", cfg.Repository.Path)
+			log.Info("ready", "temporal", cfg.Temporal.Address, "namespace", cfg.Temporal.Namespace, "sources", cfg.Names(), "repository", cfg.Repository.Where())
 			return nil
 		},
 		func() {

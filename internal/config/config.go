@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -43,12 +44,18 @@ type Config struct {
 	secrets []secret
 }
 
-// Repository says where backups live.
+// Repository says where backups live: in a directory or in a bucket. Both are missing where none is configured (a
+// machine that only asks).
 type Repository struct {
-	// Path is the repository's directory. It is empty where none is configured (a machine that only asks).
-	Path     string
+	// Path is the repository's directory.
+	Path string
+	// Bucket is nil when the repository is not in one.
+	Bucket   *remora.Bucket
 	Password remora.SecretFunc
 }
+
+// Where names the directory or the bucket; it is empty where none is configured.
+func (r Repository) Where() string { return cmp.Or(r.Path, r.Bucket.String()) }
 
 // Temporal says where the control plane answers.
 type Temporal struct {

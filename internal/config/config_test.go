@@ -82,6 +82,53 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	require.Equal(t, []string{"sources.blog: only files are backed up; add database: where the application has one"}, c.Warnings)
 }
 
+func TestLoadReadsABucket(t *testing.T) {
+	file := write(t, `
+repository:
+  password_env: P
+  s3:
+    endpoint: http://storage:9000/
+    bucket: backups
+    prefix: shop
+    region: eu-west-1
+    path_style: true
+    ca_file: ca.pem
+    access_key_file: access
+    secret_key_env: SECRET
+    session_token_env: TOKEN
+    object_lock: {mode: compliance, days: 30}
+sources: {a: {files: {root: /f, directories: [a]}}}
+`)
+	folder := filepath.Dir(file)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "access"), []byte("one\n"), 0o600))
+	c, err := Load(file, env("SECRET", "two", "TOKEN", "three"))
+	require.NoError(t, err)
+	b := c.Repository.Bucket
+	functions := cmp.FilterValues(func(_, _ remora.SecretFunc) bool { return true }, cmp.Ignore())
+	require.Empty(t, cmp.Diff(&remora.Bucket{
+		Endpoint: "storage:9000", Plain: true, Name: "backups", Prefix: "shop/", Region: "eu-west-1", PathStyle: true,
+		CAFile: filepath.Join(folder, "ca.pem"), Lock: remora.ObjectLock{Mode: remora.Compliance, Days: 30},
+	}, b, functions))
+	require.Equal(t, "s3:http://storage:9000/backups/shop", c.Repository.Where())
+	for want, read := range map[string]remora.SecretFunc{"one": b.AccessKey, "two": b.SecretKey, "three": b.SessionToken} {
+		got, err := read()
+		require.NoError(t, err)
+		require.Equal(t, want, got.Reveal())
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "access"), []byte("rotated\n"), 0o600))
+	got, err := b.AccessKey()
+	require.NoError(t, err)
+	require.Equal(t, "rotated", got.Reveal(), "keys are read when they are needed")
+	require.Contains(t, strings.Join(c.Warnings, "\n"), "storage:9000 is reached without TLS")
+
+	c, err = Load(write(t, "repository: {password_env: P, s3: {endpoint: s3.example.com, bucket: abc, access_key_env: A, secret_key_env: B}}\n"), env("BACKUP_STORAGE_PATH", "/b"))
+	require.NoError(t, err)
+	require.Empty(t, c.Repository.Path, "the environment's directory does not compete with a bucket")
+	require.Equal(t, "s3:https://s3.example.com/abc", c.Repository.Where())
+	_, errs := c.Check()
+	require.Len(t, errs, 3, "the password and both keys are missing: %v", errs)
+}
+
 func lines(err error) string {
 	var m Mistakes
 	if !errors.As(err, &m) {

@@ -50,9 +50,13 @@ func (r *reader) repository(c *Config) setter {
 		password := secret{key: key}
 		r.mapping(key, n, fields{
 			"path":          r.path(&c.Repository.Path),
+			"s3":            r.bucket(c, &c.Repository.Bucket),
 			"password_file": r.path(&password.file),
 			"password_env":  r.variable(&password.env),
-		}, "s3", "password_command", "storage")
+		}, "password_command", "storage")
+		if r.has(key, "path") && r.has(key, "s3") {
+			r.wrongKey(below(key, "s3"), "a repository is in a directory or in a bucket; remove path or s3")
+		}
 		if c.Repository.Path == "/" {
 			r.wrongKey(below(key, "path"), "the root directory cannot be a repository; write a directory of its own")
 		}
@@ -326,7 +330,7 @@ func (r *reader) address(to *string, port string) setter {
 
 // environment applies the variables that have a place in the configuration.
 func (r *reader) environment(c *Config) {
-	if path := r.getenv("BACKUP_STORAGE_PATH"); path != "" && c.Repository.Path == "" && !r.has("repository", "path") {
+	if path := r.getenv("BACKUP_STORAGE_PATH"); path != "" && c.Repository.Path == "" && !r.has("repository", "path", "s3") {
 		if !filepath.IsAbs(path) {
 			r.add(Mistake{Key: "BACKUP_STORAGE_PATH", Text: "the environment variable must be an absolute path"})
 		}

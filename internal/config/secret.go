@@ -35,7 +35,7 @@ func readSecretVariable(name string, getenv func(string) string) (remora.Secret,
 	if value == "" {
 		return "", &remora.Problem{
 			Op: "read a password", Kind: remora.Denied, Subject: "environment variable " + name,
-			Hint: "Set the variable where the command and the worker run, or use password_file.",
+			Hint: "Set the variable where the command and the worker run, or name a file instead of it.",
 			Err:  errors.New("it is not set"),
 		}
 	}
@@ -100,7 +100,7 @@ func secretProblem(file string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Err = errors.New("the file is missing")
-		p.Hint = "Put the password into that file with mode 0600, or correct password_file in the configuration."
+		p.Hint = "Put the password into that file with mode 0600, or correct its name in the configuration."
 	case errors.Is(err, fs.ErrPermission):
 		p.Hint = "Run the command and the worker as the user that owns the file."
 	}

@@ -10,14 +10,19 @@ import (
 
 // together checks what makes sense only when all keys are known.
 func (r *reader) together(c *Config) {
-	if len(c.Sources) > 0 && c.Repository.Path == "" && !r.has("repository", "path") {
-		r.wrongKey("repository", "sources need a repository; write repository: {path: DIR, password_file: FILE}")
+	if len(c.Sources) > 0 && c.Repository.Path == "" && !r.has("repository", "path", "s3") {
+		r.wrongKey("repository", "sources need a repository; write repository: {path: DIR, password_file: FILE}, or s3: in place of path:")
 	}
 	if len(c.Sources) == 0 && !r.mistaken("sources") {
 		c.Warnings = append(c.Warnings, "sources: there are none yet; nothing is backed up")
 	}
 	if host, _, err := net.SplitHostPort(c.Temporal.Address); err == nil && !loopback(host) {
 		c.Warnings = append(c.Warnings, "temporal.address: "+c.Temporal.Address+" is reached without encryption; keep it inside a private network")
+	}
+	if b := c.Repository.Bucket; b != nil && b.Plain {
+		if host, _, err := net.SplitHostPort(b.Endpoint); err == nil && !loopback(host) {
+			c.Warnings = append(c.Warnings, "repository.s3.endpoint: "+b.Endpoint+" is reached without TLS; backups are encrypted all the same, but anybody between can hold them up")
+		}
 	}
 	r.overlappingSchemas(c)
 	r.overlappingDirectories(c)

@@ -76,8 +76,8 @@ func (r *Repository) Commit(ctx context.Context, m remora.Manifest) (remora.Mani
 		return remora.Manifest{}, problem(commitOp, m.ID, err)
 	}
 	r.swept.Do(func() {
-		if err := sweep(r.cfg.Path); err != nil {
-			r.log.Warn("temporary files were not swept", "path", r.cfg.Path, "error", err)
+		if err := r.at.sweep(); err != nil {
+			r.log.Warn("temporary files were not swept", "repository", r.Where(), "error", err)
 		}
 	})
 	first, done, err := r.sameCommit(ctx, m)

@@ -21,6 +21,7 @@ import (
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 		nobody(path)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(testenv.Run(m))
 }
 
 const victimBytes = 60 << 20
@@ -110,7 +111,10 @@ func TestAKilledWriterHarmsNothingAndARetryGoesOn(t *testing.T) {
 }
 
 func TestCheckpointsReferToUnfinishedWork(t *testing.T) {
-	r := created(t)
+	everywhere(t, testCheckpointsReferToUnfinishedWork)
+}
+
+func testCheckpointsReferToUnfinishedWork(t *testing.T, r *Repository) {
 	r.pace.flush, r.pace.checkpoint = 20*time.Millisecond, 60*time.Millisecond
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o750))
@@ -288,7 +292,10 @@ func TestVerifyReadsWhatAFailedRunLeft(t *testing.T) {
 }
 
 func TestVerifyCanBeCancelledAndTellsItsProgress(t *testing.T) {
-	r := created(t)
+	everywhere(t, testVerifyCanBeCancelledAndTellsItsProgress)
+}
+
+func testVerifyCanBeCancelledAndTellsItsProgress(t *testing.T, r *Repository) {
 	m := backedUp(t, r, draft("shop", "run-1"), map[string][]byte{"rows.tsv": noise(1, 20<<20)})
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := r.Verify(ctx, m.ID, func(p remora.Progress) {

@@ -15,7 +15,7 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// problem turns what kopia and the disk report into what a person can act on. It keeps problems and the end of a
+// problem turns what kopia, the disk and the bucket report into what a person can act on. It keeps problems and the end of a
 // context as they are.
 func problem(op, subject string, err error) error {
 	var known *remora.Problem
@@ -24,6 +24,10 @@ func problem(op, subject string, err error) error {
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", op, err)
+	}
+	var said *refusal
+	if errors.As(err, &said) {
+		return &remora.Problem{Op: op, Kind: said.kind, Subject: subject, Hint: said.hint, Err: said}
 	}
 	kind := kindOf(err)
 	return &remora.Problem{Op: op, Kind: kind, Subject: subject, Hint: hints[kind], Err: cause(kind, err)}
@@ -38,7 +42,10 @@ var hints = map[remora.ProblemKind]string{
 
 func kindOf(err error) remora.ProblemKind {
 	var errno syscall.Errno
+	var said *refusal
 	switch {
+	case errors.As(err, &said):
+		return said.kind
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return remora.Full
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, repo.ErrInvalidPassword):

@@ -130,7 +130,7 @@ func (f Filter) matches(b remora.Backup) bool {
 func (r *Repository) List(ctx context.Context, f Filter) ([]remora.Backup, error) {
 	all, err := r.all(ctx)
 	if err != nil {
-		return nil, problem("list the backups", r.cfg.Path, err)
+		return nil, problem("list the backups", r.Where(), err)
 	}
 	some := []remora.Backup{}
 	for _, b := range all {
@@ -290,7 +290,7 @@ func noBackup(ref string) error {
 func (r *Repository) exactly(ctx context.Context, op, id string) (known, error) {
 	all, err := r.all(ctx)
 	if err != nil {
-		return known{}, problem(op, r.cfg.Path, err)
+		return known{}, problem(op, r.Where(), err)
 	}
 	at := slices.IndexFunc(all, func(b known) bool { return b.ID == id })
 	switch {
@@ -344,7 +344,7 @@ func (r *Repository) Restores(ctx context.Context, source string) ([]remora.Rest
 	}
 	byID, err := latest[remora.Restore](ctx, r.rep, restoreType, labelRestore)
 	if err != nil {
-		return nil, problem("list the restores", r.cfg.Path, err)
+		return nil, problem("list the restores", r.Where(), err)
 	}
 	all := slices.SortedFunc(maps.Values(byID), func(a, b remora.Restore) int {
 		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))

@@ -27,7 +27,10 @@ func failed(m remora.Manifest, why string) remora.FailedRun {
 }
 
 func TestListTellsWhatBecameOfEveryRun(t *testing.T) {
-	r := created(t)
+	everywhere(t, testListTellsWhatBecameOfEveryRun)
+}
+
+func testListTellsWhatBecameOfEveryRun(t *testing.T, r *Repository) {
 	pending := backedUp(t, r, at("shop", "run-1", 1), map[string][]byte{"a": noise(1, 100)})
 	good := backedUp(t, r, at("shop", "run-2", 2), map[string][]byte{"a": noise(2, 100)})
 	bad := at("shop", "run-3", 3)
@@ -73,8 +76,9 @@ func TestListTellsWhatBecameOfEveryRun(t *testing.T) {
 	requireProblem(t, err, remora.NotFound, `no part "files"`)
 }
 
-func TestFindIsClearAboutWhatItFound(t *testing.T) {
-	r := created(t)
+func TestFindIsClearAboutWhatItFound(t *testing.T) { everywhere(t, testFindIsClearAboutWhatItFound) }
+
+func testFindIsClearAboutWhatItFound(t *testing.T, r *Repository) {
 	named := at("shop", "run-1", 1)
 	named.Name = "release 7"
 	named = backedUp(t, r, named, map[string][]byte{"a": noise(1, 100)})
@@ -142,7 +146,10 @@ func TestFindIsClearAboutWhatItFound(t *testing.T) {
 }
 
 func TestABackupOfANewerRemoraIsRefusedByName(t *testing.T) {
-	r := created(t)
+	everywhere(t, testABackupOfANewerRemoraIsRefusedByName)
+}
+
+func testABackupOfANewerRemoraIsRefusedByName(t *testing.T, r *Repository) {
 	m := backedUp(t, r, at("shop", "run-1", 1), map[string][]byte{"a": noise(1, 100)})
 	found, err := r.commits(t.Context(), nil)
 	require.NoError(t, err)
@@ -167,8 +174,9 @@ func TestABackupOfANewerRemoraIsRefusedByName(t *testing.T) {
 	requireProblem(t, err, remora.Unsupported, m.ID, "newer")
 }
 
-func TestTheLatestStateOfARestoreWins(t *testing.T) {
-	r := created(t)
+func TestTheLatestStateOfARestoreWins(t *testing.T) { everywhere(t, testTheLatestStateOfARestoreWins) }
+
+func testTheLatestStateOfARestoreWins(t *testing.T, r *Repository) {
 	first := remora.Restore{ID: "shop-restore-20260301T020000Z-aaaa", Run: "r1", Source: "shop", Outcome: remora.OutcomeRunning, Started: time.Date(2026, 3, 1, 2, 0, 0, 0, time.UTC)}
 	second := remora.Restore{ID: "blog-restore-20260302T020000Z-bbbb", Run: "r2", Source: "blog", Outcome: remora.OutcomeRefused, Started: time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)}
 	require.NoError(t, r.RecordRestore(t.Context(), first))
@@ -193,8 +201,9 @@ func TestTheLatestStateOfARestoreWins(t *testing.T) {
 	require.Len(t, left, 2, "older states are replaced")
 }
 
-func TestManyRecordsStayQuick(t *testing.T) {
-	r := created(t)
+func TestManyRecordsStayQuick(t *testing.T) { everywhere(t, testManyRecordsStayQuick) }
+
+func testManyRecordsStayQuick(t *testing.T, r *Repository) {
 	require.NoError(t, r.write(t.Context(), "test", func(ctx context.Context, w repo.RepositoryWriter) error {
 		for i := range 2000 {
 			f := failed(at("shop", "run-"+strconv.Itoa(i), 1), "x")

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,22 +10,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
-	"github.com/kopia/kopia/repo/blob/sharded"
 	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/maintenance"
 	"github.com/remora-backup/remora/internal/remora"
-	"golang.org/x/sys/unix"
 )
 
 // The settings of every repository, fixed for its life. Measured: within 1.3 times a bare zstd and AES pipeline.
@@ -38,16 +35,19 @@ const (
 // owner is the user part of the identity that owns a repository; the host part is the installation, never a machine.
 const owner = "remora"
 
-// formatFile is where kopia keeps, encrypted by the password, how everything else is encrypted.
-const formatFile = format.KopiaRepositoryBlobID + sharded.CompleteBlobSuffix
+const (
+	// formatBlob is where kopia keeps, encrypted by the password, how everything else is encrypted.
+	formatBlob = format.KopiaRepositoryBlobID
+	// copyBlob is our copy of it. Without that kilobyte nothing can be read, and kopia keeps just one.
+	copyBlob = "remora.repository"
+)
 
-// copyFile is our copy of it. Without that kilobyte nothing can be read, and kopia keeps just one.
-const copyFile = "remora.repository" + sharded.CompleteBlobSuffix
-
-// Config says where a repository is and how to open it.
+// Config says where a repository is, in a directory or in a bucket, and how to open it.
 type Config struct {
-	// Path is the absolute path of the directory that holds the repository.
+	// Path is the absolute path of the directory that holds the repository, empty where it is in a bucket.
 	Path string
+	// Bucket holds the repository. It is nil where it is in a directory.
+	Bucket *remora.Bucket
 	// Password encrypts the repository; it is asked for once, by Create and Open.
 	Password remora.SecretFunc
 	// State is an absolute directory for the connection file, which holds no secret. It is created with mode 0700.
@@ -62,6 +62,7 @@ type Repository struct {
 	cfg          Config
 	log          *slog.Logger
 	installation string
+	at           place
 	rep          repo.DirectRepository
 	settle       func() error // makes what was flushed durable
 	pace         pace
@@ -71,68 +72,44 @@ type Repository struct {
 // pace is how often a PartWriter makes its work durable, and protects it from the collector.
 type pace struct{ flush, checkpoint time.Duration }
 
-// Create makes a new repository in a directory that is empty or does not exist yet.
+// Create makes a new repository in a directory that is empty or does not exist yet, or in a bucket below a prefix for
+// which the same holds. It makes the bucket as well, where the keys allow that.
 func Create(ctx context.Context, cfg Config) error {
 	const op = "create the repository"
-	if err := cfg.check(op); err != nil {
-		return err
-	}
-	password, err := cfg.password(op)
+	at, password, err := cfg.begin(op)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(cfg.Path, 0o700); err != nil {
-		return problem(op, cfg.Path, err)
-	}
-	dir, err := os.Open(cfg.Path)
+	clear, release, err := at.claim(ctx, op)
 	if err != nil {
-		return problem(op, cfg.Path, err)
+		return problem(op, at.String(), err)
 	}
-	defer func() { _ = dir.Close() }() // which unlocks it
-	if err := claim(op, dir); err != nil {
-		return problem(op, cfg.Path, err)
-	}
-	if err := initialize(ctx, cfg, password); err != nil {
-		left, _ := contents(cfg.Path) // it was empty and locked: whatever is there now is ours
-		for _, name := range left {
-			_ = os.RemoveAll(filepath.Join(cfg.Path, name))
-		}
-		return problem(op, cfg.Path, err)
+	defer release()
+	if err := initialize(ctx, cfg, at, password); err != nil {
+		clear()
+		return problem(op, at.String(), err)
 	}
 	return nil
 }
 
-// claim locks the directory, sees that it is empty, and makes it private.
-func claim(op string, dir *os.File) error {
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: dir.Name(), Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
+// begin checks what is configured, and finds the place and the password.
+func (cfg Config) begin(op string) (place, remora.Secret, error) {
+	if err := cfg.check(op); err != nil {
+		return nil, "", err
 	}
-	found, err := contents(dir.Name())
-	switch {
-	case err != nil:
-		return err
-	case slices.Contains(found, formatFile):
-		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "use it as it is, with its own password, or choose another directory", Err: errors.New("there already is a repository")}
-	case len(found) > 0:
-		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "choose an empty directory", Err: fmt.Errorf("the directory is not empty: it holds %q", found[0])}
+	at, err := cfg.place()
+	if err != nil {
+		return nil, "", problem(op, cfg.where(), err)
 	}
-	return dir.Chmod(0o700)
+	password, err := cfg.password(op)
+	return at, password, err
 }
 
-// contents names what is in a directory, beside what a new disk has.
-func contents(path string) ([]string, error) {
-	entries, err := os.ReadDir(path)
-	var names []string
-	for _, e := range entries {
-		if e.Name() != "lost+found" {
-			names = append(names, e.Name())
-		}
-	}
-	return names, err
-}
+// where is the directory or the bucket, in words.
+func (cfg Config) where() string { return cmp.Or(cfg.Path, cfg.Bucket.String()) }
 
-func initialize(ctx context.Context, cfg Config, password remora.Secret) error {
-	st, err := openDirectory(ctx, cfg.Path, true)
+func initialize(ctx context.Context, cfg Config, at place, password remora.Secret) error {
+	st, err := at.open(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -144,18 +121,23 @@ func initialize(ctx context.Context, cfg Config, password remora.Secret) error {
 		BlockFormat:  format.ContentFormat{Hash: hash, Encryption: encryption},
 		ObjectFormat: format.ObjectFormat{Splitter: splitter},
 	}
+	if cfg.Bucket != nil && cfg.Bucket.Lock != (remora.ObjectLock{}) {
+		options.RetentionMode = blob.RetentionMode(strings.ToUpper(cfg.Bucket.Lock.Mode))
+		options.RetentionPeriod = time.Duration(cfg.Bucket.Lock.Days) * 24 * time.Hour
+	}
 	if err := repo.Initialize(ctx, st, options, password.Reveal()); err != nil {
 		return err
 	}
-	r, err := open(ctx, cfg, unique, password)
+	r, err := open(ctx, cfg, at, unique, password)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close(ctx) }()
-	r.remember()
+	r.remember(ctx)
 	// Reclaiming belongs to this identity alone; kopia's own commands, run by anybody else, then leave it be.
 	params := maintenance.DefaultParams()
 	params.Owner = r.rep.ClientOptions().UsernameAtHost()
+	params.ExtendObjectLocks = options.RetentionPeriod != 0
 	return r.write(ctx, "create", func(ctx context.Context, w repo.RepositoryWriter) error {
 		return maintenance.SetParams(ctx, w, &params)
 	})
@@ -164,32 +146,29 @@ func initialize(ctx context.Context, cfg Config, password remora.Secret) error {
 // Open opens an existing repository.
 func Open(ctx context.Context, cfg Config) (*Repository, error) {
 	const op = "open the repository"
-	if err := cfg.check(op); err != nil {
-		return nil, err
-	}
-	unique, err := cfg.identify(op)
+	at, password, err := cfg.begin(op)
 	if err != nil {
 		return nil, err
 	}
-	password, err := cfg.password(op)
+	unique, err := cfg.identify(ctx, op, at)
 	if err != nil {
 		return nil, err
 	}
-	r, err := open(ctx, cfg, unique, password)
+	r, err := open(ctx, cfg, at, unique, password)
 	if errors.Is(err, repo.ErrInvalidPassword) {
-		return nil, cfg.refused(ctx, op, password)
+		return nil, cfg.refused(ctx, op, at, password)
 	}
 	if err != nil && strings.Contains(err.Error(), "derive format encryption key") {
-		return nil, cfg.broken(op, "is damaged", cfg.copies()...)
+		return nil, broken(op, "is damaged", at, cfg.copies(ctx, at)...)
 	}
 	if err != nil {
-		return nil, problem(op, cfg.Path, err)
+		return nil, problem(op, at.String(), err)
 	}
-	r.remember()
+	r.remember(ctx)
 	return r, nil
 }
 
-func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret) (*Repository, error) {
+func open(ctx context.Context, cfg Config, at place, unique []byte, password remora.Secret) (*Repository, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -198,7 +177,8 @@ func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret
 		cfg:          cfg,
 		log:          cfg.Log,
 		installation: hex.EncodeToString(sum[:8]),
-		settle:       func() error { return syncDirectory(cfg.Path) },
+		at:           at,
+		settle:       at.settle,
 		pace:         pace{flush: 45 * time.Second, checkpoint: 15 * time.Minute},
 	}
 	connection, err := r.connection()
@@ -209,10 +189,10 @@ func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret
 	if err := os.Setenv("KOPIA_ENABLE_CLOCK_SKEW_CHECK", "true"); err != nil {
 		return nil, err
 	}
-	rep, err := repo.Open(ctx, connection, password.Reveal(), &repo.Options{
+	rep, err := repo.Open(context.WithValue(ctx, placeKey{}, at), connection, password.Reveal(), &repo.Options{
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { r.log.Error("repository failed", "path", cfg.Path, "error", err) },
+		OnFatalError:         func(err error) { r.log.Error("repository failed", "repository", at.String(), "error", err) },
 	})
 	if err != nil {
 		return nil, err
@@ -222,13 +202,14 @@ func open(ctx context.Context, cfg Config, unique []byte, password remora.Secret
 }
 
 // connection writes the file through which kopia insists on being opened. Without a cache section nothing is cached:
-// the repository is local.
+// what a verification reads comes from where it is stored.
 func (r *Repository) connection() (string, error) {
 	if err := os.MkdirAll(r.cfg.State, 0o700); err != nil {
 		return "", err
 	}
+	storage := connectionInfo(r.at)
 	text, err := json.MarshalIndent(repo.LocalConfig{
-		Storage:       &blob.ConnectionInfo{Type: directoryType, Config: &directoryOptions{Path: r.cfg.Path}},
+		Storage:       &storage,
 		ClientOptions: repo.ClientOptions{Username: owner, Hostname: r.installation, Description: "Remora"},
 	}, "", "  ")
 	if err != nil {
@@ -259,86 +240,90 @@ func keepFile(name string, text []byte) error {
 }
 
 // remember keeps copies of the format file, which has just proved good, beside it and in the state directory.
-func (r *Repository) remember() {
-	text, err := os.ReadFile(filepath.Join(r.cfg.Path, formatFile))
+func (r *Repository) remember(ctx context.Context) {
+	text, err := r.at.read(ctx, formatBlob)
 	if err == nil {
-		err = errors.Join(keepFile(filepath.Join(r.cfg.Path, copyFile), text), keepFile(filepath.Join(r.cfg.State, "repository-"+r.installation+".format"), text))
+		err = keepFile(filepath.Join(r.cfg.State, "repository-"+r.installation+".format"), text)
+		if old, readErr := r.at.read(ctx, copyBlob); readErr != nil || !bytes.Equal(old, text) {
+			err = errors.Join(err, r.at.write(ctx, copyBlob, text))
+		}
 	}
 	if err != nil {
-		r.log.Warn("the repository's format file was not copied", "path", r.cfg.Path, "error", err)
+		r.log.Warn("the repository's format file was not copied", "repository", r.Where(), "error", err)
 	}
+}
+
+// copied is a copy of the format file: a blob beside it, or a file elsewhere.
+type copied struct {
+	file string
+	text []byte
 }
 
 // copies finds copies of the format file.
-func (cfg Config) copies() []string {
+func (cfg Config) copies(ctx context.Context, at place) []copied {
+	var all []copied
+	if beside, err := at.read(ctx, copyBlob); err == nil {
+		all = append(all, copied{text: beside})
+	}
 	found, _ := filepath.Glob(filepath.Join(cfg.State, "repository-*.format"))
 	if len(found) > 1 { // of other repositories, perhaps
-		found = nil
+		return all
 	}
-	if beside := filepath.Join(cfg.Path, copyFile); exists(beside) {
-		found = append([]string{beside}, found...)
+	for _, name := range found {
+		if text, err := os.ReadFile(name); err == nil {
+			all = append(all, copied{file: name, text: text})
+		}
 	}
-	return found
-}
-
-func exists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
+	return all
 }
 
 // broken says that the format file is of no use, and from which copy to get it back.
-func (cfg Config) broken(op, what string, copies ...string) error {
+func broken(op, what string, at place, copies ...copied) error {
 	hint := "put that file back from a copy of the repository; nothing can be read without it"
 	if len(copies) > 0 {
-		hint = fmt.Sprintf("put the copy of it back with: cp %s %s", copies[0], filepath.Join(cfg.Path, formatFile))
+		hint = at.putBack(copies[0].file)
 	}
-	return &remora.Problem{Op: op, Kind: remora.Corrupt, Subject: cfg.Path, Hint: hint, Err: fmt.Errorf("the file %s %s", formatFile, what)}
+	return &remora.Problem{Op: op, Kind: remora.Corrupt, Subject: at.String(), Hint: hint, Err: fmt.Errorf("the file %s %s", at.name(formatBlob), what)}
 }
 
 // identify reads the unique id of the repository, and says what is there when it cannot.
-func (cfg Config) identify(op string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(cfg.Path, formatFile))
+func (cfg Config) identify(ctx context.Context, op string, at place) ([]byte, error) {
+	text, err := at.read(ctx, formatBlob)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && exists(filepath.Join(cfg.Path, ".shards")):
-		return nil, cfg.broken(op, "is missing", cfg.copies()...)
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: cfg.Path, Hint: "create it with: remora init", Err: errors.New("there is no repository")}
+	case errors.Is(err, blob.ErrBlobNotFound) && at.begun(ctx):
+		return nil, broken(op, "is missing", at, cfg.copies(ctx, at)...)
+	case errors.Is(err, blob.ErrBlobNotFound):
+		return nil, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: at.String(), Hint: "create it with: remora init", Err: errors.New("there is no repository")}
 	case err != nil:
-		return nil, problem(op, cfg.Path, err)
+		return nil, problem(op, at.String(), err)
 	}
 	described, err := format.ParseKopiaRepositoryJSON(text)
 	if err != nil || len(described.UniqueID) != format.UniqueIDLengthBytes {
-		return nil, cfg.broken(op, "is damaged", cfg.copies()...)
+		return nil, broken(op, "is damaged", at, cfg.copies(ctx, at)...)
 	}
 	return described.UniqueID, nil
 }
 
 // refused tells a wrong password from a damaged format file: a password that opens a copy of it is right.
-func (cfg Config) refused(ctx context.Context, op string, password remora.Secret) error {
-	for _, name := range cfg.copies() {
-		if cfg.opensCopy(ctx, name, password) {
-			return cfg.broken(op, "is damaged, or another program has changed the password", name)
+func (cfg Config) refused(ctx context.Context, op string, at place, password remora.Secret) error {
+	inPlace, err := at.read(ctx, formatBlob)
+	for _, c := range cfg.copies(ctx, at) {
+		if err == nil && !bytes.Equal(inPlace, c.text) && cfg.opensCopy(ctx, c.text, password) {
+			return broken(op, "is damaged, or another program has changed the password", at, c)
 		}
 	}
-	return &remora.Problem{Op: op, Kind: remora.Denied, Subject: cfg.Path, Hint: "set the password that the repository was created with; nobody can open it without", Err: errors.New("the password is wrong")}
+	return &remora.Problem{Op: op, Kind: remora.Denied, Subject: at.String(), Hint: "set the password that the repository was created with; nobody can open it without", Err: errors.New("the password is wrong")}
 }
 
-// opensCopy tells whether the password opens a copy of the format file, where that is another one than is in place.
-func (cfg Config) opensCopy(ctx context.Context, name string, password remora.Secret) bool {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return false
-	}
-	if inPlace, err := os.ReadFile(filepath.Join(cfg.Path, formatFile)); err == nil && bytes.Equal(inPlace, text) {
-		return false
-	}
+// opensCopy tells whether the password opens a copy of the format file.
+func (cfg Config) opensCopy(ctx context.Context, text []byte, password remora.Secret) bool {
 	// kopia reads a format file from a storage alone.
 	dir, err := os.MkdirTemp(cfg.State, "copy-")
 	if err != nil {
 		return false
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := keepFile(filepath.Join(dir, formatFile), text); err != nil {
+	if err := folder(dir).write(ctx, formatBlob, text); err != nil {
 		return false
 	}
 	st, err := openDirectory(ctx, dir, false)
@@ -350,7 +335,11 @@ func (cfg Config) opensCopy(ctx context.Context, name string, password remora.Se
 }
 
 func (cfg Config) check(op string) error {
-	for what, path := range map[string]string{"path": cfg.Path, "state": cfg.State} {
+	paths := map[string]string{"state": cfg.State}
+	if cfg.Bucket == nil {
+		paths["path"] = cfg.Path
+	}
+	for what, path := range paths {
 		if !filepath.IsAbs(path) {
 			return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: fmt.Sprintf("%q", path), Hint: "give an absolute path", Err: fmt.Errorf("the repository's %s is not an absolute path", what)}
 		}
@@ -371,18 +360,21 @@ func (cfg Config) password(op string) (remora.Secret, error) {
 	if err == nil || errors.As(err, &known) {
 		return password, err
 	}
-	return "", &remora.Problem{Op: op, Kind: remora.Invalid, Subject: cfg.Path, Hint: "set the repository's password in the configuration", Err: fmt.Errorf("read the password: %w", err)}
+	return "", &remora.Problem{Op: op, Kind: remora.Invalid, Subject: cfg.where(), Hint: "set the repository's password in the configuration", Err: fmt.Errorf("read the password: %w", err)}
 }
 
 // Close releases what the repository holds. Writers must have been finished or aborted.
 func (r *Repository) Close(ctx context.Context) error {
-	return problem("close the repository", r.cfg.Path, r.rep.Close(ctx))
+	return problem("close the repository", r.Where(), r.rep.Close(ctx))
 }
 
 // Refresh makes what other processes wrote visible. Everything that lists or finds does so by itself.
 func (r *Repository) Refresh(ctx context.Context) error {
-	return problem("read the repository", r.cfg.Path, r.rep.Refresh(ctx))
+	return problem("read the repository", r.Where(), r.rep.Refresh(ctx))
 }
+
+// Where is the directory or the bucket that holds the repository, in words.
+func (r *Repository) Where() string { return r.at.String() }
 
 // Installation is the stable id of this repository, and so of the installation that owns it: 16 hexadecimal digits.
 func (r *Repository) Installation() string { return r.installation }

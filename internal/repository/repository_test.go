@@ -125,8 +125,9 @@ func requireProblem(t testing.TB, err error, kind remora.ProblemKind, words ...s
 	}
 }
 
-func TestABackupComesBackAsItWasPut(t *testing.T) {
-	r := created(t)
+func TestABackupComesBackAsItWasPut(t *testing.T) { everywhere(t, testABackupComesBackAsItWasPut) }
+
+func testABackupComesBackAsItWasPut(t *testing.T, r *Repository) {
 	m := draft("shop", "run-1")
 	m.Name = "before the migration"
 	files := map[string][]byte{
@@ -168,8 +169,9 @@ func TestABackupComesBackAsItWasPut(t *testing.T) {
 	require.Equal(t, v, *b.Verification)
 }
 
-func TestATreeComesBackAsItWas(t *testing.T) {
-	r := created(t)
+func TestATreeComesBackAsItWas(t *testing.T) { everywhere(t, testATreeComesBackAsItWas) }
+
+func testATreeComesBackAsItWas(t *testing.T, r *Repository) {
 	dir := t.TempDir()
 	write := func(name string, data []byte, mode fs.FileMode) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o750))
@@ -227,7 +229,10 @@ func TestATreeComesBackAsItWas(t *testing.T) {
 }
 
 func TestUnchangedFilesAreNotReadAgain(t *testing.T) {
-	r := created(t)
+	everywhere(t, testUnchangedFilesAreNotReadAgain)
+}
+
+func testUnchangedFilesAreNotReadAgain(t *testing.T, r *Repository) {
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o750))
 	for i := range 3 {
@@ -300,13 +305,13 @@ func TestCreateAndOpenSayWhatIsWrong(t *testing.T) {
 	})
 	t.Run("with the format file gone", func(t *testing.T) {
 		r := created(t)
-		require.NoError(t, os.Remove(filepath.Join(r.cfg.Path, formatFile)))
+		require.NoError(t, os.Remove(filepath.Join(r.cfg.Path, fileOf(formatBlob))))
 		_, err := Open(t.Context(), r.cfg)
-		requireProblem(t, err, remora.Corrupt, formatFile)
+		requireProblem(t, err, remora.Corrupt, fileOf(formatBlob))
 	})
 	t.Run("with any part of the format file flipped", func(t *testing.T) {
 		r := created(t)
-		name := filepath.Join(r.cfg.Path, formatFile)
+		name := filepath.Join(r.cfg.Path, fileOf(formatBlob))
 		good, err := os.ReadFile(name)
 		require.NoError(t, err)
 		for _, where := range []string{`"uniqueID": "`, `"keyAlgo": "`, `"encryption": "`, `"encryptedBlockFormat": "`, `{`} {
@@ -347,8 +352,9 @@ func TestRepositoryFilesArePrivate(t *testing.T) {
 	require.Equal(t, r.Installation(), other.Installation(), "the id does not depend on who opens it")
 }
 
-func TestPutKeepsOnlyWhatSucceeded(t *testing.T) {
-	r := created(t)
+func TestPutKeepsOnlyWhatSucceeded(t *testing.T) { everywhere(t, testPutKeepsOnlyWhatSucceeded) }
+
+func testPutKeepsOnlyWhatSucceeded(t *testing.T, r *Repository) {
 	m := draft("shop", "run-1")
 	p := begin(t, r, m, remora.Database)
 	err := p.Put(t.Context(), "a", func(w io.Writer) error {
@@ -375,8 +381,9 @@ func TestPutKeepsOnlyWhatSucceeded(t *testing.T) {
 	require.Equal(t, "whole", string(got))
 }
 
-func TestNothingIsListedBeforeCommit(t *testing.T) {
-	r := created(t)
+func TestNothingIsListedBeforeCommit(t *testing.T) { everywhere(t, testNothingIsListedBeforeCommit) }
+
+func testNothingIsListedBeforeCommit(t *testing.T, r *Repository) {
 	m := draft("shop", "run-1")
 	p := begin(t, r, m, remora.Database)
 	put(t, p, "a", noise(1, 1000))
@@ -388,8 +395,9 @@ func TestNothingIsListedBeforeCommit(t *testing.T) {
 	requireProblem(t, err, remora.NotFound)
 }
 
-func TestCommitIsIdempotent(t *testing.T) {
-	r := created(t)
+func TestCommitIsIdempotent(t *testing.T) { everywhere(t, testCommitIsIdempotent) }
+
+func testCommitIsIdempotent(t *testing.T, r *Repository) {
 	m := draft("shop", "run-1")
 	first := backedUp(t, r, m, map[string][]byte{"a": noise(1, 1000)})
 	other := reopened(t, r.cfg)
@@ -407,7 +415,10 @@ func TestCommitIsIdempotent(t *testing.T) {
 }
 
 func TestSeveralCommitsAtOnceMakeOneBackup(t *testing.T) {
-	r := created(t)
+	everywhere(t, testSeveralCommitsAtOnceMakeOneBackup)
+}
+
+func testSeveralCommitsAtOnceMakeOneBackup(t *testing.T, r *Repository) {
 	others := []*Repository{r, reopened(t, r.cfg), reopened(t, r.cfg), reopened(t, r.cfg)}
 	for round := range 3 {
 		m := draft("shop", fmt.Sprint("run-", round))
@@ -433,7 +444,10 @@ func TestSeveralCommitsAtOnceMakeOneBackup(t *testing.T) {
 }
 
 func TestCommitRefusesAPartThatIsNotThere(t *testing.T) {
-	r := created(t)
+	everywhere(t, testCommitRefusesAPartThatIsNotThere)
+}
+
+func testCommitRefusesAPartThatIsNotThere(t *testing.T, r *Repository) {
 	m := draft("shop", "run-1")
 	m.Parts = []remora.PartRef{{Kind: remora.Database, Root: "k" + strings.Repeat("ab", 32)}}
 	_, err := r.Commit(t.Context(), m)

@@ -36,7 +36,10 @@ func TestPutTreeSkipsWhatCannotBeStoredAndSaysSo(t *testing.T) {
 }
 
 func TestACommittedTreeIsAProperFileSystem(t *testing.T) {
-	r := created(t)
+	everywhere(t, testACommittedTreeIsAProperFileSystem)
+}
+
+func testACommittedTreeIsAProperFileSystem(t *testing.T, r *Repository) {
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o750))
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "hollow"), 0o750))
@@ -136,8 +139,9 @@ func TestPutTreeNeverLeavesItsDirectory(t *testing.T) {
 	require.NotErrorIs(t, err, fs.ErrNotExist)
 }
 
-func TestPutTreeEndsWithItsContext(t *testing.T) {
-	r := created(t)
+func TestPutTreeEndsWithItsContext(t *testing.T) { everywhere(t, testPutTreeEndsWithItsContext) }
+
+func testPutTreeEndsWithItsContext(t *testing.T, r *Repository) {
 	dir := t.TempDir()
 	for i := range 50 {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), noise(uint64(i), 1<<20), 0o600))

@@ -240,7 +240,7 @@ func (v *verifier) damages(file string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if kind := kindOf(err); kind == remora.Denied || kind == remora.Unavailable || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if kind := kindOf(err); kind == remora.Denied || kind == remora.Unavailable || errors.As(err, new(*refusal)) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	v.mu.Lock()

@@ -79,7 +79,7 @@ func (r *Repository) Begin(ctx context.Context, spec Spec) (*PartWriter, error) 
 	return p, nil
 }
 
-func (p *PartWriter) problem(err error) error { return problem(writeOp, p.r.cfg.Path, err) }
+func (p *PartWriter) problem(err error) error { return problem(writeOp, p.r.Where(), err) }
 
 // Put stores what write writes under name. Only when write returns nil is it kept.
 func (p *PartWriter) Put(ctx context.Context, name string, write func(io.Writer) error) error {

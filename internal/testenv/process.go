@@ -24,11 +24,17 @@ type process struct {
 // The kernel kills the child when the thread that started it ends. So the goroutine that starts it keeps its thread
 // and stays in it until the child is gone.
 func (e *environment) start(log, program string, args ...string) (*process, error) {
+	return e.startIn(nil, log, program, args...)
+}
+
+// startIn starts a program with more variables in its environment.
+func (e *environment) startIn(environ []string, log, program string, args ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	p := &process{cmd: exec.Command(program, args...), log: log, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), environ...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)

@@ -1,14 +1,15 @@
-// Package testenv gives tests real servers: MySQL, MariaDB and Temporal as processes of their own, in temporary directories, on
-// free loopback ports. Nothing has to be installed first: what is missing is fetched or built into a cache beside the
-// clone (see tools/).
+// Package testenv gives tests real servers: MySQL, MariaDB, Temporal and S3 storages as processes of their own, in
+// temporary directories, on free loopback ports. Nothing has to be installed first: what is missing is fetched or built
+// into a cache beside the clone (see tools/).
 //
 // A package that wants servers has one line of preparation:
 //
 //	func TestMain(m *testing.M) { os.Exit(testenv.Run(m)) }
 //
-// [MySQL] and [Temporal] then return servers that all tests of the package share, started when the first test asks;
-// [NewMySQL] and [NewTemporal] return one that a test has to itself, to kill and to restart. [EachServer] and
-// [EachNewServer] run a test on MySQL and on every MariaDB. No server outlives the test binary, however that ends.
+// [MySQL], [Temporal], [MinIO] and [VersityGW] then return servers that all tests of the package share, started when the
+// first test asks; [NewMySQL], [NewTemporal] and [NewMinIO] return one that a test has to itself, to kill and to restart.
+// [EachServer] and [EachNewServer] run a test on MySQL and on every MariaDB. No server outlives the test binary, however
+// that ends.
 package testenv
 
 import (
@@ -31,6 +32,8 @@ type environment struct {
 	root     string   // of the repository
 	database map[kind]func() (*MySQLServer, error)
 	temporal func() (*TemporalServer, error)
+
+	minio, versitygw func() (*S3Server, error)
 
 	mu      sync.Mutex
 	running []*process
@@ -70,6 +73,8 @@ func newEnvironment() (*environment, error) {
 		env.database[k] = sync.OnceValues(func() (*MySQLServer, error) { return env.startDatabase(k) })
 	}
 	env.temporal = sync.OnceValues(func() (*TemporalServer, error) { return env.startTemporal() })
+	env.minio = sync.OnceValues(func() (*S3Server, error) { return env.startS3("minio") })
+	env.versitygw = sync.OnceValues(func() (*S3Server, error) { return env.startS3("versitygw") })
 	return env, nil
 }
 

@@ -9,30 +9,120 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/blob/filesystem"
 	"github.com/kopia/kopia/repo/blob/sharded"
+	"github.com/remora-backup/remora/internal/remora"
 	"golang.org/x/sys/unix"
 )
-
-// directoryType is the storage type in kopia's connection file. Its options hold no secret.
-const directoryType = "remora-dir"
 
 // little is the free space, in bytes, below which nothing optional is written.
 const little = 64 << 20
 
-// init registers the storage type.
-func init() { //nolint:gochecknoinits // kopia opens storages through its registry alone
-	blob.AddSupportedStorage(directoryType, directoryOptions{}, func(ctx context.Context, o *directoryOptions, create bool) (blob.Storage, error) {
-		return openDirectory(ctx, o.Path, create)
-	})
+// folder is the path of a directory that holds a repository.
+type folder string
+
+func (f folder) String() string { return string(f) }
+
+func (f folder) open(ctx context.Context, create bool) (blob.Storage, error) {
+	return openDirectory(ctx, string(f), create)
 }
 
-type directoryOptions struct {
-	Path string `json:"path"`
+// claim makes the directory, locks it, sees that it is empty, and makes it private.
+func (f folder) claim(_ context.Context, op string) (clear, release func(), err error) {
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.Open(string(f))
+	if err != nil {
+		return nil, nil, err
+	}
+	release = func() { _ = dir.Close() } // which unlocks it
+	if err := lockEmpty(op, dir); err != nil {
+		release()
+		return nil, nil, err
+	}
+	clear = func() { // it was empty and locked: whatever is there now is ours
+		left, _ := contents(string(f))
+		for _, name := range left {
+			_ = os.RemoveAll(filepath.Join(string(f), name))
+		}
+	}
+	return clear, release, nil
+}
+
+func lockEmpty(op string, dir *os.File) error {
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: dir.Name(), Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
+	}
+	found, err := contents(dir.Name())
+	switch {
+	case err != nil:
+		return err
+	case slices.Contains(found, fileOf(formatBlob)):
+		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "use it as it is, with its own password, or choose another directory", Err: errors.New("there already is a repository")}
+	case len(found) > 0:
+		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "choose an empty directory", Err: fmt.Errorf("the directory is not empty: it holds %q", found[0])}
+	}
+	return dir.Chmod(0o700)
+}
+
+// contents names what is in a directory, beside what a new disk has.
+func contents(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	var names []string
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// fileOf is the name of the file of one of the few blobs with short names.
+func fileOf(id blob.ID) string { return string(id) + sharded.CompleteBlobSuffix }
+
+func (f folder) file(id blob.ID) string { return filepath.Join(string(f), fileOf(id)) }
+
+func (f folder) read(_ context.Context, id blob.ID) ([]byte, error) {
+	text, err := os.ReadFile(f.file(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = blob.ErrBlobNotFound
+	}
+	return text, err
+}
+
+func (f folder) write(_ context.Context, id blob.ID, text []byte) error {
+	return keepFile(f.file(id), text)
+}
+
+func (f folder) begun(context.Context) bool {
+	_, err := os.Stat(filepath.Join(string(f), ".shards"))
+	return err == nil
+}
+
+func (f folder) name(id blob.ID) string { return fileOf(id) }
+
+func (f folder) putBack(file string) string {
+	return fmt.Sprintf("put the copy of it back with: cp %s %s", cmp.Or(file, f.file(copyBlob)), f.file(formatBlob))
+}
+
+func (f folder) settle() error { return syncDirectory(string(f)) }
+
+func (f folder) sweep() error { return sweep(string(f)) }
+
+func (f folder) health(_ context.Context, h *Health) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(string(f), &s); err != nil {
+		return &fs.PathError{Op: "look at", Path: string(f), Err: err}
+	}
+	free := int64(s.Bavail) * s.Bsize
+	h.Free = &free
+	return nil
 }
 
 // directory keeps blobs in a local directory, in kopia's own layout, so that the stock command reads it. It differs in
@@ -57,9 +147,7 @@ func openDirectory(ctx context.Context, path string, create bool) (blob.Storage,
 }
 
 // ConnectionInfo is what the connection file remembers.
-func (d *directory) ConnectionInfo() blob.ConnectionInfo {
-	return blob.ConnectionInfo{Type: directoryType, Config: &directoryOptions{Path: d.path}}
-}
+func (d *directory) ConnectionInfo() blob.ConnectionInfo { return connectionInfo(folder(d.path)) }
 
 // IsReadOnly keeps kopia from tidying its records while somebody only reads, where the tidying could not be written.
 func (d *directory) IsReadOnly() bool {

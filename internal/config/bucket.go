@@ -1,0 +1,140 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+var (
+	errEndpoint  = errors.New("this is not the address of a storage; write HOST:PORT, https://HOST or http://HOST, without keys and bucket")
+	bucketName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	bucketPrefix = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?$`)
+	regionName   = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+)
+
+// bucket reads where in an S3 storage a repository is.
+func (r *reader) bucket(c *Config, to **remora.Bucket) setter {
+	return func(key string, n ast.Node) {
+		b := &remora.Bucket{}
+		access, secretKey, token := secret{key: key}, secret{key: key}, secret{key: key}
+		r.mapping(key, n, fields{
+			"endpoint":           r.endpoint(b),
+			"bucket":             r.matching(&b.Name, bucketName, "a bucket's name has 3 to 63 of a-z, 0-9, . and -"),
+			"prefix":             r.matching(&b.Prefix, bucketPrefix, "write a prefix of letters, digits, _ . - and /, such as shop or backups/shop"),
+			"region":             r.matching(&b.Region, regionName, "a region's name has letters, digits and -"),
+			"path_style":         r.flag(&b.PathStyle),
+			"ca_file":            r.path(&b.CAFile),
+			"access_key_file":    r.path(&access.file),
+			"access_key_env":     r.variable(&access.env),
+			"secret_key_file":    r.path(&secretKey.file),
+			"secret_key_env":     r.variable(&secretKey.env),
+			"session_token_file": r.path(&token.file),
+			"session_token_env":  r.variable(&token.env),
+			"object_lock":        r.objectLock(&b.Lock),
+		})
+		if !isMapping(n) {
+			return
+		}
+		for _, need := range [][2]string{
+			{"endpoint", "it needs endpoint: HOST:PORT, or https://HOST"},
+			{"bucket", "it needs bucket: NAME"},
+		} {
+			if !r.has(key, need[0]) {
+				r.wrongKey(key, "%s", need[1])
+			}
+		}
+		b.AccessKey = r.key(c, "access_key", access)
+		b.SecretKey = r.key(c, "secret_key", secretKey)
+		if token.file != "" || token.env != "" {
+			b.SessionToken = r.key(c, "session_token", token)
+		}
+		if b.Prefix != "" {
+			b.Prefix = strings.TrimSuffix(b.Prefix, "/") + "/"
+		}
+		*to = b
+	}
+}
+
+// key keeps the place of a key, like that of a password; it has to have one.
+func (r *reader) key(c *Config, name string, s secret) remora.SecretFunc {
+	owner := s.key
+	s.key = below(owner, name)
+	switch file, env := r.has(owner, name+"_file"), r.has(owner, name+"_env"); {
+	case file && env:
+		r.wrongKey(owner, "%s_file and %s_env are both given; remove one", name, name)
+	case !file && !env:
+		r.wrongKey(owner, "it needs %s_file: FILE or %s_env: VARIABLE; keys do not stand in this file", name, name)
+	}
+	s.read = s.reader(r.getenv)
+	c.secrets = append(c.secrets, s)
+	return s.read
+}
+
+// endpoint reads HOST:PORT, HOST, https://HOST or http://HOST; TLS is left out only where it says http://. A message
+// never repeats it: it may hold a key.
+func (r *reader) endpoint(b *remora.Bucket) setter {
+	return func(key string, n ast.Node) {
+		value, ok := r.line(key, n)
+		if !ok {
+			return
+		}
+		host, plain, err := Endpoint(value)
+		if err != nil {
+			r.wrong(key, n, "%s", err)
+			return
+		}
+		b.Endpoint, b.Plain = host, plain
+	}
+}
+
+// Endpoint reads the address of an S3 storage: HOST:PORT, HOST, https://HOST or http://HOST.
+func Endpoint(text string) (host string, plain bool, err error) {
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Host == "" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" ||
+		net.ParseIP(u.Hostname()) == nil && !hostName.MatchString(u.Hostname()) {
+		return "", false, errEndpoint
+	}
+	return u.Host, u.Scheme == "http", nil
+}
+
+func (r *reader) objectLock(to *remora.ObjectLock) setter {
+	return func(key string, n ast.Node) {
+		r.mapping(key, n, fields{
+			"mode": func(key string, n ast.Node) {
+				mode, ok := r.line(key, n)
+				if ok && mode != remora.Compliance && mode != remora.Governance {
+					r.wrong(key, n, "write compliance, which nobody can lift, or governance")
+					return
+				}
+				to.Mode = mode
+			},
+			"days": r.number(&to.Days, 2, 36500),
+		})
+		if isMapping(n) && (!r.has(key, "mode") || !r.has(key, "days")) {
+			r.wrongKey(key, "it needs mode: compliance or governance, and days: N")
+		}
+	}
+}
+
+// flag reads true or false.
+func (r *reader) flag(to *bool) setter {
+	return func(key string, n ast.Node) {
+		value, ok := n.(*ast.BoolNode)
+		if !ok {
+			r.wrong(key, n, "write true or false")
+			return
+		}
+		*to = value.Value
+	}
+}
