@@ -34,17 +34,22 @@ func newInitCommand(a *app) *cobra.Command {
 		Short: "Write remora.yaml after testing the rights",
 		Long: `Tests what the database user may do and prints the GRANT statements that are missing; then it makes the repository and its
 password, and writes remora.yaml. Nothing is written before everything is well, and nothing that exists is overwritten.
+Without any of these flags, it makes the repository that an existing remora.yaml names.
+
+The repository is a directory, or s3:https://HOST/BUCKET/PREFIX; a bucket that does not exist is made where the keys allow
+that. They are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and kept beside remora.yaml.
 
 DSN is USER@tcp(HOST:PORT)/SCHEMA, USER@unix(/path/of/socket)/SCHEMA or mysql://USER@HOST:PORT/SCHEMA. The password is asked
 for, or read from REMORA_MYSQL_PASSWORD; it may stand in the DSN as USER:PASSWORD, where other users of this machine see it.`,
 		Example: `  remora init --mysql 'remora@tcp(127.0.0.1:3306)/shop' --files /srv/shop/storage/app/public/receipts
-  remora init --config /etc/remora/remora.yaml --source blog --files /srv/blog/uploads --repository /mnt/backups/remora`,
+  remora init --config /etc/remora/remora.yaml --source blog --files /srv/blog/uploads --repository /mnt/backups/remora
+  remora init --files /srv/shop/receipts --repository s3:https://s3.eu-west-1.amazonaws.com/my-backups/shop`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.initialise(cmd.Context(), f) },
 	}
 	cmd.Flags().StringVar(&f.mysql, "mysql", "", "the database, as a `DSN`")
 	cmd.Flags().StringArrayVar(&f.files, "files", nil, "a `DIR`ectory to back up; may be given several times")
-	cmd.Flags().StringVar(&f.repository, "repository", "", "the `DIR`ectory where backups will live (default: /var/backups/remora for root, otherwise beside remora.yaml)")
+	cmd.Flags().StringVar(&f.repository, "repository", "", "`WHERE` backups will live: a directory, or s3:https://HOST/BUCKET/PREFIX (default: /var/backups/remora for root, otherwise beside remora.yaml)")
 	cmd.Flags().StringVar(&f.source, "source", "", "the `NAME` of the source (default: that of the schema or of the directory)")
 	return cmd
 }
@@ -70,11 +75,17 @@ type beginning struct {
 	text     []byte // of the configuration
 	config   *config.Config
 	password remora.Secret // of the database user
+	bucket   bucketKeys
 	missing  []mysql.Right
 	warnings []string
 }
 
 func (a *app) initialise(ctx context.Context, f initFlags) error {
+	if f.mysql == "" && f.repository == "" && f.source == "" && len(f.files) == 0 {
+		if cfg, err := config.Load(a.ConfigPath, a.Getenv); err == nil {
+			return a.createConfigured(ctx, cfg)
+		}
+	}
 	b, err := a.begin(ctx, f)
 	if err != nil {
 		return err
@@ -126,11 +137,14 @@ func (b *beginning) place(a *app, repository string) (err error) {
 		return initProblem(b.file, "it exists, and is not overwritten", "Add further sources to it by hand, or name another file with --config.")
 	}
 	dir := filepath.Dir(b.file)
+	b.draft.RepositoryPasswordAt = filepath.Join(dir, "repository.password")
+	if rest, ok := strings.CutPrefix(repository, "s3:"); ok {
+		return b.placeInBucket(a, dir, rest)
+	}
 	usual := filepath.Join(dir, "remora-repository")
 	if os.Geteuid() == 0 {
 		usual = "/var/backups/remora"
 	}
-	b.draft.RepositoryPasswordAt = filepath.Join(dir, "repository.password")
 	if b.draft.RepositoryPath, err = filepath.Abs(cmp.Or(repository, a.Getenv("BACKUP_STORAGE_PATH"), usual)); err != nil {
 		return initProblem("", err.Error(), "Name the repository with its whole path.")
 	}
@@ -280,7 +294,7 @@ func (a *app) sayMissing(missing []mysql.Right) {
 func (a *app) printInitialised(b *beginning) error {
 	d := b.draft
 	answer := initJSON{
-		Config: b.file, Source: d.Source, Repository: d.RepositoryPath, RepositoryPassword: d.RepositoryPasswordAt,
+		Config: b.file, Source: d.Source, Repository: b.config.Repository.Where(), RepositoryPassword: d.RepositoryPasswordAt,
 		Missing: b.missing, Warnings: b.warnings,
 	}
 	if d.Database != nil {
@@ -289,7 +303,7 @@ func (a *app) printInitialised(b *beginning) error {
 	return a.answer(answer, func() {
 		a.sayMissing(b.missing)
 		a.notes("", b.warnings)
-		a.fields([2]string{"Configuration", b.file}, [2]string{"Repository", d.RepositoryPath}, [2]string{"Its password", d.RepositoryPasswordAt})
+		a.fields([2]string{"Configuration", b.file}, [2]string{"Repository", b.config.Repository.Where()}, [2]string{"Its password", d.RepositoryPasswordAt})
 		named := ""
 		if a.ConfigPath != "" {
 			named = " --config " + b.file

@@ -159,6 +159,64 @@ func TestInitWithoutADatabase(t *testing.T) {
 	}, answer))
 }
 
+func TestInitMakesARepositoryInABucket(t *testing.T) {
+	at := testenv.MinIO(t).Bucket()
+	g := newGround(t)
+	before := g.left()
+	where := "s3:http://" + at.Endpoint + "/" + at.Name + "/shop"
+	args := []string{"--files", g.path("site/receipts"), "--repository", where}
+	s := g.init(args...)
+	require.Equal(t, 2, s.code)
+	require.Contains(t, s.err, "AWS_SECRET_ACCESS_KEY")
+	g.env["AWS_ACCESS_KEY_ID"], g.env["AWS_SECRET_ACCESS_KEY"] = testenv.S3AccessKey, "wrong"
+	s = g.init(args...)
+	require.Equal(t, 1, s.code)
+	require.Contains(t, s.err, where)
+	require.Contains(t, s.err, "check the keys")
+	require.Equal(t, before, g.left())
+
+	g.env["AWS_SECRET_ACCESS_KEY"] = testenv.S3SecretKey
+	s = g.init(args...)
+	require.Zero(t, s.code, s.err)
+	require.Contains(t, s.out, where)
+	require.NotContains(t, s.out+s.err, testenv.S3SecretKey)
+	c, err := config.Load(g.path("etc/remora/remora.yaml"), func(string) string { return "" })
+	require.NoError(t, err)
+	_, errs := c.Check()
+	require.Empty(t, errs)
+	r, err := repository.Open(t.Context(), repository.Config{Bucket: c.Repository.Bucket, Password: c.Repository.Password, State: t.TempDir()})
+	require.NoError(t, err)
+	require.Equal(t, where, r.Where())
+	require.NoError(t, r.Close(t.Context()))
+
+	s = g.init(append(args, "--config", g.path("etc/other/remora.yaml"))...)
+	require.Equal(t, 2, s.code)
+	require.Contains(t, s.err, "there already is a repository")
+	require.NoDirExists(t, g.path("etc/other"))
+
+	text, err := os.ReadFile(g.path("etc/remora/remora.yaml"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(g.path("etc/remora/remora.yaml"), bytes.Replace(text, []byte("prefix: shop"), []byte("prefix: other"), 1), 0o600))
+	g.args = []string{"init", "--config", g.path("etc/remora/remora.yaml")}
+	s = g.init()
+	require.Zero(t, s.code, s.err)
+	require.Contains(t, s.out, at.Name+"/other")
+	s = g.init()
+	require.Equal(t, 2, s.code)
+	require.Contains(t, s.err, "there already is a repository")
+
+	g.env["AWS_SESSION_TOKEN"] = "expires"
+	s = newGroundWith(g).init("--files", g.path("site/receipts"), "--repository", "s3:"+at.Endpoint)
+	require.Equal(t, 2, s.code)
+	require.Contains(t, s.err, "it names no bucket")
+}
+
+func newGroundWith(g *ground) *ground {
+	fresh := newGround(g.t)
+	fresh.env = g.env
+	return fresh
+}
+
 func TestInitAsksForThePassword(t *testing.T) {
 	server := testenv.MySQL(t)
 	g := newGround(t)
@@ -239,7 +297,7 @@ func TestInitThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
-// A failure after the repository was made takes it away again, and nothing that was there before.
+// A failure takes away what was made, and nothing that was there before.
 func TestTracesAreRemovedNewestFirst(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, "old")
@@ -248,7 +306,8 @@ func TestTracesAreRemovedNewestFirst(t *testing.T) {
 	require.NoError(t, made.folder(filepath.Join(dir, "a", "b")))
 	require.NoError(t, made.folder(old))
 	require.NoError(t, made.file(filepath.Join(dir, "a", "b", "password"), "x"))
-	require.NoError(t, made.repository(t.Context(), filepath.Join(dir, "a", "r", "repository"), "password"))
+	at := config.Repository{Path: filepath.Join(dir, "a", "r", "repository"), Password: func() (remora.Secret, error) { return "", nil }}
+	require.Error(t, made.repository(t.Context(), at), "no password")
 	require.Error(t, made.file(filepath.Join(dir, "a", "b", "password"), "y"))
 	made.remove()
 	entries, err := os.ReadDir(dir)

@@ -45,6 +45,41 @@ func parseDSN(text string) (dsn, error) {
 	return dsn{user: u.User.Username(), password: remora.Secret(password), address: withPort(u.Host), schema: schema}, nil
 }
 
+// bucketKeys are what the environment says of a storage's user.
+type bucketKeys struct {
+	access string
+	secret remora.Secret
+}
+
+// placeInBucket understands HOST/BUCKET/PREFIX with https://, http:// or nothing before it, and finds the keys. Those that
+// expire are not written down.
+func (b *beginning) placeInBucket(a *app, dir, text string) error {
+	const how = "Write s3:https://HOST/BUCKET or s3:https://HOST/BUCKET/PREFIX."
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, rest = "https", strings.TrimPrefix(text, "//")
+	}
+	parts := strings.SplitN(rest, "/", 3)
+	if len(parts) < 2 || parts[1] == "" || strings.Contains(parts[0], "@") {
+		return initProblem("--repository", "it names no bucket", how+" Keys do not stand there.")
+	}
+	d := &config.DraftBucket{Endpoint: scheme + "://" + parts[0], Name: parts[1]}
+	if len(parts) == 3 {
+		d.Prefix = strings.Trim(parts[2], "/")
+	}
+	b.draft.Bucket = d
+	b.bucket = bucketKeys{access: a.Getenv("AWS_ACCESS_KEY_ID"), secret: remora.Secret(a.Getenv("AWS_SECRET_ACCESS_KEY"))}
+	switch {
+	case b.bucket.access == "" || b.bucket.secret == "":
+		return initProblem("--repository", "the keys of the storage are missing", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of this command.")
+	case a.Getenv("AWS_SESSION_TOKEN") != "":
+		b.warnings = append(b.warnings, "the keys of the storage expire: whatever renews them has to set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN for the worker, or write files that remora.yaml names")
+	default:
+		d.AccessKeyAt, d.SecretKeyAt = filepath.Join(dir, "s3.access-key"), filepath.Join(dir, "s3.secret-key")
+	}
+	return nil
+}
+
 func withPort(address string) string {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return net.JoinHostPort(strings.Trim(address, "[]"), "3306")

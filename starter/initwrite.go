@@ -10,12 +10,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
 )
 
-// write makes the passwords, the repository and the configuration, the configuration last. When something fails,
-// everything that this call made is removed again.
+// write makes the passwords, the configuration and the repository; that comes last, since it leaves nothing when it
+// fails. Then everything else that this call made is removed again.
 func (b *beginning) write(ctx context.Context) (err error) {
 	var made traces
 	defer func() {
@@ -35,32 +36,50 @@ func (b *beginning) write(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := made.repository(ctx, b.draft.RepositoryPath, password); err != nil {
+	if at := b.draft.Bucket; at != nil && at.AccessKeyAt != "" {
+		if err := errors.Join(made.file(at.AccessKeyAt, b.bucket.access+"\n"), made.file(at.SecretKeyAt, b.bucket.secret.Reveal()+"\n")); err != nil {
+			return err
+		}
+	}
+	if err := made.file(b.file, string(b.text)); err != nil {
 		return err
 	}
-	return made.file(b.file, string(b.text))
+	return made.repository(ctx, b.config.Repository)
 }
 
 // repository creates one with a connection file that is thrown away: whoever opens it makes its own.
-func (t *traces) repository(ctx context.Context, path string, password remora.Secret) error {
+func (t *traces) repository(ctx context.Context, at config.Repository) error {
 	state, err := os.MkdirTemp("", "remora-init-")
 	if err != nil {
 		return initProblem("a temporary directory", err.Error(), "Make room there, or set TMPDIR.")
 	}
 	defer func() { _ = os.RemoveAll(state) }()
-	if err := t.folder(filepath.Dir(path)); err != nil {
+	if at.Bucket == nil {
+		if err := t.folder(filepath.Dir(at.Path)); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(at.Path); errors.Is(err, os.ErrNotExist) {
+			*t = append(*t, func() { _ = os.Remove(at.Path) }) // only when it is empty
+		}
+	}
+	return repository.Create(ctx, repository.Config{
+		Path: at.Path, Bucket: at.Bucket, Password: at.Password, State: filepath.Join(state, "state"),
+	})
+}
+
+// createConfigured makes the repository that a configuration names.
+func (a *app) createConfigured(ctx context.Context, cfg *config.Config) error {
+	if cfg.Repository.Where() == "" {
+		return initProblem(cfg.File, "no repository is configured here", "Say where backups live: repository: {path: …, password_file: …}, or s3: {…} for path.")
+	}
+	var made traces
+	if err := made.repository(ctx, cfg.Repository); err != nil {
+		made.remove()
 		return err
 	}
-	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		*t = append(*t, func() { _ = os.Remove(path) }) // only when it is empty
-	}
-	err = repository.Create(ctx, repository.Config{
-		Path: path, State: filepath.Join(state, "state"), Password: func() (remora.Secret, error) { return password, nil },
+	return a.answer(initJSON{Config: cfg.File, Repository: cfg.Repository.Where()}, func() {
+		a.fields([2]string{"Configuration", cfg.File}, [2]string{"Repository", cfg.Repository.Where()})
 	})
-	if err == nil {
-		t.contents(path) // it was empty a moment ago: what is in it now is ours
-	}
-	return err
 }
 
 // newPassword is one that a person can copy from paper: 200 bits in ten groups of letters and digits.
@@ -117,18 +136,6 @@ func (t *traces) file(path, text string) error {
 		return initProblem(path, reason(err), "Make room there, or choose another place with --config.")
 	}
 	return nil
-}
-
-// contents marks what is in a directory, and nothing else, as ours.
-func (t *traces) contents(dir string) {
-	*t = append(*t, func() {
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if e.Name() != "lost+found" {
-				_ = os.RemoveAll(filepath.Join(dir, e.Name()))
-			}
-		}
-	})
 }
 
 // reason is why something failed, without the path that the problem names already.

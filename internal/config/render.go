@@ -16,11 +16,17 @@ type Draft struct {
 	// State and TemporalAddress are written as comments with their defaults when empty.
 	State, TemporalAddress               string
 	RepositoryPath, RepositoryPasswordAt string
+	// Bucket is where the repository is in place of RepositoryPath.
+	Bucket *DraftBucket
 	// Source is the name of the one source.
 	Source   string
 	Database *DraftDatabase
 	Files    *DraftFiles
 }
+
+// DraftBucket is the repository of a Draft that is in a bucket. AccessKeyAt and SecretKeyAt are files; where they are
+// empty, the usual environment variables hold keys that expire.
+type DraftBucket struct{ Endpoint, Name, Prefix, AccessKeyAt, SecretKeyAt string }
 
 // DraftDatabase is the database of a Draft. PasswordAt is a file, empty for a user without a password.
 type DraftDatabase struct{ Address, User, PasswordAt, Schema string }

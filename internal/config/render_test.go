@@ -18,6 +18,19 @@ func TestRenderedFileIsWhatPeopleShouldSee(t *testing.T) {
 			Database: &DraftDatabase{Address: "127.0.0.1:3306", User: "remora", PasswordAt: "/etc/remora/shop.password", Schema: "shop"},
 			Files:    &DraftFiles{Root: "/srv/shop/storage", Directories: []string{"pre-alerts", "receipts"}},
 		},
+		"bucket": {
+			Bucket: &DraftBucket{
+				Endpoint: "https://storage:9000", Name: "backups", Prefix: "shop",
+				AccessKeyAt: "/etc/remora/s3.access-key", SecretKeyAt: "/etc/remora/s3.secret-key",
+			},
+			RepositoryPasswordAt: "/etc/remora/repository.password", Source: "shop",
+			Files: &DraftFiles{Root: "/srv/shop/storage", Directories: []string{"receipts"}},
+		},
+		"bucket-env": {
+			Bucket:               &DraftBucket{Endpoint: "http://127.0.0.1:9000", Name: "backups"},
+			RepositoryPasswordAt: "/etc/remora/repository.password", Source: "shop",
+			Files: &DraftFiles{Root: "/srv/shop/storage", Directories: []string{"receipts"}},
+		},
 		"files": {
 			RepositoryPath: "/var/backups/remora", RepositoryPasswordAt: "/etc/remora/repository.password", Source: "2024",
 			Files: &DraftFiles{Root: "/srv/my blog", Directories: []string{"on", "a: b"}}, State: "/tmp/state", TemporalAddress: "127.0.0.1:7300",
