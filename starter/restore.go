@@ -134,7 +134,7 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 	if err != nil {
 		return err
 	}
-	maintenance := s.cfg.Sources[asked.Source].Maintenance.File
+	maintenance := s.cfg.Sources[asked.Source].Maintenance.String()
 	if err := s.app.printPlan(plan, maintenance, f.withoutSafety); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (a *app) readLine() (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// printPlan says what is going to happen, before it does. maintenance is the file that takes the application offline.
+// printPlan says what is going to happen, before it does. maintenance names what takes the application offline.
 func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
 	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, func() {
 		title := p.Backup.ID

@@ -84,12 +84,26 @@ func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logge
 			}
 			s.components[remora.Files][name] = tree
 		}
-		s.modes[name] = maintenance.None()
-		if source.Maintenance.File != "" {
-			s.modes[name] = maintenance.FlagFile(source.Maintenance.File)
-		}
+		s.modes[name] = newMode(name, source.Maintenance)
 	}
 	return s, nil
+}
+
+func newMode(source string, m config.Maintenance) maintenance.Mode {
+	switch {
+	case m.Laravel != "":
+		return maintenance.Laravel(m.Laravel)
+	case m.Command != nil:
+		return maintenance.Commands(maintenance.Command{Source: source, Enter: m.Command.Enter, Leave: m.Command.Leave, Status: m.Command.Status})
+	case m.HTTP != nil:
+		return maintenance.Hooks(maintenance.Hook{
+			Source: source, Enter: m.HTTP.Enter, Leave: m.HTTP.Leave, Status: m.HTTP.Status, Token: m.HTTP.Token,
+		})
+	case m.File != "":
+		return maintenance.FlagFile(m.File)
+	default:
+		return maintenance.None()
+	}
 }
 
 // of finds the components of a kind.

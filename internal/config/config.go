@@ -113,10 +113,25 @@ type Files struct {
 	Exclude []string
 }
 
-// Maintenance says how the application is taken offline while a restore switches.
+// Maintenance says how the application is taken offline while a restore switches: at most one way is set.
 type Maintenance struct {
-	// File is created to take the application offline and removed to bring it back. Empty means that nothing is done.
+	// Laravel is the directory of a Laravel application.
+	Laravel string
+	// Command runs programs.
+	Command *MaintenanceCommand
+	// HTTP asks the application, or something in front of it.
+	HTTP *MaintenanceHTTP
+	// File is created to take the application offline and removed to bring it back.
 	File string
+}
+
+// MaintenanceCommand are programs with their arguments. Status may be empty.
+type MaintenanceCommand struct{ Enter, Leave, Status []string }
+
+// MaintenanceHTTP are URLs. Status may be empty, and Token nil.
+type MaintenanceHTTP struct {
+	Enter, Leave, Status string
+	Token                remora.SecretFunc
 }
 
 // Names lists the sources in alphabetical order.

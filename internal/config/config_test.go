@@ -49,6 +49,13 @@ sources:
       root: uploads
       directories:
         - images
+    maintenance: {http: {enter: "https://h/down?x=1", leave: "http://127.0.0.1/up", status: "http://127.0.0.1/", token_env: HOOK}}
+  cafe:
+    files: {root: cafe, directories: [menus]}
+    maintenance: {command: {enter: [php, artisan, down], leave: [php, artisan, up], status: [test, -f, /x]}}
+  kiosk:
+    files: {root: kiosk, directories: [menus]}
+    maintenance: {laravel: current}
 `
 
 func TestLoadReadsEveryKey(t *testing.T) {
@@ -59,7 +66,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	restore, err := c.Sources["shop"].Database.RestorePassword()
 	require.NoError(t, err)
 	require.Equal(t, "s3cret", restore.Reveal())
-	require.Equal(t, []string{"blog", "shop"}, c.Names())
+	require.Equal(t, []string{"blog", "cafe", "kiosk", "shop"}, c.Names())
 	require.Equal(t, []remora.Kind{remora.Database, remora.Files}, c.Sources["shop"].Kinds())
 
 	folder := filepath.Dir(file)
@@ -71,7 +78,20 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
 			UndoWindow:  36 * time.Hour,
 		},
-		"blog": {Name: "blog", Files: &Files{Root: filepath.Join(folder, "uploads"), Directories: []string{"images"}}, UndoWindow: remora.DefaultUndo},
+		"blog": {
+			Name: "blog", Files: &Files{Root: filepath.Join(folder, "uploads"), Directories: []string{"images"}}, UndoWindow: remora.DefaultUndo,
+			Maintenance: Maintenance{HTTP: &MaintenanceHTTP{Enter: "https://h/down?x=1", Leave: "http://127.0.0.1/up", Status: "http://127.0.0.1/"}},
+		},
+		"cafe": {
+			Name: "cafe", Files: &Files{Root: filepath.Join(folder, "cafe"), Directories: []string{"menus"}}, UndoWindow: remora.DefaultUndo,
+			Maintenance: Maintenance{Command: &MaintenanceCommand{
+				Enter: []string{"php", "artisan", "down"}, Leave: []string{"php", "artisan", "up"}, Status: []string{"test", "-f", "/x"},
+			}},
+		},
+		"kiosk": {
+			Name: "kiosk", Files: &Files{Root: filepath.Join(folder, "kiosk"), Directories: []string{"menus"}}, UndoWindow: remora.DefaultUndo,
+			Maintenance: Maintenance{Laravel: filepath.Join(folder, "current")},
+		},
 	}
 	functions := cmp.FilterValues(func(_, _ remora.SecretFunc) bool { return true }, cmp.Ignore())
 	require.Empty(t, cmp.Diff(want, c.Sources, functions))
@@ -79,7 +99,16 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	require.Equal(t, "/var/backups/remora", c.Repository.Path)
 	require.Equal(t, Temporal{Address: "localhost:7233", Namespace: "backups"}, c.Temporal)
 	require.Equal(t, time.Minute, c.Stall)
-	require.Equal(t, []string{"sources.blog: only files are backed up; add database: where the application has one"}, c.Warnings)
+	require.Equal(t, []string{
+		"sources.blog: only files are backed up; add database: where the application has one",
+		"sources.cafe: only files are backed up; add database: where the application has one",
+		"sources.kiosk: only files are backed up; add database: where the application has one",
+	}, c.Warnings)
+	var said []string
+	for _, name := range c.Names() {
+		said = append(said, c.Sources[name].Maintenance.String())
+	}
+	require.Equal(t, []string{"hook at h", "command php", "Laravel in " + filepath.Join(folder, "current"), "/srv/shop/storage/framework/down"}, said)
 }
 
 func TestLoadReadsABucket(t *testing.T) {

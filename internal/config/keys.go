@@ -102,7 +102,7 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 			}
 		},
 		"files":       func(key string, n ast.Node) { s.Files = r.files(key, n) },
-		"maintenance": r.maintenance(&s.Maintenance),
+		"maintenance": r.maintenance(c, &s.Maintenance),
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
 	}, "checks", "schedules", "retention", "objectives", "notify", "redis", "postgres")
 
@@ -237,12 +237,6 @@ func (r *reader) directory(key, name string) string {
 		}
 	}
 	return clean
-}
-
-func (r *reader) maintenance(to *Maintenance) setter {
-	return func(key string, n ast.Node) {
-		r.mapping(key, n, fields{"file": r.path(&to.File)}, "laravel", "command", "http", "bypass")
-	}
 }
 
 // has tells whether one of the keys is given below key, well or badly.

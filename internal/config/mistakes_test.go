@@ -142,7 +142,7 @@ func TestUnknownSourceIsAnsweredWithASuggestion(t *testing.T) {
 	require.NoError(t, err)
 	for name, hint := range map[string]string{
 		"shp":     "Did you mean shop?",
-		"payroll": "Configured in " + c.File + ": blog and shop.",
+		"payroll": "Configured in " + c.File + ": blog, cafe, kiosk and shop.",
 	} {
 		_, err := c.Source(name)
 		var p *remora.Problem

@@ -1,0 +1,106 @@
+package config
+
+import (
+	"net/url"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+func (r *reader) maintenance(c *Config, to *Maintenance) setter {
+	return func(key string, n ast.Node) {
+		ways := 0
+		way := func(set setter) setter {
+			return func(key string, n ast.Node) {
+				ways++
+				set(key, n)
+			}
+		}
+		r.mapping(key, n, fields{
+			"laravel": way(r.path(&to.Laravel)),
+			"command": way(func(key string, n ast.Node) { to.Command = r.maintenanceCommand(key, n) }),
+			"http":    way(func(key string, n ast.Node) { to.HTTP = r.maintenanceHTTP(c, key, n) }),
+			"file":    way(r.path(&to.File)),
+		})
+		if ways > 1 {
+			r.wrongKey(key, "there is one way to take an application offline; keep one of laravel, command, http and file")
+		}
+	}
+}
+
+func (r *reader) maintenanceCommand(key string, n ast.Node) *MaintenanceCommand {
+	m := &MaintenanceCommand{}
+	r.mapping(key, n, fields{"enter": r.texts(&m.Enter), "leave": r.texts(&m.Leave), "status": r.texts(&m.Status)})
+	for i, argv := range [][]string{m.Enter, m.Leave, m.Status} {
+		name := []string{"enter", "leave", "status"}[i]
+		switch at := below(key, name); {
+		case !r.has(key, name) && name != "status":
+			r.wrongKey(key, "it needs %s: [PROGRAM, ARGUMENT, …]; no shell is involved", name)
+		case r.has(key, name) && len(argv) == 0 && !r.mistaken(at):
+			r.wrongKey(at, "the list is empty; write [PROGRAM, ARGUMENT, …]")
+		}
+	}
+	return m
+}
+
+func (r *reader) maintenanceHTTP(c *Config, key string, n ast.Node) *MaintenanceHTTP {
+	m := &MaintenanceHTTP{}
+	token := secret{key: key}
+	r.mapping(key, n, fields{
+		"enter": r.url(&m.Enter), "leave": r.url(&m.Leave), "status": r.url(&m.Status),
+		"token_file": r.path(&token.file), "token_env": r.variable(&token.env),
+	})
+	for _, need := range []string{"enter", "leave"} {
+		if !r.has(key, need) {
+			r.wrongKey(key, "it needs %s: URL", need)
+		}
+	}
+	switch {
+	case token.file != "" && token.env != "":
+		r.wrongKey(key, "token_file and token_env are both given; remove one")
+	case token.file != "" || token.env != "":
+		m.Token = r.password(c, token)
+		for _, to := range []string{m.Enter, m.Leave} {
+			if u, err := url.Parse(to); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+				r.wrongKey(key, "a token is not sent without encryption; write https://")
+				break
+			}
+		}
+	}
+	return m
+}
+
+// url reads the URL of a web server. A message never repeats it: it may hold a password.
+func (r *reader) url(to *string) setter {
+	return func(key string, n ast.Node) {
+		text, ok := r.line(key, n)
+		if !ok {
+			return
+		}
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+			r.wrong(key, n, "this is not the URL of a web server; write https://HOST/PATH")
+		case u.User != nil:
+			r.wrong(key, n, "a password does not stand in a URL; write token_file: FILE or token_env: VARIABLE")
+		case u.Fragment != "":
+			r.wrong(key, n, "a URL for a server has no #; remove it")
+		default:
+			*to = text
+		}
+	}
+}
+
+// String names the way for people; it is empty where nothing is done.
+func (m Maintenance) String() string {
+	switch {
+	case m.Laravel != "":
+		return "Laravel in " + m.Laravel
+	case m.Command != nil:
+		return "command " + m.Command.Enter[0]
+	case m.HTTP != nil:
+		u, _ := url.Parse(m.HTTP.Enter) // it was read as one
+		return "hook at " + u.Host
+	default:
+		return m.File
+	}
+}

@@ -1,0 +1,164 @@
+package maintenance
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// FlagFile takes an application offline by making a file that it looks for. The folder of the file must exist. The
+// file holds {"run": ..., "since": ...} and can be read by everybody.
+func FlagFile(path string) Mode {
+	return &file{
+		path: path, title: "file " + path, missing: "make the folder " + filepath.Dir(path) + ", or correct maintenance.file",
+		text: func(m mark) ([]byte, error) { return json.Marshal(m) },
+		mark: func(text []byte) (m mark, err error) { return m, json.Unmarshal(text, &m) },
+	}
+}
+
+// file is a mode whose truth is one file, complete or not there; whose it is, its content tells.
+type file struct {
+	path, title, missing string
+	text                 func(mark) ([]byte, error)
+	mark                 func(text []byte) (mark, error)
+}
+
+// mark says whose the file is.
+type mark struct {
+	Run   string    `json:"run"`
+	Since time.Time `json:"since"`
+}
+
+func (f *file) String() string { return f.title }
+
+func (f *file) Offline(_ context.Context, run string) (bool, error) {
+	found, err := f.read()
+	if err != nil {
+		return false, f.problem("ask whether the application is offline", err)
+	}
+	return found != nil && !f.carries(found, run), nil
+}
+
+func (f *file) Enter(ctx context.Context, run string) error {
+	const op = "take the application offline"
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	text, err := f.text(mark{Run: run, Since: time.Now().UTC().Truncate(time.Second)})
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	if err := f.create(run, append(text, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
+		return f.problem(op, err)
+	}
+	return nil
+}
+
+// create makes the file complete or not at all, and never replaces one: a file that is there means that the
+// application is offline already. It belongs to the owner of its folder, as far as we may say so: the application
+// reads, and its own command replaces and removes it.
+func (f *file) create(run string, text []byte) (err error) {
+	folder := filepath.Dir(f.path)
+	owner, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(folder, f.beginnings(run))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	_, err = tmp.Write(text)
+	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if at, ok := owner.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		if err := os.Lchown(tmp.Name(), int(at.Uid), int(at.Gid)); err != nil && !errors.Is(err, syscall.EPERM) {
+			return err
+		}
+	}
+	if err := os.Link(tmp.Name(), f.path); err != nil {
+		return err
+	}
+	return f.sync()
+}
+
+// beginnings is the pattern of what Enter makes before the file is complete; a crash leaves it for Leave.
+func (f *file) beginnings(run string) string {
+	sum := sha256.Sum256([]byte(run))
+	return ".remora-" + hex.EncodeToString(sum[:6]) + "-*"
+}
+
+func (f *file) Leave(ctx context.Context, run string) error {
+	const op = "bring the application back"
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(f.path), f.beginnings(run)))
+	for _, name := range left {
+		_ = os.Remove(name) // the other worker that still needs it tries again
+	}
+	found, err := f.read()
+	if err != nil {
+		return f.problem(op, err)
+	}
+	if !f.carries(found, run) {
+		return nil
+	}
+	if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f.problem(op, err)
+	}
+	if err := f.sync(); err != nil {
+		return f.problem(op, err)
+	}
+	return nil
+}
+
+// carries tells whether the file is one that this run made. What we do not understand is somebody else's.
+func (f *file) carries(text []byte, run string) bool {
+	m, err := f.mark(text)
+	return err == nil && m.Run == run && run != ""
+}
+
+// read gives the content of the file; nil where there is none.
+func (f *file) read() ([]byte, error) {
+	text, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+func (f *file) sync() error {
+	folder, err := os.Open(filepath.Dir(f.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+func (f *file) problem(op string, err error) error {
+	p := &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: f.path, Err: err}
+	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
+		p.Err = cause.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		p.Kind, p.Hint = remora.Invalid, f.missing
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		p.Kind, p.Hint = remora.Denied, "let the worker's user write there"
+	case errors.Is(err, syscall.ENOSPC):
+		p.Kind, p.Hint = remora.Full, "free some space there"
+	}
+	return p
+}
