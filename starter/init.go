@@ -23,6 +23,7 @@ import (
 type initFlags struct {
 	mysql      string
 	files      []string
+	laravel    string
 	repository string
 	source     string
 }
@@ -40,8 +41,13 @@ The repository is a directory, or s3:https://HOST/BUCKET/PREFIX; a bucket that d
 that. They are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and kept beside remora.yaml.
 
 DSN is USER@tcp(HOST:PORT)/SCHEMA, USER@unix(/path/of/socket)/SCHEMA or mysql://USER@HOST:PORT/SCHEMA. The password is asked
-for, or read from REMORA_MYSQL_PASSWORD; it may stand in the DSN as USER:PASSWORD, where other users of this machine see it.`,
+for, or read from REMORA_MYSQL_PASSWORD; it may stand in the DSN as USER:PASSWORD, where other users of this machine see it.
+
+With --laravel the database, the uploads and the maintenance mode are read from the .env and the directories of a Laravel
+application, and from config/backup.php, as far as that can be read without executing it; what was found and not taken over
+is said. --mysql and --files come first.`,
 		Example: `  remora init --mysql 'remora@tcp(127.0.0.1:3306)/shop' --files /srv/shop/storage/app/public/receipts
+  remora init --laravel /srv/shop/current
   remora init --config /etc/remora/remora.yaml --source blog --files /srv/blog/uploads --repository /mnt/backups/remora
   remora init --files /srv/shop/receipts --repository s3:https://s3.eu-west-1.amazonaws.com/my-backups/shop`,
 		Args: exactly(0, "no arguments"),
@@ -49,6 +55,7 @@ for, or read from REMORA_MYSQL_PASSWORD; it may stand in the DSN as USER:PASSWOR
 	}
 	cmd.Flags().StringVar(&f.mysql, "mysql", "", "the database, as a `DSN`")
 	cmd.Flags().StringArrayVar(&f.files, "files", nil, "a `DIR`ectory to back up; may be given several times")
+	cmd.Flags().StringVar(&f.laravel, "laravel", "", "the `DIR`ectory of a Laravel application, to propose all of that from")
 	cmd.Flags().StringVar(&f.repository, "repository", "", "`WHERE` backups will live: a directory, or s3:https://HOST/BUCKET/PREFIX (default: /var/backups/remora for root, otherwise beside remora.yaml)")
 	cmd.Flags().StringVar(&f.source, "source", "", "the `NAME` of the source (default: that of the schema or of the directory)")
 	return cmd
@@ -65,6 +72,8 @@ type initJSON struct {
 	RepositoryPassword string        `json:"repository_password_file,omitempty"`
 	Database           string        `json:"database,omitempty"`
 	Missing            []mysql.Right `json:"missing_rights,omitempty"`
+	TakenOver          []string      `json:"taken_over,omitempty"`
+	NotTakenOver       []string      `json:"not_taken_over,omitempty"`
 	Warnings           []string      `json:"warnings,omitempty"`
 }
 
@@ -76,6 +85,7 @@ type beginning struct {
 	config   *config.Config
 	password remora.Secret // of the database user
 	bucket   bucketKeys
+	laravel  laravelApp
 	missing  []mysql.Right
 	warnings []string
 }
@@ -101,10 +111,17 @@ func (a *app) initialise(ctx context.Context, f initFlags) error {
 
 // begin turns flags into a draft that makes sense, and touches nothing.
 func (a *app) begin(ctx context.Context, f initFlags) (*beginning, error) {
-	if f.mysql == "" && len(f.files) == 0 {
-		return nil, initProblem("", "there is nothing to back up", "Name a database with --mysql DSN, directories with --files DIR, or both.")
-	}
 	b := &beginning{}
+	var found *dsn
+	if f.laravel != "" {
+		var err error
+		if found, err = b.propose(&f); err != nil {
+			return nil, err
+		}
+	}
+	if f.mysql == "" && found == nil && len(f.files) == 0 {
+		return nil, initProblem("", strings.Join(append([]string{"there is nothing to back up"}, b.laravel.left...), "; "), "Name a database with --mysql DSN, directories with --files DIR, or both.")
+	}
 	if err := b.place(a, f.repository); err != nil {
 		return nil, err
 	}
@@ -113,7 +130,12 @@ func (a *app) begin(ctx context.Context, f initFlags) (*beginning, error) {
 		return nil, err
 	}
 	if f.mysql != "" {
-		if err := b.setDatabase(ctx, a, f.mysql); err != nil {
+		if found, err = b.readDSN(a, f.mysql); err != nil {
+			return nil, err
+		}
+	}
+	if found != nil {
+		if err := b.setDatabase(ctx, a, *found); err != nil {
 			return nil, err
 		}
 	}
@@ -145,27 +167,31 @@ func (b *beginning) place(a *app, repository string) (err error) {
 	if os.Geteuid() == 0 {
 		usual = "/var/backups/remora"
 	}
-	if b.draft.RepositoryPath, err = filepath.Abs(cmp.Or(repository, a.Getenv("BACKUP_STORAGE_PATH"), usual)); err != nil {
+	if b.draft.RepositoryPath, err = filepath.Abs(cmp.Or(repository, a.Getenv("BACKUP_STORAGE_PATH"), b.laravel.value("BACKUP_STORAGE_PATH"), usual)); err != nil {
 		return initProblem("", err.Error(), "Name the repository with its whole path.")
 	}
 	return nil
 }
 
-// setDatabase reads the DSN and gets the password from where it is.
-func (b *beginning) setDatabase(ctx context.Context, a *app, text string) error {
-	dsn, err := parseDSN(text)
-	if err != nil {
-		return err
-	}
-	b.draft.Database = &config.DraftDatabase{Address: dsn.address, User: dsn.user, Schema: dsn.schema}
-	b.password = dsn.password
+// readDSN reads a database that was named on the command line.
+func (b *beginning) readDSN(a *app, text string) (*dsn, error) {
+	d, err := parseDSN(text)
 	switch {
-	case b.password != "":
+	case err != nil:
+		return nil, err
+	case d.password != "":
 		b.warnings = append(b.warnings, "other users of this machine see a password on the command line; leave it out of the DSN and type it when you are asked, or set "+passwordVariable)
-	case a.Getenv(passwordVariable) != "":
-		b.password = remora.Secret(a.Getenv(passwordVariable))
-	case a.Interactive:
-		b.password, err = a.askPassword(ctx, fmt.Sprintf("Password of %s on %s (empty for none): ", dsn.user, dsn.address))
+	default:
+		d.password = remora.Secret(a.Getenv(passwordVariable))
+	}
+	return &d, nil
+}
+
+// setDatabase gets the password from where it is.
+func (b *beginning) setDatabase(ctx context.Context, a *app, d dsn) (err error) {
+	b.draft.Database = &config.DraftDatabase{Address: d.address, User: d.user, Schema: d.schema}
+	if b.password = d.password; b.password == "" && a.Interactive {
+		b.password, err = a.askPassword(ctx, fmt.Sprintf("Password of %s on %s (empty for none): ", d.user, d.address))
 	}
 	return err
 }
@@ -269,8 +295,8 @@ func (a *app) testRights(ctx context.Context, b *beginning) error {
 
 // refuse prints what is missing; nothing has been written.
 func (a *app) refuse(b *beginning) error {
-	answer := initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings}
-	if err := a.answer(answer, func() { a.sayMissing(b.missing) }); err != nil {
+	answer := initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings, TakenOver: b.laravel.taken, NotTakenOver: b.laravel.left}
+	if err := a.answer(answer, func() { a.sayFound(b.laravel); a.sayMissing(b.missing) }); err != nil {
 		return err
 	}
 	return initProblem("user "+b.draft.Database.User+" on "+b.draft.Database.Address, "rights are missing; nothing was written",
@@ -295,12 +321,13 @@ func (a *app) printInitialised(b *beginning) error {
 	d := b.draft
 	answer := initJSON{
 		Config: b.file, Source: d.Source, Repository: b.config.Repository.Where(), RepositoryPassword: d.RepositoryPasswordAt,
-		Missing: b.missing, Warnings: b.warnings,
+		Missing: b.missing, Warnings: b.warnings, TakenOver: b.laravel.taken, NotTakenOver: b.laravel.left,
 	}
 	if d.Database != nil {
 		answer.Database = d.Database.PasswordAt
 	}
 	return a.answer(answer, func() {
+		a.sayFound(b.laravel)
 		a.sayMissing(b.missing)
 		a.notes("", b.warnings)
 		a.fields([2]string{"Configuration", b.file}, [2]string{"Repository", b.config.Repository.Where()}, [2]string{"Its password", d.RepositoryPasswordAt})

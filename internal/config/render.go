@@ -22,6 +22,10 @@ type Draft struct {
 	Source   string
 	Database *DraftDatabase
 	Files    *DraftFiles
+	// Laravel is the directory of the application, where it is one.
+	Laravel string
+	// LaterSource and LaterRoot are lines of YAML that are not supported yet, and written as comments.
+	LaterSource, LaterRoot []string
 }
 
 // DraftBucket is the repository of a Draft that is in a bucket. AccessKeyAt and SecretKeyAt are files; where they are
@@ -42,7 +46,7 @@ var skeleton string
 
 // Render writes a commented configuration file that Load accepts.
 func Render(d Draft) ([]byte, error) {
-	t, err := template.New("remora.yaml").Funcs(template.FuncMap{"value": value, "values": values}).Parse(skeleton)
+	t, err := template.New("remora.yaml").Funcs(template.FuncMap{"value": Value, "values": values}).Parse(skeleton)
 	if err != nil {
 		return nil, fmt.Errorf("read the skeleton of a configuration: %w", err)
 	}
@@ -56,8 +60,8 @@ func Render(d Draft) ([]byte, error) {
 // plainValue are texts that YAML reads as themselves, in lists too.
 var plainValue = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./-]*$`)
 
-// value writes text as YAML does: plain where that is safe, otherwise quoted.
-func value(s string) (string, error) {
+// Value writes text as YAML does: plain where that is safe, otherwise quoted.
+func Value(s string) (string, error) {
 	switch strings.ToLower(s) {
 	case "true", "false", "yes", "no", "on", "off", "null", "y", "n":
 	default:
@@ -78,7 +82,7 @@ func values(list []string) (string, error) {
 	out := make([]string, len(list))
 	for i, s := range list {
 		var err error
-		if out[i], err = value(s); err != nil {
+		if out[i], err = Value(s); err != nil {
 			return "", err
 		}
 	}
