@@ -77,7 +77,8 @@ func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logge
 		if f := source.Files; f != nil {
 			tree, err := filetree.New(filetree.Config{
 				Source: name, Installation: repo.Installation(),
-				Root: f.Root, Directories: f.Directories, Exclude: f.Exclude, Log: log.With("source", name),
+				Root: f.Root, Directories: f.Directories, Exclude: f.Exclude, ByEntry: f.ByEntry,
+				Log: log.With("source", name),
 			})
 			if err != nil {
 				return nil, err

@@ -111,6 +111,8 @@ type Files struct {
 	Directories []string
 	// Exclude are patterns, as doublestar understands them, of what is left out.
 	Exclude []string
+	// ByEntry exchanges what lies in the directories, which may be mounted, instead of the directories.
+	ByEntry bool
 }
 
 // Maintenance says how the application is taken offline while a restore switches: at most one way is set.

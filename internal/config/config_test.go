@@ -41,7 +41,7 @@ sources:
     database:
       {address: 127.0.0.1, user: remora, password_file: /etc/remora/shop.password, schemas: [shop], sessions: 8}
     restore: {user: remora_restore, password_env: SHOP_RESTORE}
-    files: {root: /srv/shop/storage/app/public, directories: [pre-alerts, receipts/], exclude: ["*.tmp"]}
+    files: {root: /srv/shop/storage/app/public, directories: [pre-alerts, receipts/], exclude: ["*.tmp"], exchange: entries}
     maintenance: {file: /srv/shop/storage/framework/down}
     undo_window: 36h
   blog:
@@ -74,7 +74,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 		"shop": {
 			Name:        "shop",
 			Database:    &Database{Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, Sessions: 8},
-			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}},
+			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}, ByEntry: true},
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
 			UndoWindow:  36 * time.Hour,
 		},

@@ -96,7 +96,7 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	r.mapping(key, n, fields{
 		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },
 		"restore": func(key string, n ast.Node) {
-			r.mapping(key, n, r.login(&restore), "empty", "after", "exchange")
+			r.mapping(key, n, r.login(&restore), "empty", "after")
 			if restore.user == "" && !r.has(key, "user") {
 				r.wrongKey(key, "it needs user: NAME, the database user with writing rights")
 			}
@@ -106,6 +106,9 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
 	}, "checks", "schedules", "retention", "objectives", "notify", "redis", "postgres")
 
+	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
+		r.wrongKey(below(key, "files.exchange"), "entries are exchanged one after another, so the application must be offline meanwhile; add maintenance:")
+	}
 	hasDatabase, hasFiles := r.has(key, "database"), r.has(key, "files")
 	switch {
 	case r.has(key, "restore") && !hasDatabase:
@@ -192,12 +195,14 @@ func (r *reader) schemas(key string, names []string) {
 }
 
 func (r *reader) files(key string, n ast.Node) *Files {
-	f := &Files{}
+	f, exchange := &Files{}, "directories"
 	r.mapping(key, n, fields{
 		"root":        r.path(&f.Root),
 		"directories": r.texts(&f.Directories),
 		"exclude":     r.texts(&f.Exclude),
-	}, "host", "exchange", "owner", "include")
+		"exchange":    r.matching(&exchange, exchanges, "write directories, or entries where a directory is a mount point or is mounted in a container"),
+	}, "host", "owner", "include")
+	f.ByEntry = exchange == "entries"
 	if !r.has(key, "root") {
 		r.wrongKey(key, "it needs root: DIR, the directory that holds the directories to back up")
 	}
@@ -263,6 +268,7 @@ func (r *reader) password(c *Config, s secret) remora.SecretFunc {
 
 var (
 	namespace    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{1,254}$`)
+	exchanges    = regexp.MustCompile(`^(directories|entries)$`)
 	variableName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 	hostName     = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})$`)
 )

@@ -117,6 +117,12 @@ func (t *Tree) putAwayPlaces(run string) ([]place, error) {
 		return nil, err
 	}
 	var found []place
+	if j.ByEntry {
+		for _, d := range j.Directories {
+			found = append(found, place{dir: d.Path, at: t.putAway(j, d.Path), identity: d.Staged})
+		}
+		return found, nil
+	}
 	for _, s := range spots {
 		if s.away.exists() {
 			found = append(found, place{dir: s.Path, at: t.putAway(j, s.Path), identity: s.away})

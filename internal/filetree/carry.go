@@ -26,7 +26,7 @@ func (t *Tree) carry(ctx context.Context, j *journal, dir string) (int64, error)
 		return 0, err
 	}
 	defer func() { _ = stage.Close() }()
-	c := &carrier{live: live, stage: stage, stay: j.Stay, own: currentOwnership()}
+	c := &carrier{live: live, stage: stage, stay: j.Stay, byEntry: j.ByEntry, own: currentOwnership()}
 	err = c.folder(ctx, ".", false)
 	return c.added, err
 }
@@ -34,6 +34,7 @@ func (t *Tree) carry(ctx context.Context, j *journal, dir string) (int64, error)
 type carrier struct {
 	live, stage *os.Root
 	stay        patterns
+	byEntry     bool
 	own         ownership
 	added       int64
 }
@@ -50,6 +51,9 @@ func (c *carrier) folder(ctx context.Context, rel string, all bool) error {
 		}
 		at := path.Join(rel, info.Name())
 		stays := all || c.stay.match(at) || special(info)
+		if c.byEntry && stays && rel == "." && !c.paired(at) {
+			continue // it stays where it is
+		}
 		there := true
 		switch {
 		case stays && info.IsDir():
@@ -65,6 +69,12 @@ func (c *carrier) folder(ctx context.Context, rel string, all bool) error {
 		}
 	}
 	return nil
+}
+
+// paired tells whether the stage has something of that name.
+func (c *carrier) paired(at string) bool {
+	_, err := c.stage.Lstat(at)
+	return err == nil && !reserved(at)
 }
 
 // special are entries that no backup holds.

@@ -38,15 +38,13 @@ func (t *Tree) Compare(ctx context.Context, job remora.Job, from fs.FS) (diff re
 	if j.State != staged && j.State != compared {
 		return diff, refuse(remora.Fenced, "run "+job.Run, "start a new restore", "the journal knows no finished stage of this run")
 	}
-	root, err := h.work.OpenRoot(j.stageName())
-	if err != nil {
-		return diff, err
-	}
-	defer func() { _ = root.Close() }()
-	c := &comparer{root: root, from: from, own: currentOwnership()}
+	c := &comparer{from: from, own: currentOwnership()}
 	for _, d := range p.Directories {
 		c.read, c.meter = count{}, newMeter(job, "compare "+d.Path, d.Bytes)
-		err := c.directory(ctx, d)
+		err := inStage(h, j, d.Path, func(root *os.Root) error {
+			c.root = root
+			return c.directory(ctx, d)
+		})
 		diff.Compared.Objects++
 		diff.Compared.Entries += c.read.Files
 		diff.Compared.Bytes += c.read.Bytes

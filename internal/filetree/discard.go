@@ -14,7 +14,7 @@ import (
 )
 
 // Discard removes the side of a run that is not live, and then its journal. It only ever removes below the run's own
-// folder beside the root.
+// folders.
 func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) (err error) {
 	defer tell("discard what a restore left", t.work, &err)
 	h, j, err := t.take(ctx, job.Run)
@@ -35,7 +35,7 @@ func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) (err 
 	if err := h.work.RemoveAll(j.Run + ".json.tmp"); err != nil {
 		return err
 	}
-	if err := removeTree(h.work, j.Run); err != nil {
+	if err := h.clear(j.Run); err != nil {
 		return err
 	}
 	if err := h.work.Remove(j.Run + ".json"); err != nil {
@@ -47,13 +47,15 @@ func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) (err 
 // mayDiscard refuses while a directory is on neither side, or the directories on different ones, and wants to know
 // which backup holds a side that was once live (S1).
 func (t *Tree) mayDiscard(j *journal, heldBy string) error {
-	folder := filepath.Join(t.work, j.Run)
 	mounts, err := readMounts(ownMounts, "")
 	if err != nil {
 		return err
 	}
-	if at := mountBelow(mounts, folder); at != "" {
-		return refuse(remora.Unsupported, folder, "unmount it first", "a file system is mounted at %q", at)
+	for _, d := range j.Directories {
+		folder := filepath.Join(t.shelf(j.ByEntry, d.Path), j.Run)
+		if at := mountBelow(mounts, folder); at != "" {
+			return refuse(remora.Unsupported, folder, "unmount it first", "a file system is mounted at %q", at)
+		}
 	}
 	if j.State == discarding || !j.Switched {
 		return nil
@@ -87,7 +89,7 @@ func removeTree(root *os.Root, name string) error {
 	return errors.Join(walk, root.RemoveAll(name))
 }
 
-// tidy removes the lock file, and the work folder, when no run of this source needs them.
+// tidy removes the lock file, and the work folders, when no run of this source needs them.
 func (t *Tree) tidy(h *held) error {
 	if err := h.sync(); err != nil {
 		return err
@@ -100,8 +102,10 @@ func (t *Tree) tidy(h *held) error {
 	if err := h.work.Remove(t.lockName()); err != nil {
 		return err
 	}
-	if err := os.Remove(t.work); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, dir := range t.dirs {
+		if err := os.Remove(t.shelf(t.byEntry, dir)); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

@@ -14,4 +14,8 @@
 //	<parent of root>/.remora/<run>/b<attempt>/ the side that is not live
 //
 // Which side is live is never read from the journal: it is where the directories are (see docs/decisions, 0002).
+//
+// A directory that is mounted cannot be exchanged, or not without leaving somebody behind. With Config.ByEntry it stays
+// and its entries are exchanged one by one; what is not live then lies in <directory>/.remora, on the same file system,
+// and the lock and the journals in that folder of the first directory (see docs/decisions, 0012).
 package filetree

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -30,7 +32,7 @@ const (
 	discarding state = "discarding"
 )
 
-// journal is <run>.json beside the root: what a restore is doing with the directories.
+// journal is <run>.json beside the data: what a restore is doing with the directories.
 type journal struct {
 	Format       int    `json:"format"`
 	Installation string `json:"installation"`
@@ -41,6 +43,8 @@ type journal struct {
 	State        state  `json:"state"`
 	// Attempt numbers the stages of this run; the last one is the only one.
 	Attempt int `json:"attempt"`
+	// ByEntry tells that the directories stay, and that their entries are exchanged.
+	ByEntry bool `json:"by_entry,omitempty"`
 	// Seq and Live are the last turn.
 	Seq  int         `json:"seq"`
 	Live remora.Side `json:"live"`
@@ -65,6 +69,16 @@ type journalDirectory struct {
 	// Before is the directory that was live, empty where there was none; Staged is the restored one.
 	Before identity `json:"before"`
 	Staged identity `json:"staged"`
+	// Entries are, in an exchange by entry, the entries of both sides, noted before the first of them moves. The
+	// directory itself then stays where Before is, and its other side where Staged is.
+	Entries []journalEntry `json:"entries,omitzero"`
+}
+
+// journalEntry is an entry of a directory by its inode on each side, 0 where that side has none of this name.
+type journalEntry struct {
+	Name   string `json:"name"`
+	Before uint64 `json:"before,omitempty"`
+	Staged uint64 `json:"staged,omitempty"`
 }
 
 // stageName is the folder, within the work folder, where the side lies that is not live.
@@ -127,7 +141,8 @@ func (t *Tree) ours(work *os.Root, run string) (*journal, error) {
 }
 
 func (t *Tree) noJournal(run string) error {
-	return refuse(remora.Fenced, filepath.Join(t.work, run+".json"), "is this the machine, and the disk, that the restore was staged on?", "%w", errNoJournal)
+	return refuse(remora.Fenced, filepath.Join(t.work, run+".json"),
+		"is this the machine, and the disk, that the restore was staged on, and is files in the configuration what it was then?", "%w", errNoJournal)
 }
 
 // find reads the journal of a run without the lock.
@@ -135,7 +150,7 @@ func (t *Tree) find(run string) (*journal, error) {
 	if err := checkRun(run); err != nil {
 		return nil, err
 	}
-	work, err := t.workFolder()
+	work, err := workFolder(t.work)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, t.noJournal(run)
 	}
@@ -146,10 +161,19 @@ func (t *Tree) find(run string) (*journal, error) {
 	return t.ours(work, run)
 }
 
-// journals lists every journal beside the root that is about this root.
+// journals lists every journal that is about this root, also of restores that exchanged in the other way.
 func (t *Tree) journals() ([]*journal, error) {
-	work, err := t.workFolder()
-	if errors.Is(err, fs.ErrNotExist) {
+	beside, err := t.journalsIn(t.home(false))
+	if err != nil {
+		return nil, err
+	}
+	inside, err := t.journalsIn(t.home(true))
+	return append(beside, inside...), err
+}
+
+func (t *Tree) journalsIn(at string) ([]*journal, error) {
+	work, err := workFolder(at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
 	if err != nil {
@@ -215,20 +239,27 @@ func (t *Tree) Leftovers(context.Context) (left []remora.Leftover, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if side, ok := level(spots); ok {
+		if side, ok := level(spots); ok && len(spots) > 0 {
 			l.Live = side
 		}
-		for _, s := range spots {
-			l.What = append(l.What, s.String())
+		if !j.ByEntry {
+			for _, s := range spots {
+				l.What = append(l.What, s.String())
+			}
+		} else {
+			for _, d := range j.Directories {
+				l.What = append(l.What, fmt.Sprintf("directory %s (%d entries, exchanged one by one)", d.Path, len(d.Entries)))
+			}
 		}
 		left = append(left, l)
 	}
 	return left, nil
 }
 
-// spot is where the two sides of one directory are.
+// spot is where the two sides of one directory, or of one entry of it, are.
 type spot struct {
 	journalDirectory
+	dir  string      // the directory: Path, or what holds it
 	side remora.Side // empty when neither side is live
 	away identity    // of the put-away side, if any
 	want bool        // whether the put-away side is the one that belongs there
@@ -247,7 +278,7 @@ func (s spot) String() string {
 
 // putAway is where the side of a directory lies that is not live.
 func (t *Tree) putAway(j *journal, dir string) string {
-	return filepath.Join(t.work, j.stageName(), filepath.FromSlash(dir))
+	return filepath.Join(t.shelf(j.ByEntry, dir), j.stageName(), filepath.FromSlash(dir))
 }
 
 // spots reads the truth from the directories themselves. Only inodes are compared: they come in pairs on one file
@@ -263,7 +294,13 @@ func (t *Tree) spots(j *journal) ([]spot, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := spot{journalDirectory: d, away: away}
+		s := spot{journalDirectory: d, dir: d.Path, away: away}
+		if d.Entries != nil && live.Inode == d.Before.Inode {
+			if found, err = t.entrySpots(found, j, s); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		switch {
 		case live.Inode == d.Before.Inode: // both 0 where nothing was live
 			s.side, s.want = remora.Replaced, away.Inode == d.Staged.Inode
@@ -309,5 +346,5 @@ func (t *Tree) settledSpots(j *journal) ([]spot, error) {
 func (t *Tree) unknown(s spot) error {
 	return refuse(remora.Changed, t.live(s.Path), "move the known directory back, or start a new restore; remora touches neither until then",
 		"what is live, or what is kept in %s, is not the directory (inode %d, restored %d) that the journal knows: it was made or moved by somebody else",
-		t.work, s.Before.Inode, s.Staged.Inode)
+		workName, s.Before.Inode, s.Staged.Inode)
 }

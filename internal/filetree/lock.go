@@ -15,9 +15,9 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// workFolder opens the folder beside the root. The error is fs.ErrNotExist when there is none.
-func (t *Tree) workFolder() (*os.Root, error) {
-	parent, err := os.OpenRoot(filepath.Dir(t.root))
+// workFolder opens a folder that holds what is not live. The error is fs.ErrNotExist when there is none.
+func workFolder(at string) (*os.Root, error) {
+	parent, err := os.OpenRoot(filepath.Dir(at))
 	if err != nil {
 		return nil, err
 	}
@@ -28,15 +28,50 @@ func (t *Tree) workFolder() (*os.Root, error) {
 	}
 	// Somebody else's folder, or a link that leads elsewhere, could take or change what we put there.
 	if owner, _ := ownerOf(info); !info.IsDir() || int(owner.UID) != os.Geteuid() {
-		return nil, refuse(remora.Denied, t.work, "find out who made it; remora keeps the side that is not live there", "it is not a directory of the worker's own user")
+		return nil, refuse(remora.Denied, at, "find out who made it; remora keeps the side that is not live there", "it is not a directory of the worker's own user")
 	}
 	return parent.OpenRoot(workName)
 }
 
+// makeWorkFolder makes it where it is missing, and private where it is not.
+func makeWorkFolder(at string) (*os.Root, error) {
+	if err := os.Mkdir(at, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	work, err := workFolder(at)
+	if err != nil {
+		return nil, err
+	}
+	// A list that the parent passes on would otherwise appear on everything that is staged.
+	if err := errors.Join(work.Chmod(".", 0o700), dropInherited(at)); err != nil {
+		return nil, errors.Join(err, work.Close())
+	}
+	return work, nil
+}
+
 // held is the lock of a source's directories (S3, S11).
 type held struct {
-	work *os.Root
+	work *os.Root // with the lock and the journals
 	file *os.File
+	// shelves are the work folders within the directories, by directory; empty where work holds all.
+	shelves map[string]*os.Root
+}
+
+// shelf is the work folder that holds the other side of a directory.
+func (h *held) shelf(dir string) *os.Root {
+	if own, ok := h.shelves[dir]; ok {
+		return own
+	}
+	return h.work
+}
+
+// clear removes everything that a run has put aside, but for its journal.
+func (h *held) clear(run string) error {
+	err := removeTree(h.work, run)
+	for _, shelf := range h.shelves {
+		err = errors.Join(err, removeTree(shelf, run))
+	}
+	return err
 }
 
 // lockWait is how long a step waits for another process of the same source.
@@ -63,7 +98,7 @@ func (t *Tree) lock(ctx context.Context, run string) (*held, error) {
 
 // tryLock fails with remora.Busy while another try may succeed.
 func (t *Tree) tryLock(run string) (h *held, err error) {
-	if _, err := os.Stat(filepath.Dir(t.root)); err != nil {
+	if _, err := os.Stat(filepath.Dir(t.work)); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -75,15 +110,8 @@ func (t *Tree) tryLock(run string) (h *held, err error) {
 			err = t.busy("one that is just ending")
 		}
 	}()
-	h = &held{}
-	if err := os.Mkdir(t.work, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return h, err
-	}
-	if h.work, err = t.workFolder(); err != nil {
-		return h, err
-	}
-	// A list that the parent passes on would otherwise appear on everything that is staged.
-	if err := errors.Join(h.work.Chmod(".", 0o700), dropInherited(t.work)); err != nil {
+	h = &held{shelves: map[string]*os.Root{}}
+	if h.work, err = makeWorkFolder(t.work); err != nil {
 		return h, err
 	}
 	if h.file, err = h.work.OpenFile(t.lockName(), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
@@ -108,7 +136,24 @@ func (t *Tree) tryLock(run string) (h *held, err error) {
 	}
 	_ = h.file.Truncate(0)
 	_, _ = h.file.WriteAt([]byte(fmt.Sprintf("process %d, run %s\n", os.Getpid(), run)), 0)
-	return h, nil
+	return h, t.openShelves(h)
+}
+
+func (t *Tree) openShelves(h *held) error {
+	if !t.byEntry {
+		return nil
+	}
+	for _, dir := range t.dirs {
+		shelf, err := makeWorkFolder(t.shelf(true, dir))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = refuseMissing([]place{{dir: dir, at: t.live(dir)}})
+		}
+		if err != nil {
+			return err
+		}
+		h.shelves[dir] = shelf
+	}
+	return nil
 }
 
 func (t *Tree) busy(holder string) error {
@@ -142,5 +187,8 @@ func (h *held) release() {
 	}
 	if h.work != nil {
 		_ = h.work.Close()
+	}
+	for _, shelf := range h.shelves {
+		_ = shelf.Close()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -24,8 +25,9 @@ const ownMounts = "/proc/self/mountinfo"
 
 // checkMounts refuses directories that something has mounted (S7): a mount point cannot be exchanged, a file system
 // below a directory would move with it, and a container that has the directory itself mounted would keep seeing, and
-// filling, the side that was put away. Mounts at or above the folder that holds root are fine. hidden tells that
-// there are processes whose mounts this user may not see.
+// filling, the side that was put away. Mounts at or above the folder that holds root are fine. Where entries are
+// exchanged, the same is asked of what lies in a directory: it may be mounted itself. hidden tells that there are
+// processes whose mounts this user may not see.
 func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 	own, err := readMounts(ownMounts, "this machine")
 	if err != nil {
@@ -33,25 +35,36 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 	}
 	all, hidden := otherMounts()
 	all = append(all, own...)
-	hint := fmt.Sprintf("mount %s, or a folder above it, instead of what lies below", filepath.Dir(t.root))
+	hint := fmt.Sprintf("mount %s, or a folder above it, instead of what lies below; or set files.exchange: entries", filepath.Dir(t.root))
+	if t.byEntry {
+		hint = "unmount it first; a directory itself may be mounted, what lies in it may not"
+	}
 	home := containing(own, filepath.Dir(t.root))
 	for _, p := range places {
 		live := t.live(p.dir)
-		if m := mountBelow(own, live); m != "" {
+		if m := mountBelow(t.but(own, live), live); m != "" {
 			return hidden, refuse(remora.Unsupported, live, hint, "a file system is mounted at %s, so the directory cannot be exchanged", m)
 		}
 		on := containing(own, live)
-		if on != home {
+		if on != home && !t.byEntry {
 			return hidden, refuse(remora.Unsupported, live, hint, "%s is mounted on its own, so nothing beside root can be exchanged with it", on.point)
 		}
 		within := path.Join(on.root, strings.TrimPrefix(live, on.point))
 		for _, m := range all {
-			if m.device == on.device && below(m.root, within) {
+			if m.device == on.device && below(m.root, within) && !(t.byEntry && m.root == within) {
 				return hidden, refuse(remora.Unsupported, live, hint, "%s has it mounted at %s and would keep the replaced directory", m.seenBy, m.point)
 			}
 		}
 	}
 	return hidden, nil
+}
+
+// but leaves out, where entries are exchanged, the mount of the directory itself.
+func (t *Tree) but(mounts []mount, dir string) []mount {
+	if !t.byEntry {
+		return mounts
+	}
+	return slices.DeleteFunc(slices.Clone(mounts), func(m mount) bool { return m.point == dir })
 }
 
 // mountBelow is the mount point at or below a path; empty when there is none.

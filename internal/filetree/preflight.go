@@ -57,7 +57,7 @@ func unseen(string, fs.FileInfo) error { return nil }
 func (t *Tree) estimate(ctx context.Context, job remora.Job, intent remora.Intent, found []place, est *remora.Estimate) error {
 	skip := t.exclude.match
 	if intent.Restore() {
-		skip = nothing
+		skip = patterns(nil).match // our own work folder may lie there
 	}
 	for _, at := range found {
 		if !at.exists() {
@@ -91,14 +91,23 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnin
 	if err := t.unsettled(job.Run); err != nil {
 		return nil, err
 	}
+	if t.byEntry {
+		if err := refuseMissing(found); err != nil {
+			return nil, err
+		}
+	}
 	var replaced []place
 	for _, at := range found {
-		if _, ok := p.directory(at.dir); !ok {
+		d, ok := p.directory(at.dir)
+		if !ok {
 			warnings = append(warnings, "directory "+at.dir+" is not in the backup and stays as it is")
 			continue
 		}
 		if err := t.writable(at); err != nil {
 			return nil, err
+		}
+		if info, err := os.Lstat(at.at); t.byEntry && err == nil && ownedBy(info) != d.owned {
+			warnings = append(warnings, "directory "+at.dir+" itself keeps the owner and the mode that it has now; those in the backup differ")
 		}
 		replaced = append(replaced, at)
 	}
@@ -106,13 +115,13 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnin
 	if err != nil {
 		return nil, err
 	}
-	if hidden {
+	if hidden && !t.byEntry {
 		warnings = append(warnings, "the worker may not see what other users' processes have mounted: a container that has one of the directories itself mounted would keep seeing the replaced one")
 	}
 	if p.Host != t.where() {
 		warnings = append(warnings, "the backup was taken of "+p.Host)
 	}
-	return append(warnings, foreignOwners(p)...), t.space(p.total())
+	return append(warnings, foreignOwners(p)...), t.space(p)
 }
 
 // foreignOwners names the owners in a part that this process cannot give back.
@@ -133,13 +142,35 @@ func foreignOwners(p part) []string {
 // writable asks for the rights that an exchange needs: on both parents, and on the directory itself, whose parent
 // changes. Where a directory is missing, on the two lowest folders that lead to it.
 func (t *Tree) writable(at place) error {
+	if t.byEntry {
+		return writableEntries(at.at)
+	}
 	there := []string{filepath.Dir(t.root)}
 	for _, p := range ancestors(t.root, at.dir) {
 		if _, err := os.Lstat(p); err == nil {
 			there = append(there, p)
 		}
 	}
-	for _, p := range append(there[max(0, len(there)-2):], there[0]) {
+	return mayWrite(append(there[max(0, len(there)-2):], there[0])...)
+}
+
+// writableEntries asks for the same where the entries of a directory get another parent.
+func writableEntries(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	there := []string{dir}
+	for _, e := range entries {
+		if e.IsDir() && !reserved(e.Name()) {
+			there = append(there, filepath.Join(dir, e.Name()))
+		}
+	}
+	return mayWrite(there...)
+}
+
+func mayWrite(folders ...string) error {
+	for _, p := range folders {
 		if err := unix.Faccessat(unix.AT_FDCWD, p, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 			return &fs.PathError{Op: "access", Path: p, Err: err}
 		}
@@ -150,10 +181,30 @@ func (t *Tree) writable(at place) error {
 // blockSize is what an entry takes on disk beyond its bytes, at most and about.
 const blockSize = 4096
 
-// space compares what a stage needs with what the file system has.
-func (t *Tree) space(c count) error {
+// space compares what the stages need with what their file systems have.
+func (t *Tree) space(p part) error {
+	needs, places := map[uint64]count{}, map[uint64]string{}
+	for _, d := range p.Directories {
+		at := filepath.Dir(t.shelf(t.byEntry, d.Path))
+		info, err := os.Stat(at)
+		if err != nil {
+			return err
+		}
+		device := identityOf(info).Device
+		c := needs[device]
+		c.plus(d.count)
+		needs[device], places[device] = c, at
+	}
+	for device, c := range needs {
+		if err := room(places[device], c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func room(parent string, c count) error {
 	var st unix.Statfs_t
-	parent := filepath.Dir(t.root)
 	if err := unix.Statfs(parent, &st); err != nil {
 		return &fs.PathError{Op: "statfs", Path: parent, Err: err}
 	}

@@ -23,8 +23,9 @@ import (
 // The test binary runs itself as another process, to be killed, frozen, put into its own mount namespace or run as
 // another user.
 const (
-	childVariable  = "REMORA_FILETREE_CHILD"
-	parentVariable = "REMORA_FILETREE_PARENT"
+	childVariable   = "REMORA_FILETREE_CHILD"
+	parentVariable  = "REMORA_FILETREE_PARENT"
+	byEntryVariable = "REMORA_FILETREE_BY_ENTRY" // not empty: exchange entries
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(what, parent string) error {
-	tree, err := New(Config{Source: "shop", Installation: installation, Root: filepath.Join(parent, "public"), Directories: []string{"receipts", "deep/alerts"}})
+	tree, err := New(Config{Source: "shop", Installation: installation, Root: filepath.Join(parent, "public"), Directories: []string{"receipts", "deep/alerts"}, ByEntry: os.Getenv(byEntryVariable) != ""})
 	if err != nil {
 		return err
 	}
@@ -121,6 +122,9 @@ func childCommand(t *testing.T, what string, s *site, before ...string) *exec.Cm
 	args := append(before, os.Args[0])
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), childVariable+"="+what, parentVariable+"="+filepath.Dir(s.root))
+	if s.tree.byEntry {
+		cmd.Env = append(cmd.Env, byEntryVariable+"=1")
+	}
 	return cmd
 }
 

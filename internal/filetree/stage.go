@@ -18,7 +18,7 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// Stage builds the directories of the part again, in a fresh private folder beside the root.
+// Stage builds the directories of the part again, in a fresh private folder on the file system of each.
 func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remora.Summary, err error) {
 	defer tell("stage the files", t.work, &err)
 	p, err := t.readPart(from)
@@ -49,7 +49,7 @@ func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remor
 func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	j := &journal{
 		Format: journalFormat, Installation: t.installation, Source: t.source, Run: job.Run, Host: t.where(), Root: t.root,
-		State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
+		ByEntry: t.byEntry, State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
 		Stay: slices.Concat(t.exclude, p.Exclude), RootEntry: p.Root,
 	}
 	old, err := t.ours(h.work, job.Run)
@@ -77,36 +77,48 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	if err := h.write(j); err != nil {
 		return nil, err
 	}
-	if err := removeTree(h.work, job.Run); err != nil {
+	if err := h.clear(job.Run); err != nil {
 		return nil, err
 	}
-	return j, t.space(p.total())
+	return j, t.space(p)
 }
 
 // fill copies every directory of the part, flushes all to disk, and notes what was made.
 func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p part, from fs.FS) ([]string, error) {
-	if err := h.work.MkdirAll(j.stageName(), 0o700); err != nil {
-		return nil, err
-	}
-	root, err := h.work.OpenRoot(j.stageName())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = root.Close() }()
-	s := &stager{root: root, from: from, own: currentOwnership()}
+	s := &stager{from: from, own: currentOwnership()}
 	for i := range j.Directories {
 		d, _ := p.directory(j.Directories[i].Path)
 		s.meter = newMeter(job, "stage "+d.Path, d.Bytes)
-		if err := s.directory(ctx, d); err != nil {
-			return nil, err
-		}
-		info, err := root.Lstat(d.Path)
+		err := inStage(h, j, d.Path, func(root *os.Root) error {
+			s.root = root
+			if err := s.directory(ctx, d); err != nil {
+				return err
+			}
+			info, err := root.Lstat(d.Path)
+			if err != nil {
+				return err
+			}
+			j.Directories[i].Staged = identityOf(info)
+			return opened(root, ".", func(f *os.File) error { return unix.Syncfs(int(f.Fd())) })
+		})
 		if err != nil {
 			return nil, err
 		}
-		j.Directories[i].Staged = identityOf(info)
 	}
-	return s.warnings(), unix.Syncfs(int(h.file.Fd()))
+	return s.warnings(), nil
+}
+
+// inStage does something in the folder that a directory is staged in.
+func inStage(h *held, j *journal, dir string, do func(*os.Root) error) error {
+	shelf := h.shelf(dir)
+	if err := shelf.MkdirAll(j.stageName(), 0o700); err != nil {
+		return err
+	}
+	root, err := shelf.OpenRoot(j.stageName())
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(root), root.Close())
 }
 
 // stager builds directories below root. Regular files are copied several at a time; symlinks come after them, so

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -32,19 +33,27 @@ func (t *Tree) Switch(ctx context.Context, turn remora.Turn) (err error) {
 		return err
 	}
 	x := &exchange{t: t, h: h, j: j, spots: spots, wasLive: j.Switched}
+	defer func() { _ = x.close() }()
+	before, ok := level(spots)
+	switch {
+	case !ok:
+		before = turn.Live.Other() // a crash fell between two directories
+	case len(spots) == 0:
+		before = j.Live
+	}
+	x.settled, x.before = ok, before
 	if err := x.intend(turn); err != nil {
 		return err
 	}
-	before, ok := level(spots)
-	if !ok {
-		before = turn.Live.Other() // a crash fell between two directories
-	}
 	if err := x.turn(ctx); err != nil {
 		tell(switchOp, t.root, &err)
-		return errors.Join(err, x.back(before))
+		return errors.Join(err, x.back())
 	}
 	if j.State == turning {
 		j.State = turned
+		if err := x.renote(turn.Live); err != nil {
+			return err
+		}
 	}
 	return h.write(j)
 }
@@ -69,12 +78,14 @@ func (t *Tree) admit(j *journal, turn remora.Turn) ([]spot, error) {
 	if err != nil {
 		return nil, err
 	}
-	places := make([]place, 0, len(spots))
+	places := make([]place, 0, len(j.Directories))
 	for _, s := range spots {
 		if s.side == "" || s.side != turn.Live && !s.want {
 			return nil, t.unknown(s)
 		}
-		places = append(places, place{dir: s.Path})
+	}
+	for _, d := range j.Directories {
+		places = append(places, place{dir: d.Path})
 	}
 	if turn.Live == remora.Restored {
 		_, err = t.checkMounts(places)
@@ -88,8 +99,15 @@ type exchange struct {
 	h     *held
 	j     *journal
 	spots []spot
+	// before is the side that was live; settled tells that all of it was.
+	before  remora.Side
+	settled bool
 	// wasLive tells that a staged directory was, or may have been, live.
 	wasLive bool
+
+	// above is the folder that live and away are open at: most entries have it in common with the one before.
+	above      string
+	live, away *os.File
 }
 
 // intend writes what is about to happen.
@@ -97,8 +115,8 @@ func (x *exchange) intend(turn remora.Turn) error {
 	x.j.Seq, x.j.Live, x.j.KeepUntil = turn.Seq, turn.Live, turn.KeepUntil
 	if turn.Live == remora.Restored {
 		x.j.Switched = true
-		for _, s := range x.spots {
-			above := ancestors(x.t.root, s.Path)
+		for _, d := range x.j.Directories {
+			above := ancestors(x.t.root, d.Path)
 			for _, at := range above[:len(above)-1] {
 				if _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && !slices.Contains(x.j.Made, at) {
 					x.j.Made = append(x.j.Made, at)
@@ -119,12 +137,20 @@ func (x *exchange) turn(ctx context.Context) error {
 			return err
 		}
 	}
+	if x.j.ByEntry && x.settled && x.before != x.j.Live && !x.j.unproven() {
+		if err := x.list(); err != nil {
+			return err
+		}
+	}
 	for i := range x.spots {
 		if x.spots[i].side != x.j.Live {
 			if err := x.flip(&x.spots[i]); err != nil {
 				return err
 			}
 		}
+	}
+	if err := x.close(); err != nil {
+		return err
 	}
 	if x.j.Live == remora.Replaced {
 		return x.unmake()
@@ -138,20 +164,34 @@ func (x *exchange) prepare(ctx context.Context) error {
 	if err := x.makeFolders(); err != nil {
 		return err
 	}
-	for _, s := range x.spots {
-		if s.side == remora.Restored || !s.Before.exists() || x.j.Seq > 1 {
-			continue
-		}
-		n, err := x.t.carry(ctx, x.j, s.Path)
+	for _, dir := range x.uncarried() {
+		n, err := x.t.carry(ctx, x.j, dir)
 		if err != nil {
 			return err
 		}
 		x.j.Carried += n
 		if n > 0 {
-			x.t.log.InfoContext(ctx, "carried what the backup leaves out", slog.String("directory", s.Path), slog.Int64("entries", n))
+			x.t.log.InfoContext(ctx, "carried what the backup leaves out", slog.String("directory", dir), slog.Int64("entries", n))
 		}
 	}
 	return nil
+}
+
+func (x *exchange) uncarried() (dirs []string) {
+	switch {
+	case x.j.Seq > 1, x.j.ByEntry && (!x.settled || x.before == remora.Restored):
+	case x.j.ByEntry:
+		for _, d := range x.j.Directories {
+			dirs = append(dirs, d.Path)
+		}
+	default:
+		for _, s := range x.spots {
+			if s.side == remora.Replaced && s.Before.exists() {
+				dirs = append(dirs, s.Path)
+			}
+		}
+	}
+	return dirs
 }
 
 // makeFolders makes the missing folders above the directories, as the root was.
@@ -191,49 +231,85 @@ func (x *exchange) unmake() error {
 	return nil
 }
 
-// flip exchanges the two sides of one directory, or moves the one that exists.
+// flip exchanges the two sides of one directory or entry, or moves the one that exists.
 func (x *exchange) flip(s *spot) error {
-	above, base := filepath.Split(filepath.FromSlash(s.Path))
-	live, err := os.OpenInRoot(x.t.root, filepath.Clean(above))
-	if err != nil {
+	if err := x.open(s); err != nil {
 		return err
 	}
-	defer func() { _ = live.Close() }()
-	away, err := x.h.work.Open(filepath.Join(x.j.stageName(), above))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = away.Close() }()
-	from, to, how := away, live, uint(unix.RENAME_NOREPLACE)
-	if s.Before.exists() {
+	base := path.Base(s.Path)
+	from, to, how := x.away, x.live, uint(unix.RENAME_NOREPLACE)
+	switch hasLive, hasAway := has(x.live, base), has(x.away, base); {
+	case hasLive && hasAway:
 		how = unix.RENAME_EXCHANGE
-	} else if s.side == remora.Restored {
-		from, to = live, away
+	case hasLive:
+		from, to = x.live, x.away
+	case !hasAway && x.j.ByEntry:
+		from = nil // the application has just removed it
 	}
-	if err := unix.Renameat2(int(from.Fd()), base, int(to.Fd()), base, how); err != nil {
-		return &os.PathError{Op: "exchange", Path: x.t.live(s.Path), Err: err}
+	if from != nil {
+		if err := unix.Renameat2(int(from.Fd()), base, int(to.Fd()), base, how); err != nil {
+			return &os.PathError{Op: "exchange", Path: x.t.live(s.Path), Err: err}
+		}
 	}
 	x.wasLive = true
 	s.side = s.side.Other()
-	return errors.Join(live.Sync(), away.Sync())
+	return nil
+}
+
+// open opens the folders that hold the two sides, and sees that what was exchanged in the ones before is on disk.
+// Between two exchanges in one folder it need not be: the disk then holds some of them, like after a kill.
+func (x *exchange) open(s *spot) (err error) {
+	above := path.Dir(s.Path)
+	if x.live != nil && x.above == above {
+		return nil
+	}
+	if err := x.close(); err != nil {
+		return err
+	}
+	if x.live, err = os.OpenInRoot(x.t.root, filepath.FromSlash(above)); err != nil {
+		return err
+	}
+	if x.away, err = x.h.shelf(s.dir).Open(path.Join(x.j.stageName(), above)); err != nil {
+		_ = x.live.Close()
+		x.live = nil
+		return err
+	}
+	x.above = above
+	return nil
+}
+
+// close returns when all that was exchanged is on disk.
+func (x *exchange) close() error {
+	if x.live == nil {
+		return nil
+	}
+	err := errors.Join(x.live.Sync(), x.away.Sync(), x.live.Close(), x.away.Close())
+	x.live = nil
+	return err
+}
+
+func has(folder *os.File, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(int(folder.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // back brings every directory to the side that was live before the turn, as well as it can. What it cannot do, the
 // next call finds: the journal says turning, and the directories say where they are.
-func (x *exchange) back(before remora.Side) error {
+func (x *exchange) back() error {
 	var failed error
 	for i := len(x.spots) - 1; i >= 0; i-- {
-		if x.spots[i].side != before {
+		if x.spots[i].side != x.before {
 			failed = errors.Join(failed, x.flip(&x.spots[i]))
 		}
 	}
 	if failed != nil {
 		return fmt.Errorf("and the way back failed: %w", failed)
 	}
-	if before == remora.Replaced {
-		failed = x.unmake()
+	failed = x.close()
+	if x.before == remora.Replaced {
+		failed = errors.Join(failed, x.unmake())
 	}
 	// Where nothing staged was ever live, the stage may be discarded without a backup of it.
 	x.j.Switched = x.wasLive
-	return errors.Join(failed, x.h.write(x.j))
+	return errors.Join(failed, x.renote(x.before), x.h.write(x.j))
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -18,7 +19,8 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// workName is the folder beside the root that holds everything that is not live.
+// workName is the folder that holds everything that is not live: beside the root, or, for an exchange by entry, within
+// each directory.
 const workName = ".remora"
 
 // Config names the directories of a source.
@@ -33,6 +35,9 @@ type Config struct {
 	// A pattern is matched against the slash-separated path relative to each directory; one without a slash also
 	// against the base name, at any depth.
 	Exclude []string
+	// ByEntry leaves the directories where they are and exchanges what lies in them, entry by entry: for directories that
+	// are mounted, here or in a container (S7). All of them must exist.
+	ByEntry bool
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -43,6 +48,7 @@ type Tree struct {
 	root, work           string
 	dirs                 []string
 	exclude              patterns
+	byEntry              bool
 	log                  *slog.Logger
 }
 
@@ -57,12 +63,13 @@ func New(cfg Config) (*Tree, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Tree{
-		source: cfg.Source, installation: cfg.Installation,
-		root: cfg.Root, work: filepath.Join(filepath.Dir(cfg.Root), workName),
+	t := &Tree{
+		source: cfg.Source, installation: cfg.Installation, root: cfg.Root,
 		dirs: append([]string(nil), cfg.Directories...), exclude: append(patterns(nil), cfg.Exclude...),
-		log: log,
-	}, nil
+		byEntry: cfg.ByEntry, log: log,
+	}
+	t.work = t.home(t.byEntry)
+	return t, nil
 }
 
 func check(cfg Config) error {
@@ -117,6 +124,17 @@ func reserved(name string) bool {
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
 func (t *Tree) live(dir string) string { return filepath.Join(t.root, filepath.FromSlash(dir)) }
+
+// shelf is the work folder that holds the other side of a directory: on the file system of that directory.
+func (t *Tree) shelf(byEntry bool, dir string) string {
+	if byEntry {
+		return filepath.Join(t.live(dir), workName)
+	}
+	return filepath.Join(filepath.Dir(t.root), workName)
+}
+
+// home is the work folder that holds the lock and the journals. It must not depend on the order of the configuration.
+func (t *Tree) home(byEntry bool) string { return t.shelf(byEntry, slices.Min(t.dirs)) }
 
 // identity is a file system object's place on disk. The device is kept for people: its number may change when a
 // machine starts again.
