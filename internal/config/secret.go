@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -45,8 +47,12 @@ func readSecretVariable(name string, getenv func(string) string) (remora.Secret,
 // maxSecret bounds a password file, in bytes.
 const maxSecret = 64 << 10
 
+// secretMounts is where container engines mount secrets.
+const secretMounts = "/run/secrets/"
+
 // ReadSecretFile reads a password from a file. One line end after it is not part of it. A file that everybody can read,
-// or that others can change, is refused: what it holds is no longer a secret.
+// or that others can change, is refused: what it holds is no longer a secret. The exception is a secret that an engine
+// has mounted into this container: its mode is not ours to choose, and nobody else is in the container.
 func ReadSecretFile(file string) (remora.Secret, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -57,7 +63,7 @@ func ReadSecretFile(file string) (remora.Secret, error) {
 	if err != nil {
 		return "", secretProblem(file, err)
 	}
-	if err := private(file, info); err != nil {
+	if err := private(file, info); err != nil && !mounted(f) {
 		return "", err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
@@ -74,6 +80,14 @@ func ReadSecretFile(file string) (remora.Secret, error) {
 		return "", secretProblem(file, errors.New("it has more than one line; a password file holds the password alone"))
 	}
 	return remora.Secret(value), nil
+}
+
+// mounted tells whether an open file is a secret of a container: it lies, with every symlink followed, where engines
+// mount secrets, and the mount cannot be written to. On a machine of its own, such a place is an ordinary folder.
+func mounted(f *os.File) bool {
+	var st unix.Statfs_t
+	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	return err == nil && strings.HasPrefix(at, secretMounts) && unix.Fstatfs(int(f.Fd()), &st) == nil && st.Flags&unix.ST_RDONLY != 0
 }
 
 // private refuses a password file that is not the owner's (and its group's) alone.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +41,40 @@ func TestPasswordFilesThatAreNotSecretAreRefused(t *testing.T) {
 			require.Contains(t, p.Error(), tc.says)
 			require.Contains(t, p.Hint, tc.hint)
 			require.NotContains(t, p.Error(), "hunter2")
+		})
+	}
+}
+
+// Secrets of a container come with the mode 0444, and from a mount that the container cannot write to.
+func TestSecretsThatAnEngineMountsAreRead(t *testing.T) {
+	const helper = "REMORA_CONFIG_SECRET"
+	if file := os.Getenv(helper); file != "" {
+		value, err := ReadSecretFile(file)
+		if err != nil {
+			fmt.Println(err)
+		} else {
+			fmt.Println("read", len(value.Reveal()))
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount something")
+	}
+	const secret = "mount -t tmpfs none /run && mkdir /run/secrets && mount -t tmpfs none /run/secrets && echo hunter2 > /run/secrets/p && chmod 444 /run/secrets/p"
+	const sealed = " && mount -o remount,ro /run/secrets"
+	for name, c := range map[string]struct{ script, file, says string }{
+		"a secret of this container": {secret + sealed, "/run/secrets/p", "read 7"},
+		"through a symlink":          {secret + " && ln -s /run/secrets/p /run/p" + sealed, "/run/p", "read 7"},
+		"the mount can be written":   {secret, "/run/secrets/p", "its mode is 0444"},
+		"a link that leads out":      {secret + " && cp -p /run/secrets/p /run/p && ln -s /run/p /run/secrets/q" + sealed, "/run/secrets/q", "its mode is 0444"},
+		"another read-only mount":    {"mount -t tmpfs none /run && echo hunter2 > /run/p && chmod 444 /run/p && mount -o remount,ro /run", "/run/p", "its mode is 0444"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", c.script+` && exec "$0" "$@"`, os.Args[0], "-test.run=^TestSecretsThatAnEngineMountsAreRead$")
+			cmd.Env = append(os.Environ(), helper+"="+c.file)
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			require.Contains(t, string(out), c.says)
 		})
 	}
 }

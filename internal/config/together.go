@@ -140,7 +140,7 @@ func (c *Config) Check() (warnings []string, errs []error) {
 			errs = append(errs, err)
 			continue
 		}
-		if info, err := os.Stat(s.file); s.file != "" && err == nil && info.Mode().Perm()&0o040 != 0 {
+		if info, err := os.Stat(s.file); s.file != "" && !strings.HasPrefix(s.file, secretMounts) && err == nil && info.Mode().Perm()&0o040 != 0 {
 			warnings = append(warnings, fmt.Sprintf("%s: the group can read %s; chmod 600 keeps it to its owner", s.key, s.file))
 		}
 	}
