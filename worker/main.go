@@ -37,15 +37,22 @@ func run(args []string, stderr io.Writer, getenv func(string) string) int {
 	flags := flag.NewFlagSet("remora-worker", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	file := flags.String("config", "", "`FILE` with the configuration (default: $REMORA_CONFIG, ./remora.yaml, /etc/remora/remora.yaml)")
+	ask := flags.Bool("healthy", false, "tell whether a worker on this machine takes work, and end: the exit code is 0 when one does")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}
 	if flags.NArg() > 0 {
-		return say(stderr, &remora.Problem{Op: "start", Kind: remora.Invalid, Err: fmt.Errorf("unknown argument %q", flags.Arg(0)), Hint: "Usage: remora-worker [--config FILE]"})
+		return say(stderr, &remora.Problem{Op: "start", Kind: remora.Invalid, Err: fmt.Errorf("unknown argument %q", flags.Arg(0)), Hint: "Usage: remora-worker [--config FILE] [--healthy]"})
 	}
 	cfg, err := config.Load(*file, getenv)
 	if err != nil {
 		return say(stderr, err)
+	}
+	if *ask {
+		if err := healthy(cfg); err != nil {
+			return say(stderr, err)
+		}
+		return 0
 	}
 	if err := runnable(cfg); err != nil {
 		return say(stderr, err)

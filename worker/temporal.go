@@ -64,12 +64,16 @@ func dialPatiently(ctx context.Context, options client.Options, log *slog.Logger
 		}
 		select {
 		case <-ctx.Done():
-			return nil, &remora.Problem{
-				Op: "connect to Temporal", Kind: remora.Unreachable, Subject: options.HostPort, Err: errors.New("it does not answer"),
-				Hint: "Start it (remora up does), or correct temporal.address in the configuration.",
-			}
+			return nil, unreachable(options.HostPort)
 		case <-time.After(time.Second):
 		}
+	}
+}
+
+func unreachable(address string) error {
+	return &remora.Problem{
+		Op: "connect to Temporal", Kind: remora.Unreachable, Subject: address, Err: errors.New("it does not answer"),
+		Hint: "Start it (remora up does), or correct temporal.address in the configuration.",
 	}
 }
 

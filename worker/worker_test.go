@@ -6,13 +6,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
+	"github.com/remora-backup/remora/internal/config"
+	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/testenv"
 )
 
@@ -72,4 +77,31 @@ func TestWorkerThatCannotRunSaysWhy(t *testing.T) {
 			require.NotContains(t, out.String(), "could not build")
 		})
 	}
+}
+
+// A container engine is told what is true: a process that lives is not enough, and neither is one that lived a moment ago.
+func TestHealthyIsAWorkerThatTakesWork(t *testing.T) {
+	server := testenv.NewTemporal(t)
+	cfg := &config.Config{State: t.TempDir(), Temporal: config.Temporal{Address: server.Address, Namespace: server.Namespace}}
+	require.ErrorContains(t, healthy(cfg), "none on this machine")
+	r, err := enrol(filepath.Join(cfg.State, "workers"), quiet)
+	require.NoError(t, err)
+	require.ErrorContains(t, healthy(cfg), "none on this machine", "it has not asked for work")
+
+	c, err := client.Dial(client.Options{HostPort: server.Address, Namespace: server.Namespace, Identity: r.identity(), Logger: nothing{}})
+	require.NoError(t, err)
+	defer c.Close()
+	w := worker.New(c, remora.Queue, worker.Options{})
+	w.RegisterWorkflowWithOptions(func(workflow.Context) error { return nil }, workflow.RegisterOptions{Name: "none"})
+	require.NoError(t, w.Start())
+	testenv.Wait(t, 10*time.Second, "the worker to be seen", func() error { return healthy(cfg) })
+	elsewhere := *cfg
+	elsewhere.State = t.TempDir()
+	require.ErrorContains(t, healthy(&elsewhere), "none on this machine")
+
+	w.Stop()
+	require.NoError(t, syscall.Close(r.lock)) // as the end of its process does
+	require.ErrorContains(t, healthy(cfg), "none on this machine", "Temporal still remembers it")
+	server.Kill(t)
+	require.Equal(t, remora.Unreachable, remora.KindOf(healthy(cfg)))
 }
