@@ -6,9 +6,12 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// MaintenanceMode takes one application offline and back. Both calls may be repeated; Leave undoes only what the same
-// run entered.
+// MaintenanceMode takes one application offline and back. Every call may be repeated; Leave undoes only what the
+// same run entered.
 type MaintenanceMode interface {
+	// Offline tells whether somebody else than run has the application offline, as far as that can be seen. It is asked
+	// before Enter, and where it is so, neither Enter nor Leave is called.
+	Offline(ctx context.Context, run string) (bool, error)
 	Enter(ctx context.Context, run string) error
 	Leave(ctx context.Context, run string) error
 	// String names the mode for people; it is empty where nothing is configured, and both calls do nothing.
@@ -24,8 +27,20 @@ type Maintenance struct {
 
 // Register makes the steps known under their wire names.
 func (m *Maintenance) Register(to Registry) {
+	register(to, remora.LookActivity, m.look)
 	register(to, remora.EnterActivity, m.enter)
 	register(to, remora.LeaveActivity, m.leave)
+}
+
+func (m *Maintenance) look(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
+	return plain(ctx, m.Watch, "ask whether "+in.Source+" is offline", func(ctx context.Context) (remora.MaintenanceResult, error) {
+		mode, err := m.Mode(in.Source)
+		if err != nil {
+			return remora.MaintenanceResult{}, err
+		}
+		theirs, err := mode.Offline(ctx, in.Run)
+		return remora.MaintenanceResult{Mode: mode.String(), Theirs: theirs}, err
+	})
 }
 
 func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {

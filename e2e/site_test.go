@@ -91,6 +91,15 @@ func (s *site) addConfig(text string) {
 	require.NoError(s.t, f.Close())
 }
 
+// replaceConfig changes a line of the configuration, for a worker that starts afterwards.
+func (s *site) replaceConfig(old, text string) {
+	s.t.Helper()
+	found, err := os.ReadFile(s.config)
+	require.NoError(s.t, err)
+	require.Contains(s.t, string(found), old)
+	require.NoError(s.t, os.WriteFile(s.config, []byte(strings.Replace(string(found), old, text, 1)), 0o600))
+}
+
 func (s *site) db() *sql.DB { return s.mysql.DB(s.t) }
 
 func (s *site) exec(statements ...string) {

@@ -305,6 +305,7 @@ func (a *app) printRestored(r remora.Restore) error {
 		if r.Hint != "" {
 			a.notes("", []string{r.Hint})
 		}
+		a.notes("", r.Warnings)
 		a.say("Kept for undo %s. Go back: remora rollback %s   Keep this: remora accept %[2]s", a.until(r.KeepUntil), r.Source)
 	})
 }

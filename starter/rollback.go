@@ -105,6 +105,7 @@ func (a *app) printTurned(r remora.Restore) error {
 		} else {
 			a.say("Back again: what was restored from %s is live.", r.Backup)
 		}
+		a.notes("", r.Warnings)
 		a.say("The other side is kept %s. Turn again: remora rollback %s   Keep this: remora accept %[2]s", a.until(r.KeepUntil), r.Source)
 	})
 }

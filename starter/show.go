@@ -166,6 +166,7 @@ func (a *app) sayRestore(r remora.Restore) {
 		[2]string{"safety backup", r.SafetyBackup}, [2]string{"without safety backup", r.WithoutSafety},
 		[2]string{"put away in backup", r.PutAwayBackup},
 	)
+	a.notes("  ", r.Warnings)
 	for _, p := range r.Phases {
 		a.say("  %8s  %s", control.Span(p.Took), remora.OneLine(p.Name))
 	}

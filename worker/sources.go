@@ -53,12 +53,14 @@ func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*rep
 type sources struct {
 	components map[remora.Kind]map[string]remora.Component
 	modes      map[string]maintenance.Mode
+	checks     map[string][]remora.Check
 }
 
 func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logger) (*sources, error) {
 	s := &sources{
 		components: map[remora.Kind]map[string]remora.Component{remora.Database: {}, remora.Files: {}},
 		modes:      map[string]maintenance.Mode{},
+		checks:     map[string][]remora.Check{},
 	}
 	for _, name := range cfg.Names() {
 		source := cfg.Sources[name]
@@ -86,6 +88,7 @@ func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logge
 			s.components[remora.Files][name] = tree
 		}
 		s.modes[name] = newMode(name, source.Maintenance)
+		s.checks[name] = source.Checks
 	}
 	return s, nil
 }
@@ -123,6 +126,13 @@ func (s *sources) of(kind remora.Kind) func(string) (remora.Component, error) {
 func (s *sources) mode(source string) (activities.MaintenanceMode, error) {
 	if m, ok := s.modes[source]; ok {
 		return m, nil
+	}
+	return nil, noSuchSource(source)
+}
+
+func (s *sources) checksOf(source string) ([]remora.Check, error) {
+	if checks, ok := s.checks[source]; ok {
+		return checks, nil
 	}
 	return nil, noSuchSource(source)
 }

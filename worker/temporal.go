@@ -105,6 +105,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 		}
 		(&activities.Repository{Store: store, Watch: watch, Tool: tool()}).Register(w)
 		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
+		(&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch}).Register(w)
 	}
 	lc.Append(fx.StartStopHook(
 		func() error {

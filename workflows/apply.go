@@ -63,7 +63,8 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	if done.KeepUntil = workflow.Now(ctx).Add(req.Undo); req.WithoutSafety != "" {
 		done.KeepUntil = time.Time{} // such a window never ends by itself (S14)
 	}
-	if err := op.switchOver(ctx, plan.Kinds, remora.Turn{Run: op.run, Seq: 1, Live: remora.Restored, KeepUntil: done.KeepUntil}, undo); err != nil {
+	turn := remora.Turn{Run: op.run, Seq: firstSwitch, Live: remora.Restored, KeepUntil: done.KeepUntil}
+	if done.Warnings, err = op.switchOver(ctx, plan.Kinds, turn, undo); err != nil {
 		return done, err
 	}
 	done.Phases = op.told.done
@@ -124,14 +125,29 @@ func (op *operation) stageAndCompare(ctx workflow.Context, kind remora.Kind, bac
 	})
 }
 
+// firstSwitch is the sequence number of a restore's own switch; all later ones are rollbacks.
+const firstSwitch = 1
+
 // switchOver makes one side live in every component, in maintenance mode. Each switch gives up after a bounded time
-// with nothing changed; what was switched by then is switched back under the next sequence number. Once all are
-// switched there is no way back here, and maintenance is left whatever it takes. ctx must not be cancellable.
-func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn remora.Turn, undo *compensations) error {
-	undo.push("leave maintenance", op.backwards().leaveMaintenance)
-	err := op.phase(ctx, "maintenance on", func() (*remora.Summary, error) { return nil, op.enterMaintenance(ctx) })
-	if err != nil {
-		return err
+// with nothing changed; what was switched by then is switched back under the next sequence number. So it is when the
+// live checks of a restore fail. Once they have passed there is no way back here, and maintenance is left whatever it
+// takes. The warnings are what is worth a person's look. ctx must not be cancellable.
+func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn remora.Turn, undo *compensations) (warnings []string, err error) {
+	asks := workflow.GetVersion(ctx, "look and check", workflow.DefaultVersion, 1) >= 1
+	theirs := false
+	if asks {
+		if theirs, err = op.lookOffline(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if theirs {
+		warnings = append(warnings, "the application was offline already, and stays so: whoever took it offline brings it back")
+	} else {
+		undo.push("leave maintenance", op.backwards().leaveMaintenance)
+		err := op.phase(ctx, "maintenance on", func() (*remora.Summary, error) { return nil, op.enterMaintenance(ctx) })
+		if err != nil {
+			return nil, err
+		}
 	}
 	back := turn
 	back.Seq, back.Live = turn.Seq+1, turn.Live.Other()
@@ -141,11 +157,60 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 			return nil, op.turn(ctx, kind, turn)
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	op.insist(ctx, "leave maintenance", op.backwards().leaveMaintenance)
-	return op.phase(ctx, "maintenance off", nothingToDo)
+	var checked remora.ChecksResult
+	if asks {
+		if checked, err = op.checkLive(ctx, turn, &warnings); err != nil {
+			return nil, err
+		}
+	}
+	if !theirs {
+		op.insist(ctx, "leave maintenance", op.backwards().leaveMaintenance)
+		if err := op.phase(ctx, "maintenance off", nothingToDo); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case checked.Later > 0 && theirs:
+		warnings = append(warnings, fmt.Sprintf("%d checks need the application online, and were not made", checked.Later))
+	case checked.Later > 0:
+		online, err := op.check(ctx, true)
+		warnings = append(warnings, checkWarnings(online, err)...)
+	}
+	return warnings, nil
+}
+
+// checkLive asks the application while it is still in maintenance. A restore is undone when the answer is no or there is
+// none; after a rollback, which is the way out of trouble, it is only told (S23).
+func (op *operation) checkLive(ctx workflow.Context, turn remora.Turn, warnings *[]string) (checked remora.ChecksResult, err error) {
+	err = op.phase(ctx, "live checks", func() (_ *remora.Summary, err error) {
+		checked, err = op.check(ctx, false)
+		return nil, err
+	})
+	if turn.Seq != firstSwitch {
+		*warnings = append(*warnings, checkWarnings(checked, err)...)
+		return checked, nil
+	}
+	if err == nil && len(checked.Failed) > 0 {
+		err = &remora.Problem{
+			Op: "check " + op.source, Kind: remora.Corrupt, Err: errors.New(strings.Join(checked.Failed, "; ")),
+			Hint: "Restore another backup, or correct the check.",
+		}
+	}
+	return checked, err
+}
+
+// checkWarnings says what came of checks that only report.
+func checkWarnings(checked remora.ChecksResult, err error) (warnings []string) {
+	for _, why := range checked.Failed {
+		warnings = append(warnings, "a live check failed: "+why)
+	}
+	if err != nil {
+		warnings = append(warnings, "the live checks could not be made: "+problemOf("check", err).Error())
+	}
+	return warnings
 }
 
 // rollBack undoes what was begun and gives the error to end with.

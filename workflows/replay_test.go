@@ -61,6 +61,7 @@ func TestRecord(t *testing.T) {
 		"restore-rolled-back":  playRolledBack,
 		"restore-stops-backup": playRunningBackup,
 		"restore-terminated":   playTerminatedApply,
+		"restore-checked":      playChecked,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -215,7 +216,7 @@ func playUndone(t *testing.T, r *recording) {
 }
 
 func playRolledBack(t *testing.T, r *recording) {
-	r.refuse = 15 // the switch of the files
+	r.refuse = 16 // the switch of the files
 	err := r.startRestore(time.Hour).Get(t.Context(), nil)
 	require.Equal(t, string(remora.RolledBack), kindOf(err))
 	r.lives(original)
@@ -279,5 +280,29 @@ func playTerminatedApply(t *testing.T, r *recording) {
 	err := run.Get(t.Context(), nil)
 	require.Equal(t, string(remora.RolledBack), kindOf(err))
 	r.lives(original)
+	r.tidy()
+}
+
+// Checks that fail undo a restore, alarm once it is online again, and report after a rollback.
+func playChecked(t *testing.T, r *recording) {
+	answers := func(failing map[string][]string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.failing, r.later = failing, 1
+	}
+	no := []string{"sources.shop.checks[0]: it gives no row"}
+	answers(map[string][]string{saved: no})
+	err := r.startRestore(time.Hour).Get(t.Context(), nil)
+	require.Equal(t, string(remora.RolledBack), kindOf(err))
+	r.lives(original)
+	r.tidy()
+
+	answers(map[string][]string{saved + " online": no, original: no})
+	run := r.startRestore(time.Hour)
+	r.await(remora.OutcomeApplied)
+	require.Len(t, r.update(remora.RollbackUpdate).Warnings, 1)
+	r.lives(original)
+	require.Equal(t, remora.OutcomeAccepted, r.update(remora.AcceptUpdate).Outcome)
+	require.NoError(t, run.Get(t.Context(), nil))
 	r.tidy()
 }

@@ -174,6 +174,7 @@ func (r *restore) apply(ctx workflow.Context) error {
 	r.empty = applied.Empty
 	r.record.Kinds, r.record.SafetyBackup = applied.Kinds, applied.SafetyBackup
 	r.record.Phases = append(r.record.Phases, applied.Phases...)
+	r.record.Warnings = applied.Warnings
 	r.record.Outcome, r.record.Live, r.record.KeepUntil = remora.OutcomeApplied, remora.Restored, applied.KeepUntil
 	r.record.Hint = ""
 	r.endAt, r.endAs = applied.KeepUntil, remora.OutcomeExpired
@@ -314,7 +315,7 @@ func (r *restore) turnBack(ctx workflow.Context) error {
 	}
 	r.working = true
 	workflow.SetCurrentDetails(ctx, "making the "+string(live)+" side live; follow workflow "+remora.Lane(r.source))
-	_, err := inLane[nothing](ctx, laneCall{
+	turned, err := inLane[remora.Turned](ctx, laneCall{
 		workflow: remora.TurnWorkflow, source: r.source, summary: "make the " + string(live) + " side of " + r.source + " live",
 		input: remora.TurnRequest{
 			Source: r.source, Run: r.run, Kinds: r.record.Kinds, Seq: r.seq, Live: live, KeepUntil: keep,
@@ -336,6 +337,7 @@ func (r *restore) turnBack(ctx workflow.Context) error {
 	r.accepting, r.stuck, r.endBegan, r.busyFor = nil, false, time.Time{}, 0
 	r.endAt, r.endAs = keep, remora.OutcomeExpired
 	r.record.Live, r.record.KeepUntil, r.record.Problem = live, keep, ""
+	r.record.Warnings = turned.Warnings
 	r.record.Outcome = remora.OutcomeUndone
 	if live == remora.Restored {
 		r.record.Outcome = remora.OutcomeApplied

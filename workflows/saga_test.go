@@ -174,7 +174,7 @@ func TestApplyStory(t *testing.T) {
 		"repository.Describe", "database.Preflight", "files.Preflight",
 		"database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
 		"database.Stage", "database.Compare", "files.Stage", "files.Compare",
-		"maintenance.Enter", "database.Switch", "files.Switch", "maintenance.Leave",
+		"maintenance.Look", "maintenance.Enter", "database.Switch", "files.Switch", "checks.Run", "maintenance.Leave",
 	}, w.calls)
 	w.lives(saved)
 	safety := w.of(remora.Safety)
@@ -200,6 +200,7 @@ func checkApply(t *testing.T, w *world, err error) {
 func TestApplyWithEveryStepFailing(t *testing.T) {
 	faults(t, allFaults, func(t *testing.T, f fault) bool {
 		w := newWorld(t)
+		w.later = 1
 		w.fault = f
 		s := newStage(t, w, "op/shop")
 		s.resolveSoon("op/shop")
@@ -216,6 +217,7 @@ func TestApplyWithEveryStepFailing(t *testing.T) {
 func TestApplyCancelledAtEveryStep(t *testing.T) {
 	faults(t, []string{"cancel"}, func(t *testing.T, f fault) bool {
 		w := newWorld(t)
+		w.later = 1
 		s := newStage(t, w, "op/shop")
 		f.again = s.CancelWorkflow
 		w.fault = f
@@ -226,11 +228,62 @@ func TestApplyCancelledAtEveryStep(t *testing.T) {
 	})
 }
 
+// A restore whose live checks fail is undone, with everything that it had done by then.
+func TestApplyWithFailingChecksIsUndone(t *testing.T) {
+	w := newWorld(t)
+	w.failing = map[string][]string{saved: {"sources.shop.checks[0]: it gives no row"}}
+	s := newStage(t, w, "op/shop")
+	s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+	err := s.GetWorkflowError()
+	require.Equal(t, string(remora.RolledBack), kindOf(err))
+	require.ErrorContains(t, err, "sources.shop.checks[0]: it gives no row")
+	checkApply(t, w, err)
+	require.Len(t, w.of(remora.PutAway), 1, "S1: the restored side was live for a moment, and is held")
+	require.Equal(t, 1, w.count(remora.ChecksActivity), "what was there before is not judged")
+}
+
+// S28: checks that need the application online alarm, and undo nothing.
+func TestChecksThatComeLaterOnlyAlarm(t *testing.T) {
+	w := newWorld(t)
+	w.later = 2
+	w.failing = map[string][]string{saved + " online": {"sources.shop.checks[1]: it answered 500"}}
+	s := newStage(t, w, "op/shop")
+	s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+	require.NoError(t, s.GetWorkflowError())
+	var applied remora.Applied
+	require.NoError(t, s.GetWorkflowResult(&applied))
+	require.Equal(t, []string{"a live check failed: sources.shop.checks[1]: it answered 500"}, applied.Warnings)
+	require.Equal(t, []string{remora.ChecksActivity, remora.LeaveActivity, remora.ChecksActivity}, w.calls[len(w.calls)-3:])
+	checkApply(t, w, nil)
+}
+
+// What somebody else took offline is neither entered nor left, on the way forward and on the way back.
+func TestAnApplicationThatWasOfflineStaysOffline(t *testing.T) {
+	for _, refuse := range []int{0, 14} {
+		w := newWorld(t)
+		w.theirs, w.later, w.refuse = true, 1, refuse
+		s := newStage(t, w, "op/shop")
+		s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
+		require.Zero(t, w.count(remora.EnterActivity)+w.count(remora.LeaveActivity))
+		checkApply(t, w, s.GetWorkflowError())
+		if refuse != 0 {
+			require.Equal(t, string(remora.RolledBack), kindOf(s.GetWorkflowError()))
+			continue
+		}
+		var applied remora.Applied
+		require.NoError(t, s.GetWorkflowResult(&applied))
+		require.Len(t, applied.Warnings, 2)
+		require.Contains(t, applied.Warnings[0], "offline already, and stays so")
+		require.Contains(t, applied.Warnings[1], "1 checks need the application online")
+	}
+}
+
 // The way back is broken as well: each of its steps, in every way, for a switch of the files that cannot succeed.
 func TestWayBackWithEveryStepFailing(t *testing.T) {
-	const filesSwitch = 14
+	const filesSwitch = 15
 	faults(t, allFaults, func(t *testing.T, f fault) bool {
 		w := newWorld(t)
+		w.later = 1
 		f.nth += filesSwitch
 		w.fault = f
 		s := newStage(t, w, "op/shop")

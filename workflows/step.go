@@ -157,6 +157,14 @@ func (op *operation) compare(ctx workflow.Context, kind remora.Kind, backup stri
 		remora.StageInput{Source: op.source, Run: op.run, Backup: backup})
 }
 
+// lookOffline tells whether somebody else has the application offline. The answer is kept in the history, where no crash
+// loses it.
+func (op *operation) lookOffline(ctx workflow.Context) (bool, error) {
+	found, err := take[remora.MaintenanceResult](ctx, op.short, step{remora.LookActivity, remora.Queue, "ask whether " + op.source + " is offline"},
+		remora.MaintenanceInput{Source: op.source, Run: op.run})
+	return found.Theirs, err
+}
+
 func (op *operation) enterMaintenance(ctx workflow.Context) error {
 	_, err := take[nothing](ctx, op.short, step{remora.EnterActivity, remora.Queue, "maintenance on for " + op.source},
 		remora.MaintenanceInput{Source: op.source, Run: op.run})
@@ -167,6 +175,16 @@ func (op *operation) leaveMaintenance(ctx workflow.Context) error {
 	_, err := take[nothing](ctx, op.short, step{remora.LeaveActivity, remora.Queue, "maintenance off for " + op.source},
 		remora.MaintenanceInput{Source: op.source, Run: op.run})
 	return err
+}
+
+// check asks the application how it is. Online means that it is out of maintenance, and nothing is undone any more.
+func (op *operation) check(ctx workflow.Context, online bool) (remora.ChecksResult, error) {
+	p, summary := op.short, "check "+op.source
+	if online {
+		p, summary = bestEffort, "check "+op.source+" online"
+	}
+	return take[remora.ChecksResult](ctx, p, step{remora.ChecksActivity, remora.Queue, summary},
+		remora.ChecksInput{Source: op.source, Online: online})
 }
 
 func (op *operation) turn(ctx workflow.Context, kind remora.Kind, turn remora.Turn) error {

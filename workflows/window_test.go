@@ -88,6 +88,22 @@ func TestRollbackMakesTheReplacedSideLive(t *testing.T) {
 	w.held(t, r.PutAwayBackup, saved)
 }
 
+// S23: live checks after a rollback only report; the record says what they said of the last switch.
+func TestChecksAfterARollbackOnlyReport(t *testing.T) {
+	w, s := restoring(t)
+	w.failing = map[string][]string{original: {"sources.shop.checks[0]: it gives no row"}}
+	rollback := s.ask(time.Hour, remora.RollbackUpdate)
+	again := s.ask(2*time.Hour, remora.RollbackUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	require.Equal(t, remora.OutcomeUndone, rollback.granted(t).Outcome)
+	require.Equal(t, []string{"a live check failed: sources.shop.checks[0]: it gives no row"}, rollback.granted(t).Warnings)
+	require.Empty(t, again.granted(t).Warnings)
+	require.Empty(t, r.Warnings)
+	w.lives(saved)
+	w.tidy()
+}
+
 func TestAnUndoCanBeUndone(t *testing.T) {
 	w, s := restoring(t)
 	s.ask(time.Hour, remora.RollbackUpdate)

@@ -23,7 +23,11 @@ type world struct {
 	mu    sync.Mutex
 	kinds map[remora.Kind]*side
 	// offline names the runs that took the application offline.
-	offline  map[string]bool
+	offline map[string]bool
+	// theirs: an operator has it offline. checks are configured, and give what they are told to, by the live content.
+	theirs   bool
+	later    int
+	failing  map[string][]string
 	backups  map[string]*stored
 	failures map[string]remora.FailedRun
 	restores map[string]remora.Restore
@@ -154,7 +158,8 @@ func (w *world) register(r steps) {
 	for name, a := range map[string]any{
 		remora.DescribeActivity: w.describe, remora.CommitActivity: w.commit, remora.VerifyActivity: w.verify,
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
-		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave,
+		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look,
+		remora.ChecksActivity: w.check,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -230,6 +235,33 @@ func (w *world) enter(ctx context.Context, in remora.MaintenanceInput) error {
 	})
 }
 
+func (w *world) look(ctx context.Context, _ remora.MaintenanceInput) (r remora.MaintenanceResult, err error) {
+	return r, w.step(ctx, remora.LookActivity, func() error {
+		r.Theirs = w.theirs
+		return nil
+	})
+}
+
+// check answers by what is live, and by whether the application is online.
+func (w *world) check(ctx context.Context, in remora.ChecksInput) (r remora.ChecksResult, err error) {
+	err = w.step(ctx, remora.ChecksActivity, func() error {
+		live := w.kinds[remora.Database].live
+		if in.Online != (len(w.offline) == 0) && !w.theirs {
+			w.t.Errorf("checked with online=%v, offline by %v", in.Online, w.offline)
+		}
+		if in.Online {
+			live += " online"
+		} else {
+			r.Later = w.later
+		}
+		if r.Failed = w.failing[live]; len(r.Failed) == 0 {
+			r.Passed = 1
+		}
+		return nil
+	})
+	return r, err
+}
+
 func (w *world) leave(ctx context.Context, in remora.MaintenanceInput) error {
 	return w.step(ctx, remora.LeaveActivity, func() error {
 		delete(w.offline, in.Run)
@@ -291,7 +323,7 @@ func (c component) turn(ctx context.Context, in remora.SwitchInput) error {
 			return broken(remora.NotFound)
 		case turn.Seq < e.seq:
 			return broken(remora.Fenced)
-		case len(c.w.offline) == 0:
+		case len(c.w.offline) == 0 && !c.w.theirs:
 			return errors.New("switched while the application was online")
 		}
 		if e.seq = turn.Seq; turn.Live == e.live {

@@ -71,6 +71,8 @@ type Source struct {
 	// Files is nil when the source has none.
 	Files       *Files
 	Maintenance Maintenance
+	// Checks are asked after a restore has switched.
+	Checks []remora.Check
 	// UndoWindow is how long a restore can be undone.
 	UndoWindow time.Duration
 }

@@ -43,6 +43,7 @@ sources:
     restore: {user: remora_restore, password_env: SHOP_RESTORE}
     files: {root: /srv/shop/storage/app/public, directories: [pre-alerts, receipts/], exclude: ["*.tmp"], exchange: entries}
     maintenance: {file: /srv/shop/storage/framework/down}
+    checks: [{sql: SELECT COUNT(*) > 0 FROM users}, {http: "http://127.0.0.1/up"}]
     undo_window: 36h
   blog:
     files:
@@ -76,6 +77,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			Database:    &Database{Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, Sessions: 8},
 			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}, ByEntry: true},
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
+			Checks:      []remora.Check{{SQL: "SELECT COUNT(*) > 0 FROM users"}, {HTTP: "http://127.0.0.1/up"}},
 			UndoWindow:  36 * time.Hour,
 		},
 		"blog": {

@@ -103,12 +103,14 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		},
 		"files":       func(key string, n ast.Node) { s.Files = r.files(key, n) },
 		"maintenance": r.maintenance(c, &s.Maintenance),
+		"checks":      r.checks(&s.Checks),
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
-	}, "checks", "schedules", "retention", "objectives", "notify", "redis", "postgres")
+	}, "schedules", "retention", "objectives", "notify", "redis", "postgres")
 
 	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
 		r.wrongKey(below(key, "files.exchange"), "entries are exchanged one after another, so the application must be offline meanwhile; add maintenance:")
 	}
+	r.checkNames(below(key, "checks"), s)
 	hasDatabase, hasFiles := r.has(key, "database"), r.has(key, "files")
 	switch {
 	case r.has(key, "restore") && !hasDatabase:

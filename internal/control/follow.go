@@ -312,13 +312,24 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *common
 	if (p.activity == remora.EnterActivity || p.activity == remora.LeaveActivity) && decode(result, &maintenance) && maintenance.Mode == "" {
 		u.Skipped = "no maintenance mode is configured"
 	}
+	var checks remora.ChecksResult
+	if p.activity == remora.ChecksActivity && decode(result, &checks) {
+		switch {
+		case len(checks.Failed) > 0:
+			u.Problem = strings.Join(checks.Failed, "; ")
+		case checks.Passed == 0 && checks.Later > 0:
+			u.Skipped = "the application must be online for that"
+		case checks.Passed == 0:
+			u.Skipped = "no checks are configured"
+		}
+	}
 	f.say(u)
 }
 
 // bookkeeping tells apart the activities that nobody waits for.
 func bookkeeping(activity string) bool {
 	switch activity {
-	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity,
+	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity, remora.LookActivity,
 		remora.Database.Activity(remora.LeftoversVerb), remora.Files.Activity(remora.LeftoversVerb):
 		return true
 	}

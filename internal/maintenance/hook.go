@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -26,12 +25,7 @@ type Hook struct {
 }
 
 // Hooks takes an application offline and back by HTTP.
-func Hooks(h Hook) Mode {
-	return hook{h, &http.Client{
-		Timeout:       20 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token goes where it was meant to
-	}}
-}
+func Hooks(h Hook) Mode { return hook{h, client()} }
 
 type hook struct {
 	h      Hook

@@ -130,3 +130,68 @@ func TestBypassNeedsASecret(t *testing.T) {
 	require.NotContains(t, cookie.Value, "theirs")
 	require.False(t, strings.ContainsAny(cookie.Value, "+/= ;"))
 }
+
+// What Laravel itself makes of our file: its middleware, its `down` while ours is there, and its `up`.
+const framework = `
+require '/usr/share/php/Illuminate/autoload.php';
+use Illuminate\Http\Request;
+$app = new Illuminate\Foundation\Application($argv[1]);
+$middleware = new Illuminate\Foundation\Http\Middleware\PreventRequestsDuringMaintenance($app);
+$ask = function (array $cookies) use ($middleware) {
+	try {
+		return $middleware->handle(Request::create('/', 'GET', [], $cookies), fn () => 'through');
+	} catch (Symfony\Component\HttpKernel\Exception\HttpException $e) {
+		return $e->getStatusCode().' '.json_encode($e->getHeaders());
+	}
+};
+$artisan = function ($command, array $input = []) use ($app) {
+	$command->setLaravel($app);
+	$command->run(new Symfony\Component\Console\Input\ArrayInput($input), $out = new Symfony\Component\Console\Output\BufferedOutput());
+	return trim($out->fetch());
+};
+$say = ['down' => $app->isDownForMaintenance()];
+$say['stranger'] = $ask([]);
+$say['with our pass'] = $ask(['laravel_maintenance' => urldecode($argv[2])]);
+$say['with another pass'] = $ask(['laravel_maintenance' => base64_encode('{"expires_at": 99999999999, "mac": "x"}')]);
+$say['artisan down'] = $artisan(new Illuminate\Foundation\Console\DownCommand());
+if ($argv[3] === 'up') {
+	touch($argv[1].'/storage/framework/maintenance.php');
+	$say['artisan up'] = $artisan(new Illuminate\Foundation\Console\UpCommand());
+	$say['down after'] = $app->isDownForMaintenance();
+	$say['stranger after'] = $ask([]);
+	$say['files'] = array_values(array_diff(scandir($argv[1].'/storage/framework'), ['.', '..']));
+}
+echo json_encode($say);`
+
+func TestLaravelItselfAgrees(t *testing.T) {
+	php, err := exec.LookPath("php")
+	if _, missing := os.Stat("/usr/share/php/Illuminate/autoload.php"); err != nil || missing != nil {
+		t.Skip("php and php-laravel-framework are not installed here: the file is not tried with Laravel itself")
+	}
+	dir, down := laravelTree(t)
+	mode := Laravel(dir)
+	try := func(then string) map[string]any {
+		require.NoError(t, mode.Enter(t.Context(), "run-1"))
+		cookie, err := mode.(*laravel).Bypass()
+		require.NoError(t, err)
+		out, err := exec.CommandContext(t.Context(), php, "-d", "error_reporting=0", "-r", framework, "--", dir, cookie.Value, then).Output()
+		require.NoError(t, err, string(out))
+		var said map[string]any
+		require.NoError(t, json.Unmarshal(out, &said), string(out))
+		return said
+	}
+	said := try("stay")
+	require.Equal(t, map[string]any{
+		"down": true, "stranger": `503 {"Retry-After":10}`, "with our pass": "through", "with another pass": `503 {"Retry-After":10}`,
+		"artisan down": "Application is already down.",
+	}, said)
+	require.NoError(t, mode.Leave(t.Context(), "run-1"))
+	require.NoFileExists(t, down, "artisan down changed nothing, so it is ours to remove")
+
+	said = try("up")
+	require.Equal(t, "Application is now live.", said["artisan up"])
+	require.Equal(t, false, said["down after"])
+	require.Equal(t, "through", said["stranger after"])
+	require.Empty(t, said["files"])
+	require.NoError(t, mode.Leave(t.Context(), "run-1"))
+}

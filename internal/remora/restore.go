@@ -83,6 +83,8 @@ type Restore struct {
 	Phases        []Phase `json:"phases,omitempty"`
 	Problem       string  `json:"problem,omitempty"`
 	Hint          string  `json:"hint,omitempty"`
+	// Warnings are what was noticed at the last switch and is worth a person's look: a live check that failed.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Phase is one finished phase of a run.

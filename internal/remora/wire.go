@@ -32,6 +32,8 @@ const (
 	RecordRestoreActivity = "repository.RecordRestore"
 	EnterActivity         = "maintenance.Enter"
 	LeaveActivity         = "maintenance.Leave"
+	LookActivity          = "maintenance.Look"
+	ChecksActivity        = "checks.Run"
 )
 
 // The verbs of a component, as activities: "database.Capture".
@@ -114,6 +116,7 @@ type Applied struct {
 	SafetyBackup string    `json:"safety_backup,omitempty"`
 	KeepUntil    time.Time `json:"keep_until"`
 	Phases       []Phase   `json:"phases,omitempty"`
+	Warnings     []string  `json:"warnings,omitempty"`
 }
 
 // TurnRequest starts a Turn, the child of a Restore that makes a side live.
@@ -202,6 +205,8 @@ type (
 	// MaintenanceResult tells how the application was taken offline or back; empty where no way is configured.
 	MaintenanceResult struct {
 		Mode string `json:"mode,omitempty"`
+		// Theirs is the answer of a look: somebody else has the application offline.
+		Theirs bool `json:"theirs,omitempty"`
 	}
 	// MaintenanceInput takes a source's application offline or back, on behalf of a run.
 	MaintenanceInput struct {

@@ -1,0 +1,71 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// checks reads the questions that are asked after a restore.
+func (r *reader) checks(to *[]remora.Check) setter {
+	return func(key string, n ast.Node) {
+		list, ok := n.(*ast.SequenceNode)
+		if !ok {
+			r.wrong(key, n, "%s, but a list is wanted; write [{sql: QUERY}, {http: URL}]", kindOf(n))
+			return
+		}
+		for i, item := range list.Values {
+			var check remora.Check
+			path := fmt.Sprintf("%s[%d]", key, i)
+			r.where[path] = positionOf(item)
+			r.mapping(path, item, fields{"sql": r.query(&check.SQL), "http": r.url(&check.HTTP)})
+			if isMapping(item) && !r.mistaken(path) && (check.SQL == "") == (check.HTTP == "") {
+				r.wrong(path, item, "a check has either sql: QUERY or http: URL")
+			}
+			*to = append(*to, check)
+		}
+	}
+}
+
+var (
+	reading = regexp.MustCompile(`(?i)^[\s(]*(?:SELECT|WITH|TABLE|VALUES)\b`)
+	writing = regexp.MustCompile(`(?i)\bINTO\s+(?:OUTFILE|DUMPFILE)\b`)
+	quoted  = regexp.MustCompile(`'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"`)
+)
+
+func (r *reader) query(to *string) setter {
+	return func(key string, n ast.Node) {
+		text, ok := r.line(key, n)
+		switch {
+		case !ok:
+		case !reading.MatchString(text) || writing.MatchString(quoted.ReplaceAllString(text, "''")):
+			r.wrong(key, n, "a check only reads; write a SELECT that gives one row, whose first column is true when all is well")
+		default:
+			*to = text
+		}
+	}
+}
+
+// checkNames refuses checks that would look at another schema than the one that they are asked of: in a drill, a name
+// with a schema would be answered by the live one (S28).
+func (r *reader) checkNames(key string, s *Source) {
+	for i, check := range s.Checks {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		if check.SQL != "" && s.Database == nil {
+			r.wrongKey(at, "this source has no database to ask; write an http check, or add database:")
+			continue
+		}
+		if s.Database == nil {
+			continue
+		}
+		for _, schema := range s.Database.Schemas {
+			named := regexp.MustCompile("(?i)(?:^|[^A-Za-z0-9_$])`?" + regexp.QuoteMeta(schema) + "`?\\s*\\.")
+			if named.MatchString(quoted.ReplaceAllString(check.SQL, "''")) {
+				r.wrongKey(at, "write names without the schema: a check is asked of whatever schema was restored, and %s. is always the live one", schema)
+			}
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+var _ remora.Checker = (*Database)(nil)
+
+// checkTime bounds a check: the tables that it reads cannot be switched back meanwhile.
+const checkTime = time.Minute
+
+// Check asks as the restore user, with the first live schema as the default, in a transaction that cannot write.
+func (d *Database) Check(ctx context.Context, query string) (why string, err error) {
+	err = d.with(ctx, d.write, "ask the live schema", "schema "+d.cfg.Schemas[0], func(s *session) (err error) {
+		why, err = d.ask(ctx, s, query)
+		code := codeOf(err)
+		switch kind := kinds[code]; {
+		case code == 0 || kind == remora.Unavailable || kind == remora.Busy || kind == remora.Full:
+			return err
+		case code == codeWouldWrite:
+			why = "it would change something"
+		case code == 3024 || code == 1969:
+			why = fmt.Sprintf("it did not end within %s", checkTime)
+		case code == 1064: // the server's text repeats the query, and with it what may be no one's business
+			why = "the server does not understand it (error 1064)"
+		default:
+			why = scrubbed(err).Error()
+		}
+		return nil
+	})
+	return why, err
+}
+
+func (d *Database) ask(ctx context.Context, s *session, query string) (string, error) {
+	// The session's mode too: some statements end the transaction before they are refused.
+	err := s.all(ctx, "USE "+quote(d.cfg.Schemas[0]), "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY")
+	if err := errors.Join(err, s.limit(ctx, checkTime)); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTime+connectTimeout)
+	defer cancel()
+	return s.isTrue(ctx, query)
+}
+
+const (
+	codeNoSuchVariable = 1193
+	codeWouldWrite     = 1792
+)
+
+// limit bounds the statements of a session, in the words of either family of servers.
+func (s *session) limit(ctx context.Context, most time.Duration) error {
+	err := s.exec(ctx, fmt.Sprintf("SET SESSION max_execution_time = %d", most.Milliseconds()))
+	if isCode(err, codeNoSuchVariable) {
+		err = s.exec(ctx, fmt.Sprintf("SET SESSION max_statement_time = %d", int(most.Seconds())))
+	}
+	return err
+}
+
+// isTrue tells why a query does not give one row whose first column is true; "" when it does.
+func (s *session) isTrue(ctx context.Context, query string) (why string, err error) {
+	rows, err := s.conn.QueryContext(ctx, query)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	columns, err := rows.Columns()
+	if err != nil {
+		return "", err
+	}
+	values := make([]any, len(columns))
+	for i := range values {
+		values[i] = new(sql.RawBytes)
+	}
+	count, yes := 0, false
+	for ; count < 2 && rows.Next(); count++ {
+		if err := rows.Scan(values...); err != nil {
+			return "", err
+		}
+		number, err := strconv.ParseFloat(string(*values[0].(*sql.RawBytes)), 64)
+		yes = err == nil && number != 0
+	}
+	switch {
+	case rows.Err() != nil:
+		return "", rows.Err()
+	case count == 0:
+		return "it gives no row", nil
+	case count > 1:
+		return "it gives more than one row", nil
+	case !yes:
+		return "its first column is not true", nil
+	}
+	return "", nil
+}
