@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,6 +152,8 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	}
 	back := turn
 	back.Seq, back.Live = turn.Seq+1, turn.Live.Other()
+	// What a database does by itself waits for the checks (S24).
+	turn.Hold = turn.Seq == firstSwitch && slices.Contains(kinds, remora.Database) && workflow.GetVersion(ctx, "hold events", workflow.DefaultVersion, 1) >= 1
 	for _, kind := range kinds {
 		undo.push("switch "+string(kind)+" back", func(ctx workflow.Context) error { return op.backwards().turn(ctx, kind, back) })
 		err := op.phase(ctx, words(kind, remora.SwitchVerb, op.source), func() (*remora.Summary, error) {
@@ -163,6 +166,13 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	var checked remora.ChecksResult
 	if asks {
 		if checked, err = op.checkLive(ctx, turn, &warnings); err != nil {
+			return nil, err
+		}
+	}
+	if turn.Hold {
+		turn.Hold = false
+		err := op.phase(ctx, "start events of "+op.source, func() (*remora.Summary, error) { return nil, op.turn(ctx, remora.Database, turn) })
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -174,7 +174,7 @@ func TestApplyStory(t *testing.T) {
 		"repository.Describe", "database.Preflight", "files.Preflight",
 		"database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
 		"database.Stage", "database.Compare", "files.Stage", "files.Compare",
-		"maintenance.Look", "maintenance.Enter", "database.Switch", "files.Switch", "checks.Run", "maintenance.Leave",
+		"maintenance.Look", "maintenance.Enter", "database.Switch", "files.Switch", "checks.Run", "database.Switch", "maintenance.Leave",
 	}, w.calls)
 	w.lives(saved)
 	safety := w.of(remora.Safety)
@@ -253,7 +253,7 @@ func TestChecksThatComeLaterOnlyAlarm(t *testing.T) {
 	var applied remora.Applied
 	require.NoError(t, s.GetWorkflowResult(&applied))
 	require.Equal(t, []string{"a live check failed: sources.shop.checks[1]: it answered 500"}, applied.Warnings)
-	require.Equal(t, []string{remora.ChecksActivity, remora.LeaveActivity, remora.ChecksActivity}, w.calls[len(w.calls)-3:])
+	require.Equal(t, []string{remora.ChecksActivity, "database.Switch", remora.LeaveActivity, remora.ChecksActivity}, w.calls[len(w.calls)-4:])
 	checkApply(t, w, nil)
 }
 
