@@ -26,6 +26,7 @@ import (
 // fake is a component, a store and a part in one; work is what its verbs do.
 type fake struct {
 	work     func(ctx context.Context, job remora.Job) error
+	restores []remora.Restore
 	finish   error
 	finished atomic.Int32
 	aborted  atomic.Int32
@@ -79,6 +80,8 @@ func (f *fake) RecordFailure(context.Context, remora.FailedRun) error { return n
 func (f *fake) RecordRestore(context.Context, remora.Restore) error   { return nil }
 func (f *fake) Refresh(context.Context) error                         { return nil }
 
+func (f *fake) Restores(context.Context, string) ([]remora.Restore, error) { return f.restores, nil }
+
 func (f *fake) Put(context.Context, string, func(io.Writer) error) error { return nil }
 
 func (f *fake) PutTree(context.Context, string, string, func(string) bool) (remora.TreeSummary, error) {
@@ -131,7 +134,7 @@ func TestProblemsAreTranslatedOnce(t *testing.T) {
 	}{
 		"denied":      {&remora.Problem{Op: "connect", Kind: remora.Denied, Hint: "GRANT"}, remora.Denied, false},
 		"busy":        {fmt.Errorf("lock: %w", &remora.Problem{Op: "lock", Kind: remora.Busy}), remora.Busy, true},
-		"stale turn":  {fmt.Errorf("switch: %w", remora.ErrStaleTurn), remora.Fenced, false},
+		"stale turn":  {fmt.Errorf("switch: %w", remora.ErrStaleTurn), remora.Superseded, false},
 		"plain error": {errors.New("boom"), remora.Internal, true},
 		"deadline":    {fmt.Errorf("read: %w", context.DeadlineExceeded), remora.Unavailable, true},
 		"long error":  {errors.New(string(bytes.Repeat([]byte("x"), 1<<20))), remora.Internal, true},
@@ -297,5 +300,39 @@ func TestRestorePreflightReadsThePart(t *testing.T) {
 		var e remora.Estimate
 		require.NoError(t, value.Get(&e))
 		require.Equal(t, want, e.Identity)
+	}
+}
+
+// A restore that has gone on is not begun again, whatever somebody resets in Temporal.
+func TestARestoreIsBegunOnce(t *testing.T) {
+	f := &fake{work: func(context.Context, remora.Job) error { return nil }}
+	env := newEnv(f, Watch{})
+	begin := func() (stage, record error) {
+		_, stage = env.ExecuteActivity("database.Stage", remora.StageInput{Source: "shop", Run: "run", Backup: "b"})
+		_, record = env.ExecuteActivity(remora.RecordRestoreActivity, remora.Restore{ID: "r", Run: "run", Source: "shop", Outcome: remora.OutcomeRunning})
+		return stage, record
+	}
+	f.restores = []remora.Restore{{ID: "r", Run: "run", Outcome: remora.OutcomeRunning}, {ID: "other", Run: "other", Outcome: remora.OutcomeAccepted}}
+	stage, record := begin()
+	require.NoError(t, errors.Join(stage, record))
+	f.restores[0].Outcome = remora.OutcomeApplied
+	stage, record = begin()
+	for _, err := range []error{stage, record} {
+		text, app := problemIn(t, err)
+		require.Equal(t, remora.Superseded, text.Kind)
+		require.True(t, app.NonRetryable())
+		require.Contains(t, text.Message, "is applied")
+	}
+}
+
+// A step that is paused or reset in Temporal stops, and is tried again: nothing is undone.
+func TestAPausedStepStops(t *testing.T) {
+	for _, cause := range []error{activity.ErrActivityPaused, activity.ErrActivityReset} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(cause)
+		text, app := problemIn(t, translate(ctx, "dump", ctx.Err()))
+		require.Equal(t, remora.Stopping, text.Kind)
+		require.Contains(t, text.Message, cause.Error())
+		require.False(t, app.NonRetryable())
 	}
 }

@@ -100,6 +100,9 @@ func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Sum
 		if err != nil {
 			return remora.Summary{}, err
 		}
+		if err := mayBegin(ctx, c.Store, in.Source, in.Run); err != nil {
+			return remora.Summary{}, err
+		}
 		from, err := c.Store.Part(ctx, in.Backup, c.Kind)
 		if err != nil {
 			return remora.Summary{}, err
@@ -150,6 +153,9 @@ func (c *Component) discard(ctx context.Context, in remora.DiscardInput) error {
 func (c *Component) leftovers(ctx context.Context, in remora.LeftoversInput) ([]remora.Leftover, error) {
 	return plain(ctx, c.Watch, c.op("look at journal of", in.Source), func(ctx context.Context) ([]remora.Leftover, error) {
 		component, err := c.Of(in.Source)
+		if errors.Is(err, errNoComponent) {
+			return nil, nil // what is not there has left nothing
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -166,9 +172,11 @@ func NoSuchComponent(source string, kind remora.Kind) error {
 	return &remora.Problem{
 		Op: "find the " + string(kind) + " of " + source, Kind: remora.Invalid, Subject: "source " + source,
 		Hint: "Add it to the source in remora.yaml, or leave it out.",
-		Err:  errors.New("none is configured"),
+		Err:  errNoComponent,
 	}
 }
+
+var errNoComponent = errors.New("none is configured")
 
 // The lists in results are for people, who read the first few; a history must stay small.
 

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -41,6 +42,9 @@ func problemOf(ctx context.Context, op string, err error) *remora.Problem {
 		return nil
 	case errors.As(cause, &why): // a stall, or the end of this worker
 		return why
+	case errors.Is(cause, activity.ErrActivityPaused), errors.Is(cause, activity.ErrActivityReset):
+		// What the step has stored so far it finds again: it stops, and nothing is undone.
+		return &remora.Problem{Op: op, Kind: remora.Stopping, Err: errors.New("it was asked to stop in Temporal: " + cause.Error())}
 	case cause != nil:
 		return &remora.Problem{
 			Op: op, Kind: remora.Unavailable, Err: cause,
@@ -50,7 +54,7 @@ func problemOf(ctx context.Context, op string, err error) *remora.Problem {
 	p := remora.ProblemOf(op, err)
 	switch {
 	case errors.Is(err, remora.ErrStaleTurn):
-		return &remora.Problem{Op: op, Kind: remora.Fenced, Err: err, Hint: "A later step of the same restore has acted already."}
+		return &remora.Problem{Op: op, Kind: remora.Superseded, Err: err, Hint: "A later step of the same restore has acted already."}
 	case p.Kind != remora.Internal:
 	case errors.Is(err, syscall.ENOSPC):
 		return &remora.Problem{Op: op, Kind: remora.Full, Err: err, Hint: "Make room on that disk."}

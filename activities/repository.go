@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -21,6 +22,7 @@ func (r *Repository) Register(to Registry) {
 	register(to, remora.VerifyActivity, r.verify)
 	register(to, remora.RecordFailureActivity, r.recordFailure)
 	register(to, remora.RecordRestoreActivity, r.recordRestore)
+	register(to, remora.FindRestoreActivity, r.findRestore)
 }
 
 func (r *Repository) describe(ctx context.Context, in remora.DescribeInput) (remora.Backup, error) {
@@ -55,7 +57,40 @@ func (r *Repository) recordFailure(ctx context.Context, in remora.FailedRun) err
 
 func (r *Repository) recordRestore(ctx context.Context, in remora.Restore) error {
 	_, err := plain(ctx, r.Watch, "record the restore "+in.ID, func(ctx context.Context) (struct{}, error) {
+		if in.Outcome == remora.OutcomeRunning {
+			if err := mayBegin(ctx, r.Store, in.Source, in.Run); err != nil {
+				return struct{}{}, err
+			}
+		}
 		return struct{}{}, r.Store.RecordRestore(ctx, in)
 	})
 	return err
+}
+
+func (r *Repository) findRestore(ctx context.Context, in remora.FindRestoreInput) (remora.Restore, error) {
+	return plain(ctx, r.Watch, "look up the restore of "+in.Source, func(ctx context.Context) (remora.Restore, error) {
+		return findRestore(ctx, r.Store, in)
+	})
+}
+
+func findRestore(ctx context.Context, store Store, in remora.FindRestoreInput) (remora.Restore, error) {
+	all, err := store.Restores(ctx, in.Source)
+	for _, restore := range all {
+		if restore.Run == in.Run || in.Run == "" && restore.Outcome.Unsettled() {
+			return restore, nil
+		}
+	}
+	return remora.Restore{}, err
+}
+
+// mayBegin refuses to begin a restore that has gone on already: a workflow that was reset in Temporal asks for that.
+func mayBegin(ctx context.Context, store Store, source, run string) error {
+	restore, err := findRestore(ctx, store, remora.FindRestoreInput{Source: source, Run: run})
+	if err != nil || restore.ID == "" || restore.Outcome == remora.OutcomeRunning {
+		return err
+	}
+	return &remora.Problem{
+		Op: "begin the restore", Kind: remora.Superseded, Subject: restore.ID, Hint: "Start a new one: remora restore",
+		Err: fmt.Errorf("it has been begun before, and is %s", restore.Outcome),
+	}
 }

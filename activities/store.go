@@ -30,5 +30,7 @@ type Store interface {
 	Verify(ctx context.Context, backup string, report func(remora.Progress)) (remora.Verification, error)
 	RecordFailure(ctx context.Context, failed remora.FailedRun) error
 	RecordRestore(ctx context.Context, restore remora.Restore) error
+	// Restores are the records of a source's restores, newest first.
+	Restores(ctx context.Context, source string) ([]remora.Restore, error)
 	Refresh(ctx context.Context) error
 }

@@ -48,6 +48,11 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	}
 
 	undo.push("discard what was staged", func(ctx workflow.Context) error { // before the step: it may happen by half
+		if byJournal(ctx) { // a reset in Temporal makes this forget a switch that happened
+			if err := op.backwards().goBack(ctx, plan.Kinds); err != nil {
+				return err
+			}
+		}
 		_, err := op.backwards().putAway(ctx, plan.Kinds, req.Started, nil)
 		return err
 	})
@@ -229,6 +234,9 @@ func (op *operation) rollBack(ctx workflow.Context, undo *compensations, err err
 	if !undo.any() {
 		return op.refused(ctx, err)
 	}
+	if op.decided(ctx) {
+		return op.refused(ctx, err)
+	}
 	workflow.GetLogger(ctx).Warn("rolling back", "problem", p.Error())
 	undo.run(ctx, op)
 	outcome(ctx, string(remora.OutcomeRolledBack))
@@ -237,6 +245,22 @@ func (op *operation) rollBack(ctx workflow.Context, undo *compensations, err err
 		return err
 	}
 	return failure(rolledBack(op.source, p))
+}
+
+// byJournal tells whether this Apply was begun by a worker that asks journal and record on the way back.
+func byJournal(ctx workflow.Context) bool {
+	return workflow.GetVersion(ctx, "the way back asks the journal", workflow.DefaultVersion, 1) > workflow.DefaultVersion
+}
+
+// decided tells whether the restore has gone on without this Apply, which somebody has reset in Temporal after its end:
+// then nothing here is its to undo. A record that cannot be read decides nothing.
+func (op *operation) decided(ctx workflow.Context) bool {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	if !byJournal(ctx) {
+		return false
+	}
+	r, err := op.findRestore(ctx, op.run)
+	return err == nil && r.ID != "" && r.Outcome != remora.OutcomeRunning
 }
 
 // rolledBack says that the source is what it was, and why.

@@ -3,7 +3,8 @@
 //
 // Backup runs in the lane of its source. Restore lives from its plan to the end of its undo window and runs its
 // exclusive phases as children in that lane: Apply stages, proves and switches; Turn makes the other side live again;
-// Discard puts away what is no longer needed, once a backup holds it. Plan only looks.
+// Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
+// workflow. Plan only looks.
 //
 // A restore that fails or is cancelled leaves the source as it was: every step pushes its compensation before it
 // starts (undo.go), and a compensation has no last attempt. What cannot be undone without a person waits for the
@@ -30,6 +31,7 @@ func Register(r Registry) {
 		remora.ApplyWorkflow:   Apply,
 		remora.TurnWorkflow:    Turn,
 		remora.DiscardWorkflow: Discard,
+		remora.AdoptWorkflow:   Adopt,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

@@ -23,11 +23,10 @@ func problemOf(op string, err error) *remora.Problem {
 		return &remora.Problem{Op: op, Kind: remora.Internal, Err: errors.New(app.Message())}
 	}
 	var late *temporal.TimeoutError
-	var killed *temporal.TerminatedError
 	switch {
 	case temporal.IsCanceledError(err):
 		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was cancelled")}
-	case errors.As(err, &killed):
+	case killed(err):
 		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was terminated")}
 	case errors.As(err, &late):
 		return &remora.Problem{
@@ -37,6 +36,12 @@ func problemOf(op string, err error) *remora.Problem {
 	default:
 		return &remora.Problem{Op: op, Kind: remora.Internal, Err: err}
 	}
+}
+
+// killed tells whether a child was terminated, and so could not say how it stands.
+func killed(err error) bool {
+	var terminated *temporal.TerminatedError
+	return errors.As(err, &terminated)
 }
 
 // failure is a problem as the end of a workflow or the answer to an update: its type is the kind, its first detail

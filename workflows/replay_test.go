@@ -62,8 +62,20 @@ func TestRecord(t *testing.T) {
 		"restore-stops-backup": playRunningBackup,
 		"restore-terminated":   playTerminatedApply,
 		"restore-checked":      playChecked,
+
+		"adopted":                  playAdopted,
+		"terminated-before-switch": playTerminatedBeforeSwitch,
+		"terminated-in-switch":     playTerminatedInSwitch,
+		"terminated-turn":          playTerminatedTurn,
+		"terminated-discard":       playTerminatedDiscard,
+		"reset-stage":              playResetStage,
+		"reset-switch":             playResetSwitch,
+		"reset-ended":              playResetEnded,
+		"reset-backup":             playResetBackup,
+		"paused":                   playPaused,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they mostly wait
 			w := newWorld(t)
 			c := testenv.NewTemporal(t).Client(t)
 			for _, queue := range []string{remora.Queue, remora.DataQueue} {
@@ -116,6 +128,7 @@ func (r *recording) update(name string) (done remora.Restore) {
 	r.t.Helper()
 	handle, err := r.UpdateWorkflow(r.t.Context(), client.UpdateWorkflowOptions{
 		WorkflowID: "restore/shop", UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{remora.WishInput{RequestedBy: "ada"}},
 	})
 	require.NoError(r.t, err)
 	require.NoError(r.t, handle.Get(r.t.Context(), &done))
@@ -176,7 +189,7 @@ func untilCancelled(step string, waiting chan<- struct{}) func(context.Context, 
 		}
 		for ctx.Err() == nil {
 			beat(ctx)
-			pause, done := context.WithTimeout(ctx, 50*time.Millisecond)
+			pause, done := context.WithTimeout(ctx, 20*time.Millisecond)
 			<-pause.Done()
 			done()
 		}

@@ -1,11 +1,11 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -34,7 +34,11 @@ func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, e
 	if err := r.listen(ctx); err != nil {
 		return r.record, err
 	}
-	if err := r.apply(ctx); err != nil {
+	start := r.apply
+	if req.Adopt {
+		start = r.adopt
+	}
+	if err := start(ctx); err != nil {
 		return r.record, err
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // a cancel in the window changes nothing
@@ -56,8 +60,6 @@ type restore struct {
 	root workflow.Context
 	// seq is the sequence number of the next Turn; Apply has used 1.
 	seq int
-	// empty are the components that had nothing live before.
-	empty []remora.Kind
 
 	// working is true while a child is at work, and no wish can be taken.
 	working bool
@@ -83,6 +85,7 @@ type restore struct {
 // wish is an update of a person, and its answer.
 type wish struct {
 	update string
+	by     string
 	done   bool
 	err    error
 }
@@ -101,8 +104,10 @@ func (r *restore) listen(ctx workflow.Context) error {
 		{remora.ResolveUpdate, "What a person was asked for has been done: try again to end the window.", r.mayResolve},
 	} {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name,
-			func(ctx workflow.Context) (remora.Restore, error) { return r.grant(ctx, &wish{update: u.name}) },
-			workflow.UpdateHandlerOptions{Description: u.description, Validator: func() error { return u.allowed() }})
+			func(ctx workflow.Context, in remora.WishInput) (remora.Restore, error) {
+				return r.grant(ctx, &wish{update: u.name, by: in.RequestedBy})
+			},
+			workflow.UpdateHandlerOptions{Description: u.description, Validator: func(remora.WishInput) error { return u.allowed() }})
 		if err != nil {
 			return err
 		}
@@ -112,6 +117,10 @@ func (r *restore) listen(ctx workflow.Context) error {
 
 // grant leaves a wish with the workflow and waits for what comes of it.
 func (r *restore) grant(ctx workflow.Context, w *wish) (remora.Restore, error) {
+	if w.update == remora.ResolveUpdate && r.person.asked {
+		r.person.resolved = true
+		return r.record, nil
+	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // people may ask after a cancel, which changes nothing
 	r.wish = w
 	if err := workflow.Await(ctx, func() bool { return w.done }); err != nil {
@@ -121,6 +130,14 @@ func (r *restore) grant(ctx workflow.Context, w *wish) (remora.Restore, error) {
 		return r.record, failure(problemOf(w.update+" "+r.record.ID, w.err))
 	}
 	return r.record, nil
+}
+
+// who asked; nobody for an end by time.
+func (w *wish) who() string {
+	if w == nil {
+		return ""
+	}
+	return w.by
 }
 
 func (w *wish) answer(err error) {
@@ -148,6 +165,9 @@ func (r *restore) mayAccept() error {
 }
 
 func (r *restore) mayResolve() error {
+	if r.person.asked {
+		return nil
+	}
 	if !r.stuck {
 		return failure(&remora.Problem{Op: "resolve " + r.record.ID, Kind: remora.Invalid, Err: errors.New("nothing here waits for a person")})
 	}
@@ -157,7 +177,11 @@ func (r *restore) mayResolve() error {
 // apply runs the Apply child and opens the undo window.
 func (r *restore) apply(ctx workflow.Context) error {
 	// Who cannot record cannot take a safety backup either, which is only given up where a person said so.
-	if err := r.recordRestore(ctx, shortCall, r.record); err != nil && r.req.WithoutSafety == "" {
+	err := r.recordRestore(ctx, shortCall, r.record)
+	if err != nil && problemOf("record", err).Kind == remora.Superseded {
+		return r.adopt(ctx) // somebody has reset this in Temporal: it goes on from where the data is
+	}
+	if err != nil && r.req.WithoutSafety == "" {
 		return r.ended(ctx, remora.OutcomeRefused, err)
 	}
 	r.working = true
@@ -171,7 +195,7 @@ func (r *restore) apply(ctx workflow.Context) error {
 	if err != nil {
 		return r.notApplied(ctx, laneProblem("restore "+r.source, r.source, err))
 	}
-	r.empty = applied.Empty
+	r.record.Empty = applied.Empty
 	r.record.Kinds, r.record.SafetyBackup = applied.Kinds, applied.SafetyBackup
 	r.record.Phases = append(r.record.Phases, applied.Phases...)
 	r.record.Warnings = applied.Warnings
@@ -186,6 +210,33 @@ func (r *restore) apply(ctx workflow.Context) error {
 	return nil
 }
 
+// adopt goes on with a restore that nobody looks after any more, from where its data is (S20).
+func (r *restore) adopt(ctx workflow.Context) error {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	run := r.run
+	if r.req.Adopt {
+		run = ""
+	}
+	r.working = true
+	workflow.SetCurrentDetails(ctx, "taking over; follow workflow "+remora.Lane(r.source))
+	adopted, err := inLane[remora.Adopted](ctx, laneCall{
+		workflow: remora.AdoptWorkflow, source: r.source, summary: "take over the restore of " + r.source,
+		input:    remora.AdoptRequest{Source: r.source, Run: run, RequestedBy: r.req.RequestedBy},
+		patience: lanePatience,
+	})
+	r.working = false
+	if err != nil {
+		return failure(problemOf("take over the restore of "+r.source, laneProblem("take over the restore of "+r.source, r.source, err)))
+	}
+	r.record, r.run, r.seq = adopted.Record, adopted.Record.Run, adopted.Seq
+	if r.endAs = remora.OutcomeExpired; !r.record.KeepUntil.IsZero() {
+		r.endAt = later(r.record.KeepUntil, workflow.Now(ctx).Add(r.pause())) // whoever took it over has a wish
+		r.record.KeepUntil = r.endAt
+	}
+	r.save(ctx)
+	return nil
+}
+
 // waitsForBackup tells that a restore or rollback met a running backup, which gives way.
 func (r *restore) waitsForBackup(ctx workflow.Context) {
 	r.record.Hint = "It waits for the running operation on " + r.source + ", which was asked to stop."
@@ -195,9 +246,8 @@ func (r *restore) waitsForBackup(ctx workflow.Context) {
 
 // notApplied ends a restore whose Apply did not switch.
 func (r *restore) notApplied(ctx workflow.Context, err error) error {
-	var killed *temporal.TerminatedError
 	switch p := problemOf("restore "+r.source, err); {
-	case errors.As(err, &killed):
+	case killed(err):
 		r.goBack(ctx)
 		return r.ended(ctx, remora.OutcomeRolledBack, rolledBack(r.source, p))
 	case p.Kind == remora.RolledBack, p.Kind == remora.Cancelled:
@@ -263,7 +313,7 @@ func (r *restore) keepWindow(ctx workflow.Context) {
 		case w == nil:
 			r.pointCancelAtRollback(ctx)
 		case w.update == remora.RollbackUpdate:
-			w.answer(r.turnBack(ctx))
+			w.answer(r.turnBack(ctx, w.by))
 		case w.update == remora.AcceptUpdate:
 			r.accepting, r.endAs = w, remora.OutcomeAccepted
 			r.end(ctx)
@@ -306,7 +356,7 @@ func (r *restore) pointCancelAtRollback(ctx workflow.Context) {
 }
 
 // turnBack makes the other side live: the undo, or the undo of the undo. What was live is kept in its place.
-func (r *restore) turnBack(ctx workflow.Context) error {
+func (r *restore) turnBack(ctx workflow.Context, by string) error {
 	began := workflow.Now(ctx)
 	live := r.record.Live.Other()
 	keep := r.record.KeepUntil
@@ -315,23 +365,25 @@ func (r *restore) turnBack(ctx workflow.Context) error {
 	}
 	r.working = true
 	workflow.SetCurrentDetails(ctx, "making the "+string(live)+" side live; follow workflow "+remora.Lane(r.source))
-	turned, err := inLane[remora.Turned](ctx, laneCall{
-		workflow: remora.TurnWorkflow, source: r.source, summary: "make the " + string(live) + " side of " + r.source + " live",
-		input: remora.TurnRequest{
-			Source: r.source, Run: r.run, Kinds: r.record.Kinds, Seq: r.seq, Live: live, KeepUntil: keep,
-		},
-		patience: lanePatience, waiting: r.waitsForBackup,
-	})
-	r.working = false
+	turned, err := r.turn(ctx, live, keep, by)
 	r.record.Hint = ""
 	if err != nil {
 		r.seq += 2 // its compensation has used the second
+		if killed(err) && workflow.GetVersion(ctx, "a terminated turn is settled", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
+			r.insist(ctx, "bring back what a terminated rollback left between", func(ctx workflow.Context) error {
+				defer func() { r.seq += 2 }()
+				_, err := r.turn(ctx, r.record.Live, keep, by)
+				return err
+			})
+		}
+		r.working = false
 		err = laneProblem("roll back "+r.record.ID, r.source, err)
 		p := problemOf("roll back "+r.record.ID, err)
 		r.record.Problem, r.record.Hint = p.Error(), p.Text().Hint
 		r.save(ctx)
 		return err
 	}
+	r.working = false
 	r.seq++
 	r.accepting.answer(&remora.Problem{Op: "accept " + r.record.ID, Kind: remora.Changed, Err: errors.New("a rollback came first")})
 	r.accepting, r.stuck, r.endBegan, r.busyFor = nil, false, time.Time{}, 0
@@ -342,9 +394,20 @@ func (r *restore) turnBack(ctx workflow.Context) error {
 	if live == remora.Restored {
 		r.record.Outcome = remora.OutcomeApplied
 	}
-	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", Took: workflow.Now(ctx).Sub(began)})
+	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", Took: workflow.Now(ctx).Sub(began), RequestedBy: by})
 	r.save(ctx)
 	return nil
+}
+
+// turn runs the Turn child for this restore.
+func (r *restore) turn(ctx workflow.Context, live remora.Side, keep time.Time, by string) (remora.Turned, error) {
+	return inLane[remora.Turned](ctx, laneCall{
+		workflow: remora.TurnWorkflow, source: r.source, summary: "make the " + string(live) + " side of " + r.source + " live",
+		input: remora.TurnRequest{
+			Source: r.source, Run: r.run, Kinds: r.record.Kinds, Seq: r.seq, Live: live, KeepUntil: keep, RequestedBy: by,
+		},
+		patience: lanePatience, waiting: r.waitsForBackup,
+	})
 }
 
 // end tries to end the window: what is put away is saved as a backup, then discarded. While a backup holds the lane
@@ -357,14 +420,15 @@ func (r *restore) end(ctx workflow.Context) {
 	}
 	var empty []remora.Kind
 	if r.record.Live == remora.Restored {
-		empty = r.empty // nothing was live before, so nothing was put away
+		empty = r.record.Empty // nothing was live before, so nothing was put away
 	}
 	r.working = true
 	workflow.SetCurrentDetails(ctx, "saving and discarding what was put away; follow workflow "+remora.Lane(r.source))
 	done, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: r.record.Kinds, Started: r.endBegan, Nothing: empty}, 0)
 	r.working = false
 	switch {
-	case errors.Is(err, errLaneTaken):
+	case errors.Is(err, errLaneTaken),
+		killed(err) && workflow.GetVersion(ctx, "a terminated discard is repeated", workflow.DefaultVersion, 1) > workflow.DefaultVersion:
 		r.busyFor = min(max(2*r.busyFor, 5*time.Second), 5*time.Minute)
 		r.endAt = workflow.Now(ctx).Add(r.busyFor)
 		return
@@ -374,7 +438,7 @@ func (r *restore) end(ctx workflow.Context) {
 	}
 	r.record.Outcome, r.record.Ended, r.record.PutAwayBackup = r.endAs, workflow.Now(ctx), done.HeldBy
 	r.record.Problem, r.record.Hint = "", ""
-	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "save and discard what was put away", Took: workflow.Now(ctx).Sub(began)})
+	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "save and discard what was put away", Took: workflow.Now(ctx).Sub(began), RequestedBy: r.accepting.who()})
 	r.save(ctx)
 	workflow.SetCurrentDetails(ctx, string(r.endAs)+"; what was put away is held by backup "+done.HeldBy)
 	r.accepting.answer(nil)
@@ -400,7 +464,7 @@ func (r *restore) pause() time.Duration { return min(secondThought, r.req.Undo) 
 
 // tryDiscard runs the Discard child for this restore.
 func (r *restore) tryDiscard(ctx workflow.Context, req remora.DiscardRequest, patience time.Duration) (remora.Discarded, error) {
-	req.Source, req.Run, req.Restore, req.RequestedBy = r.source, r.run, r.record.ID, r.req.RequestedBy
+	req.Source, req.Run, req.Restore, req.RequestedBy = r.source, r.run, r.record.ID, cmp.Or(r.accepting.who(), r.req.RequestedBy)
 	return inLane[remora.Discarded](ctx, laneCall{
 		workflow: remora.DiscardWorkflow, source: r.source, summary: "save and discard what " + r.record.ID + " put away",
 		input: req, patience: patience,

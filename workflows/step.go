@@ -204,6 +204,11 @@ func (op *operation) leftovers(ctx workflow.Context, kind remora.Kind) ([]remora
 	return take[[]remora.Leftover](ctx, op.short, op.of(kind, remora.LeftoversVerb), remora.LeftoversInput{Source: op.source})
 }
 
+func (op *operation) findRestore(ctx workflow.Context, run string) (remora.Restore, error) {
+	return take[remora.Restore](ctx, bestEffort, step{remora.FindRestoreActivity, remora.Queue, "look up the record of the restore"},
+		remora.FindRestoreInput{Source: op.source, Run: run})
+}
+
 func (op *operation) recordFailure(ctx workflow.Context, failed remora.FailedRun) {
 	_, err := take[nothing](ctx, bestEffort, step{remora.RecordFailureActivity, remora.Queue, "record the failed run"}, failed)
 	if err != nil {

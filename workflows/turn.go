@@ -10,7 +10,7 @@ import (
 // live, in every component. It uses up to two sequence numbers, Seq and the one after it. Once begun it is not
 // cancelled: it takes seconds, and half of it would be worse.
 func Turn(ctx workflow.Context, req remora.TurnRequest) (remora.Turned, error) {
-	op, err := begin(ctx, "rollback", req.Source, req.Run, "")
+	op, err := begin(ctx, "rollback", req.Source, req.Run, req.RequestedBy)
 	if err != nil {
 		return remora.Turned{}, err
 	}

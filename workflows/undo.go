@@ -37,7 +37,8 @@ func (c *compensations) run(ctx workflow.Context, op *operation) {
 }
 
 // insist does what must be done. Steps on the way back are tried for ever while their trouble may pass; where it
-// cannot pass by itself, a person is asked, and it is done again once the person has resolved it.
+// cannot pass by itself, a person is asked, and it is done again once the person has resolved it. Where a later step of
+// the same restore has acted, nothing is left to do.
 func (op *operation) insist(ctx workflow.Context, name string, do func(workflow.Context) error) {
 	for {
 		workflow.SetCurrentDetails(ctx, name)
@@ -45,7 +46,11 @@ func (op *operation) insist(ctx workflow.Context, name string, do func(workflow.
 		if err == nil {
 			return
 		}
-		op.person.ask(ctx, name, problemOf(name, err))
+		p := problemOf(name, err)
+		if p.Kind == remora.Superseded {
+			return
+		}
+		op.person.ask(ctx, name, p)
 	}
 }
 

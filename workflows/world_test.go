@@ -119,6 +119,9 @@ func (w *world) step(ctx context.Context, name string, effect func() error) erro
 	if gate != nil {
 		gate(ctx, name, nth)
 	}
+	if cause := context.Cause(ctx); cause != nil && !temporal.IsCanceledError(cause) {
+		return broken(remora.Stopping) // paused, reset, or of a run that was terminated: real steps stop then
+	}
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -159,7 +162,8 @@ func (w *world) register(r steps) {
 		remora.DescribeActivity: w.describe, remora.CommitActivity: w.commit, remora.VerifyActivity: w.verify,
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
 		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look,
-		remora.ChecksActivity: w.check,
+		remora.ChecksActivity:      w.check,
+		remora.FindRestoreActivity: w.findRestore,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -196,11 +200,8 @@ func (w *world) commit(ctx context.Context, in remora.CommitInput) (remora.Manif
 		for _, p := range m.Parts {
 			s.content[p.Kind] = p.Root
 		}
-		if old, ok := w.backups[m.ID]; ok {
-			if fmt.Sprint(old.content) != fmt.Sprint(s.content) {
-				return fmt.Errorf("%s was committed twice with %v and %v", m.ID, old.content, s.content)
-			}
-			return nil
+		if _, ok := w.backups[m.ID]; ok {
+			return nil // the first one stays, as in the repository
 		}
 		w.backups[m.ID] = s
 		return nil
@@ -223,9 +224,34 @@ func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {
 
 func (w *world) recordRestore(ctx context.Context, in remora.Restore) error {
 	return w.step(ctx, remora.RecordRestoreActivity, func() error {
+		if in.Outcome == remora.OutcomeRunning && w.decided(in.Run) {
+			return broken(remora.Superseded)
+		}
 		w.restores[in.ID] = in
 		return nil
 	})
+}
+
+func (w *world) findRestore(ctx context.Context, in remora.FindRestoreInput) (r remora.Restore, err error) {
+	err = w.step(ctx, remora.FindRestoreActivity, func() error {
+		for _, known := range w.restores {
+			if known.Run == in.Run || in.Run == "" && known.Outcome.Unsettled() {
+				r = known
+			}
+		}
+		return nil
+	})
+	return r, err
+}
+
+// decided tells whether a restore has gone on from where it was begun.
+func (w *world) decided(run string) bool {
+	for _, r := range w.restores {
+		if r.Run == run && r.Outcome != remora.OutcomeRunning {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) enter(ctx context.Context, in remora.MaintenanceInput) error {
@@ -299,6 +325,12 @@ func (c component) capture(ctx context.Context, in remora.CaptureInput) (p remor
 
 func (c component) stage(ctx context.Context, in remora.StageInput) (s remora.Summary, err error) {
 	return s, c.w.step(ctx, c.kind.Activity(remora.StageVerb), func() error {
+		if e := c.w.kinds[c.kind].journal[in.Run]; e != nil && e.switched {
+			return broken(remora.Fenced)
+		}
+		if c.w.decided(in.Run) {
+			return broken(remora.Superseded)
+		}
 		c.w.kinds[c.kind].journal[in.Run] = &entry{stage: c.w.backups[in.Backup].content[c.kind], live: remora.Replaced}
 		return nil
 	})
@@ -322,7 +354,7 @@ func (c component) turn(ctx context.Context, in remora.SwitchInput) error {
 		case e == nil:
 			return broken(remora.NotFound)
 		case turn.Seq < e.seq:
-			return broken(remora.Fenced)
+			return broken(remora.Superseded)
 		case len(c.w.offline) == 0 && !c.w.theirs:
 			return errors.New("switched while the application was online")
 		}

@@ -38,6 +38,8 @@ const (
 	Corrupt ProblemKind = "Corrupt"
 	// Fenced: a later attempt has taken over, or the journal disagrees; a person or the later attempt decides.
 	Fenced ProblemKind = "Fenced"
+	// Superseded: a later step of the same restore has acted already, so there is nothing left to do here.
+	Superseded ProblemKind = "Superseded"
 	// Unreachable: the control plane (Temporal) does not answer.
 	Unreachable ProblemKind = "Unreachable"
 	// RolledBack: a restore ended with the source as it was before.

@@ -61,6 +61,9 @@ const (
 // Open tells whether the undo window is open.
 func (o Outcome) Open() bool { return o == OutcomeApplied || o == OutcomeUndone }
 
+// Unsettled tells whether a restore still has something to do.
+func (o Outcome) Unsettled() bool { return o == OutcomeRunning || o.Open() }
+
 // Restore is the record of a restore, kept in the repository.
 type Restore struct {
 	ID          string  `json:"id"`
@@ -70,6 +73,8 @@ type Restore struct {
 	Kinds       []Kind  `json:"kinds"`
 	RequestedBy string  `json:"requested_by"`
 	Outcome     Outcome `json:"outcome"`
+	// Empty names the components that had nothing live before (S14).
+	Empty []Kind `json:"empty,omitempty"`
 	// Live is the side that is live, once a switch has happened.
 	Live      Side      `json:"live,omitempty"`
 	Started   time.Time `json:"started"`
@@ -89,7 +94,9 @@ type Restore struct {
 
 // Phase is one finished phase of a run.
 type Phase struct {
-	Name    string        `json:"name"`
-	Took    time.Duration `json:"took"`
-	Summary *Summary      `json:"summary,omitempty"`
+	Name string        `json:"name"`
+	Took time.Duration `json:"took"`
+	// RequestedBy is who asked for a phase that somebody asked for after the start: a rollback, an accept.
+	RequestedBy string   `json:"requested_by,omitempty"`
+	Summary     *Summary `json:"summary,omitempty"`
 }

@@ -15,6 +15,7 @@ const (
 	ApplyWorkflow   = "remora.Apply"
 	TurnWorkflow    = "remora.Turn"
 	DiscardWorkflow = "remora.Discard"
+	AdoptWorkflow   = "remora.Adopt"
 
 	// RollbackUpdate and AcceptUpdate are for the Restore workflow while its undo window is open; ResolveUpdate is for
 	// any workflow whose way back waits for a person.
@@ -30,6 +31,7 @@ const (
 	DescribeActivity      = "repository.Describe"
 	RecordFailureActivity = "repository.RecordFailure"
 	RecordRestoreActivity = "repository.RecordRestore"
+	FindRestoreActivity   = "repository.FindRestore"
 	EnterActivity         = "maintenance.Enter"
 	LeaveActivity         = "maintenance.Leave"
 	LookActivity          = "maintenance.Look"
@@ -98,6 +100,27 @@ type RestoreRequest struct {
 	RequestedBy string `json:"requested_by"`
 	// WithoutSafety is the typed reason to go on without a safety backup (S14); empty means with one.
 	WithoutSafety string `json:"without_safety,omitempty"`
+	// Adopt asks for no new restore, but for one of the source that nobody looks after any more (S20).
+	Adopt bool `json:"adopt,omitempty"`
+}
+
+// WishInput comes with the updates of a Restore. Runs of earlier versions sent none.
+type WishInput struct {
+	RequestedBy string `json:"requested_by,omitempty"`
+}
+
+// AdoptRequest starts an Adopt, the child of a Restore that finds out how a restore stands that lost its workflow.
+type AdoptRequest struct {
+	Source string `json:"source"`
+	// Run is the restore's run; empty means whichever the journals know.
+	Run         string `json:"run,omitempty"`
+	RequestedBy string `json:"requested_by"`
+}
+
+// Adopted is the result of an Adopt: the restore's record as it stands now, and the sequence number of its next Turn.
+type Adopted struct {
+	Record Restore `json:"record"`
+	Seq    int     `json:"seq"`
 }
 
 // ApplyRequest starts an Apply, the child of a Restore that stages, proves and switches.
@@ -127,6 +150,8 @@ type TurnRequest struct {
 	Seq       int       `json:"seq"`
 	Live      Side      `json:"live"`
 	KeepUntil time.Time `json:"keep_until"`
+	// RequestedBy is who asked for it.
+	RequestedBy string `json:"requested_by,omitempty"`
 }
 
 // DiscardRequest starts a Discard, the child of a Restore that captures the put-away side, verifies that, and only
@@ -201,6 +226,12 @@ type (
 	DescribeInput struct {
 		Source string `json:"source"`
 		Backup string `json:"backup"`
+	}
+	// FindRestoreInput asks for the record of a restore: that of Run, or the newest of Source that is not settled. The
+	// answer is a Restore without an id where there is none.
+	FindRestoreInput struct {
+		Source string `json:"source"`
+		Run    string `json:"run,omitempty"`
 	}
 	// MaintenanceResult tells how the application was taken offline or back; empty where no way is configured.
 	MaintenanceResult struct {

@@ -1,0 +1,137 @@
+package workflows
+
+import (
+	"errors"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Adopt finds out, in the lane of its source, how a restore stands that nobody looks after any more, because its
+// workflow was terminated or Temporal was lost (S20). The journals beside the data outrank all else (S4): what was only
+// staged is discarded, what lies between is brought back, and what is wholly on one side stays there. Maintenance is
+// left. An error means that a person has to look, and may ask again.
+func Adopt(ctx workflow.Context, req remora.AdoptRequest) (remora.Adopted, error) {
+	op, err := begin(ctx, "adopt", req.Source, req.Run, req.RequestedBy)
+	if err != nil {
+		return remora.Adopted{}, err
+	}
+	if err := op.person.listen(ctx); err != nil {
+		return remora.Adopted{}, err
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx) // it takes seconds, and half of it would be worse
+	adopted, err := op.backwards().adopt(ctx)
+	if err != nil {
+		p := problemOf("take over the restore of "+req.Source, err)
+		outcome(ctx, string(remora.Failed))
+		workflow.SetCurrentDetails(ctx, "not taken over: "+p.Error())
+		return adopted, failure(p)
+	}
+	outcome(ctx, string(remora.Completed))
+	workflow.SetCurrentDetails(ctx, "taken over: "+string(adopted.Record.Outcome))
+	return adopted, nil
+}
+
+// adopt is the story of an adoption.
+func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
+	left, err := op.leftBehind(ctx)
+	if err != nil {
+		return a, err
+	}
+	if len(left) > 0 {
+		op.run = left[0].Run
+	}
+	r, err := op.findRestore(ctx, op.run)
+	if err != nil {
+		return a, err
+	}
+	if len(left) == 0 && !r.Outcome.Unsettled() {
+		return a, &remora.Problem{
+			Op: "take over a restore", Kind: remora.NotFound, Subject: op.source, Hint: "`remora restores " + op.source + "` lists its restores",
+			Err: errors.New("none of it waits to be settled"),
+		}
+	}
+	if r.ID == "" { // the journal alone knows it
+		r = remora.Restore{
+			ID: remora.RestoreID(op.source, op.run, left[0].Since), Run: op.run, Source: op.source, RequestedBy: op.actor, Started: left[0].Since,
+		}
+	}
+	op.run, op.restore = r.Run, r.ID
+
+	var kinds []remora.Kind
+	var restored, switched int
+	for _, l := range left {
+		kinds = append(kinds, l.Kind)
+		a.Seq = max(a.Seq, l.Seq)
+		r.KeepUntil = later(r.KeepUntil, l.KeepUntil)
+		if l.Switched {
+			switched++
+		}
+		if l.Live == remora.Restored {
+			restored++
+		}
+	}
+	// Where a component was switched and another is gone, the end of the window had begun to discard.
+	ending := switched > 0 && len(left) < len(r.Kinds) && r.Outcome.Open()
+	r.Live, r.Problem = remora.Restored, ""
+	if restored < len(left) && !ending { // until everything is on the restored side, the way is back (S4)
+		r.Live = remora.Replaced
+		if restored > 0 {
+			if err := op.enterMaintenance(ctx); err != nil {
+				return a, err
+			}
+		}
+		if err := op.goBack(ctx, kinds); err != nil {
+			return a, err
+		}
+		a.Seq++
+	} else if err := op.leaveMaintenance(ctx); err != nil {
+		return a, err
+	}
+	a.Seq++
+
+	r.Hint = "Its workflow was lost; " + op.actor + " has taken it over."
+	switch {
+	case switched == 0 && (len(left) > 0 || r.Outcome == remora.OutcomeRunning):
+		r.Outcome, r.Live, r.Problem = remora.OutcomeRolledBack, "", "its workflow was terminated before the switch; the source is as it was before"
+	case switched == 0 || ending:
+		r.Outcome = remora.OutcomeAccepted
+	case r.Live == remora.Replaced:
+		r.Outcome = remora.OutcomeUndone
+	default:
+		r.Outcome = remora.OutcomeApplied
+	}
+	if r.Outcome.Open() {
+		r.Kinds = kinds
+	} else {
+		held, err := op.putAway(ctx, kinds, workflow.GetInfo(ctx).WorkflowStartTime, nil)
+		if err != nil {
+			return a, err
+		}
+		if r.Ended = workflow.Now(ctx); held != "" {
+			r.PutAwayBackup = held
+		}
+	}
+	a.Record = r
+	return a, nil
+}
+
+// leftBehind is what the journals beside the data know of one restore of the source: of op.run, or whichever they know.
+func (op *operation) leftBehind(ctx workflow.Context) (left []remora.Leftover, err error) {
+	run := op.run
+	for _, kind := range []remora.Kind{remora.Database, remora.Files} {
+		all, err := op.leftovers(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range all {
+			if l.Source == op.source && (run == "" || l.Run == run) {
+				run = l.Run
+				left = append(left, l)
+				break
+			}
+		}
+	}
+	return left, nil
+}
