@@ -82,11 +82,12 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 				return a, err
 			}
 		}
-		if err := op.goBack(ctx, kinds); err != nil {
+		if _, err := op.goBack(ctx, kinds); err != nil {
 			return a, err
 		}
 		a.Seq++
-	} else if err := op.leaveMaintenance(ctx); err != nil {
+	}
+	if err := op.leaveMaintenance(ctx); err != nil {
 		return a, err
 	}
 	a.Seq++

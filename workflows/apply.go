@@ -49,7 +49,11 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 
 	undo.push("discard what was staged", func(ctx workflow.Context) error { // before the step: it may happen by half
 		if byJournal(ctx) { // a reset in Temporal makes this forget a switch that happened
-			if err := op.backwards().goBack(ctx, plan.Kinds); err != nil {
+			turned, err := op.backwards().goBack(ctx, plan.Kinds)
+			if err == nil && turned {
+				err = op.backwards().leaveMaintenance(ctx)
+			}
+			if err != nil {
 				return err
 			}
 		}

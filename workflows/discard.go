@@ -23,7 +23,10 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 	if req.BackFirst {
 		ctx, _ = workflow.NewDisconnectedContext(ctx)
 		op.insist(ctx, "go back to the replaced side", func(ctx workflow.Context) error {
-			return op.backwards().goBack(ctx, req.Kinds)
+			if _, err := op.backwards().goBack(ctx, req.Kinds); err != nil {
+				return err
+			}
+			return op.backwards().leaveMaintenance(ctx)
 		})
 	}
 	heldBy, err := op.putAway(ctx, req.Kinds, req.Started, req.Nothing)
@@ -101,20 +104,21 @@ func (op *operation) mine(ctx workflow.Context, kind remora.Kind) (*remora.Lefto
 	return nil, nil
 }
 
-// goBack makes the replaced side live wherever the restored one is, and leaves maintenance: for an Apply that was
-// terminated and could not do it itself.
-func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) error {
+// goBack makes the replaced side live wherever the restored one is, for an Apply that was terminated or reset and so
+// does not know how far it came. It tells whether anything had to go back.
+func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) (turned bool, err error) {
 	for _, kind := range kinds {
 		left, err := op.mine(ctx, kind)
 		if err != nil {
-			return err
+			return turned, err
 		}
 		if left == nil || left.Live != remora.Restored {
 			continue
 		}
 		if err := op.turn(ctx, kind, remora.Turn{Run: op.run, Seq: left.Seq + 1, Live: remora.Replaced, KeepUntil: left.KeepUntil}); err != nil {
-			return err
+			return turned, err
 		}
+		turned = true
 	}
-	return op.leaveMaintenance(ctx)
+	return turned, nil
 }
