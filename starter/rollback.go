@@ -100,6 +100,10 @@ func (a *app) answerRestore(r remora.Restore, say func()) error {
 
 func (a *app) printTurned(r remora.Restore) error {
 	return a.answerRestore(r, func() {
+		if !r.Outcome.Open() {
+			a.saySettled(r)
+			return
+		}
 		if r.Outcome == remora.OutcomeUndone {
 			a.say("Rolled back: %s is as it was before the restore.", r.Source)
 		} else {
@@ -112,9 +116,18 @@ func (a *app) printTurned(r remora.Restore) error {
 
 func (a *app) printAccepted(r remora.Restore) error {
 	return a.answerRestore(r, func() {
+		if r.Outcome != remora.OutcomeAccepted {
+			a.saySettled(r)
+			return
+		}
 		a.say("Accepted: what is live on %s stays.", r.Source)
 		if r.PutAwayBackup != "" {
 			a.say("What was put away is in backup %s.", r.PutAwayBackup)
 		}
 	})
+}
+
+// saySettled tells of a restore that nobody looked after, and that there was nothing to turn or to keep of it.
+func (a *app) saySettled(r remora.Restore) {
+	a.say("Settled: the restore %s is %s. %s", r.ID, r.Outcome, r.Problem)
 }

@@ -168,6 +168,10 @@ func (a *app) sayRestore(r remora.Restore) {
 	)
 	a.notes("  ", r.Warnings)
 	for _, p := range r.Phases {
-		a.say("  %8s  %s", control.Span(p.Took), remora.OneLine(p.Name))
+		by := ""
+		if p.RequestedBy != "" {
+			by = ", by " + p.RequestedBy
+		}
+		a.say("  %8s  %s", control.Span(p.Took), remora.OneLine(p.Name+by))
 	}
 }

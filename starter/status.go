@@ -75,7 +75,7 @@ func (a *app) statusLines(s control.SourceStatus) [][2]string {
 	if s.Running != nil {
 		line("running", "%s", s.Running.Sentence(a.Now()))
 	}
-	if w := s.Window; w != nil {
+	if w := s.Window; w != nil && w.Outcome.Open() {
 		what := "live"
 		if w.Outcome == remora.OutcomeUndone {
 			what = "rolled back"

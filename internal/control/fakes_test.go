@@ -161,9 +161,18 @@ func fakeRestore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restor
 	if err != nil {
 		return record, err
 	}
-	save(ctx, remora.OutcomeRunning)
-	if err := child(ctx, remora.ApplyWorkflow); err != nil {
-		return record, err
+	switch {
+	case req.Adopt && req.Source == "half-done":
+		save(ctx, remora.OutcomeRolledBack)
+		return record, nil
+	case req.Adopt && req.Source != "lost":
+		return record, failed(&remora.Problem{Op: "take over", Kind: remora.NotFound, Err: errors.New("nothing waits")})
+	case req.Adopt:
+	default:
+		save(ctx, remora.OutcomeRunning)
+		if err := child(ctx, remora.ApplyWorkflow); err != nil {
+			return record, err
+		}
 	}
 	record.KeepUntil = workflow.Now(ctx).Add(time.Hour)
 	save(ctx, remora.OutcomeApplied)

@@ -141,6 +141,7 @@ type watchedStep struct {
 	attempt  int
 	queue    patience
 	silence  patience
+	paused   patience
 }
 
 // newFollower makes one that has not looked yet. tell may be nil.

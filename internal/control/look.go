@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -53,6 +55,8 @@ type step struct {
 	attempt  int
 	failure  *remora.Problem
 	next     time.Time
+	// paused says who has it paused, and why; empty when it is not.
+	paused string
 }
 
 // name is the phase in the step's own words, where it has spoken.
@@ -119,6 +123,10 @@ func stepOf(a *workflowpb.PendingActivityInfo) step {
 		running: a.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED,
 		started: when(a.GetScheduledTime()), beat: when(a.GetLastHeartbeatTime()),
 		attempt: int(a.GetAttempt()), failure: problemOf(a.GetLastFailure()), next: when(a.GetNextAttemptScheduleTime()),
+	}
+	if a.GetPaused() {
+		by := a.GetPauseInfo().GetManual()
+		s.paused = strings.TrimSuffix(fmt.Sprintf("paused in Temporal by %s: %s", cmp.Or(by.GetIdentity(), "somebody"), by.GetReason()), ": ")
 	}
 	var p remora.Progress
 	if decode(a.GetHeartbeatDetails(), &p) && p.Phase != "" {

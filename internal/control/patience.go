@@ -69,6 +69,12 @@ func (w *watched) phaseOf(s step) string {
 }
 
 func (f *follower) tellWaiting(ctx context.Context, s step, seen *watchedStep, name string) {
+	if seen.paused.lost(s.paused, 0) {
+		f.notice(f.control.cfg.Now(), fmt.Sprintf("%q is %s; it goes on when somebody unpauses it there", name, s.paused))
+	}
+	if s.paused != "" {
+		return
+	}
 	queued, beat := "", ""
 	if !s.running && s.next.IsZero() {
 		queued = fmt.Sprint(s.attempt)

@@ -27,7 +27,7 @@ func asProblem(op string, err error) *remora.Problem {
 	case errors.As(err, &terminated):
 		return &remora.Problem{
 			Op: op, Kind: remora.Cancelled, Err: errors.New("it was terminated in Temporal"),
-			Hint: "what it had begun is put right by its own children: see `remora status`",
+			Hint: "a backup that was not completed is not kept: take another; `remora status` tells what a restore left, and `remora rollback` puts that right",
 		}
 	case errors.As(err, &timeout):
 		why := "it took longer than it may"

@@ -22,6 +22,18 @@ func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Up
 	if err != nil {
 		return remora.Plan{}, err
 	}
+	left, err := c.lost(ctx, now)
+	if err != nil {
+		return remora.Plan{}, err
+	}
+	if left != nil { // it would stand in the way
+		if _, _, err := c.adopt(ctx, op, req.Source, tell); err != nil && remora.KindOf(err) != remora.NotFound {
+			return remora.Plan{}, err
+		}
+		if now, err = c.stateOf(ctx, op, req.Source); err != nil {
+			return remora.Plan{}, err
+		}
+	}
 	if err := c.taken(op, remora.RestoreLane(req.Source), now); err != nil { // a restore would be refused anyway
 		return remora.Plan{}, err
 	}
@@ -78,16 +90,16 @@ func (c *Control) Accept(ctx context.Context, source string, tell func(Update)) 
 
 func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell func(Update)) (remora.Restore, error) {
 	s, err := c.stateOf(ctx, op, source)
-	switch {
-	case err != nil:
+	if err != nil {
 		return remora.Restore{}, err
-	case s.restore.id == "":
-		return remora.Restore{}, noOpenRestore(op, source, "no restore of it has an open undo window")
-	case !s.restore.open:
-		return remora.Restore{}, noOpenRestore(op, source, "its last restore is over since "+s.restore.closed.Local().Format("2006-01-02 15:04:05"))
 	}
 	run := s.restore.run(source)
 	var record remora.Restore
+	if !s.restore.open {
+		if record, run, err = c.takeOver(ctx, op, s, tell); err != nil || !record.Outcome.Open() {
+			return record, err
+		}
+	}
 	if err := c.update(ctx, run, update, &record, tell); err != nil {
 		return remora.Restore{}, c.updateProblem(ctx, op, source, err)
 	}
@@ -96,6 +108,30 @@ func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell
 		err = c.newFollower(run, nil).outcome(ctx, run, nil)
 	}
 	return record, err
+}
+
+// takeOver adopts what a source's last restore left, for somebody who wants to end or turn it. Without a sign of one a
+// worker is asked only where there is one: the journals beside the data may know more than the repository.
+func (c *Control) takeOver(ctx context.Context, op string, s state, tell func(Update)) (remora.Restore, Run, error) {
+	none := noOpenRestore(op, s.source, "no restore of it has an open undo window")
+	if s.restore.id != "" {
+		none = noOpenRestore(op, s.source, "its last restore is over since "+s.restore.closed.Local().Format("2006-01-02 15:04:05"))
+	}
+	left, err := c.lost(ctx, s)
+	if err != nil {
+		return remora.Restore{}, Run{}, err
+	}
+	if left == nil && !c.HasWorker(ctx) {
+		return remora.Restore{}, Run{}, none
+	}
+	if left == nil {
+		tell = nil // there may be nothing to tell of
+	}
+	record, run, err := c.adopt(ctx, op, s.source, tell)
+	if remora.KindOf(err) == remora.NotFound {
+		err = none
+	}
+	return record, run, err
 }
 
 func noOpenRestore(op, source, why string) error {
@@ -125,6 +161,7 @@ func (c *Control) update(ctx context.Context, run Run, name string, answer any, 
 func (c *Control) ask(ctx context.Context, run Run, name string, answer any) error {
 	handle, err := c.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: run.ID, RunID: run.RunID, UpdateName: name, WaitForStage: client.WorkflowUpdateStageAccepted,
+		Args: []any{remora.WishInput{RequestedBy: c.cfg.Actor}},
 	})
 	if err != nil {
 		return err

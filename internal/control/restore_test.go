@@ -110,3 +110,40 @@ func TestRollbackTellsWhatItDoesAndAcceptEndsTheWindow(t *testing.T) {
 	_, err = s.control.Accept(ctx, "never", nil)
 	requireProblem(t, err, remora.NotFound, "no restore of it has an open undo window")
 }
+
+// S20: a restore whose workflow is gone is taken over by whoever wants to end, turn or replace it.
+func TestARestoreWithoutAWorkflowIsTakenOver(t *testing.T) {
+	server := testenv.Temporal(t)
+	s := newSite(t, server)
+	s.startWorker(server)
+	c, r := withRepository(t, server.Address, server.Namespace)
+	ctx := context.Background()
+	for _, source := range []string{"lost", "half-done"} {
+		s.terminate(remora.RestoreLane(source))
+		outcome := remora.OutcomeApplied
+		if source == "half-done" {
+			outcome = remora.OutcomeRunning
+		}
+		require.NoError(t, r.RecordRestore(ctx, remora.Restore{ID: source + "-restore-1", Run: "gone", Source: source, Outcome: outcome, Started: time.Now()}))
+	}
+	o, err := c.Status(ctx, []string{"lost"})
+	require.NoError(t, err)
+	require.Contains(t, o.Sources[0].Window.Problem, "no workflow looks after the restore lost-restore-1")
+	require.Contains(t, o.Sources[0].Window.Hint, "remora rollback lost")
+
+	_, err = c.Plan(ctx, restoreOf("lost").PlanRequest, nil)
+	requireProblem(t, err, remora.Busy, "undo window", "remora rollback lost")
+	require.NoError(t, c.client.TerminateWorkflow(ctx, remora.RestoreLane("lost"), "", "again"))
+	var told updates
+	turned, err := c.Rollback(ctx, "lost", told.add)
+	require.NoError(t, err)
+	require.Equal(t, remora.OutcomeUndone, turned.Outcome)
+	require.Contains(t, told.noticed()[0], "taking it over")
+
+	plan, err := c.Plan(ctx, restoreOf("half-done").PlanRequest, nil)
+	require.NoError(t, err, "what was only staged does not stand in the way")
+	require.NotEmpty(t, plan.Hash)
+	settled, err := c.Rollback(ctx, "half-done", nil)
+	require.NoError(t, err)
+	require.Equal(t, remora.OutcomeRolledBack, settled.Outcome)
+}

@@ -23,6 +23,8 @@ type Running struct {
 	Attempt int       `json:"attempt,omitempty"`
 	Problem string    `json:"problem,omitempty"`
 	Next    time.Time `json:"next,omitzero"`
+	// Paused says who has the phase paused in Temporal.
+	Paused string `json:"paused,omitempty"`
 	// Run is where Temporal knows it.
 	Run Run `json:"run"`
 }
@@ -36,7 +38,7 @@ func (s state) running() Running {
 			continue
 		}
 		r.Phase, r.Progress = step.name(), step.progress
-		r.Attempt, r.Problem, r.Next = 0, "", time.Time{}
+		r.Attempt, r.Problem, r.Next, r.Paused = 0, "", time.Time{}, step.paused
 		if step.attempt > 1 {
 			r.Attempt, r.Next, r.Problem = step.attempt, step.next, step.why()
 		}
@@ -57,6 +59,8 @@ func operationName(workflow string) string {
 		return "the end of an undo window"
 	case remora.PlanWorkflow:
 		return "a plan"
+	case remora.AdoptWorkflow:
+		return "the taking over of a restore"
 	}
 	return workflow
 }
@@ -77,7 +81,9 @@ func (r Running) Sentence(now time.Time) string {
 			fmt.Fprintf(&b, ", %s", far)
 		}
 	}
-	if r.Attempt > 1 {
+	if r.Paused != "" {
+		fmt.Fprintf(&b, ", %s", r.Paused)
+	} else if r.Attempt > 1 {
 		fmt.Fprintf(&b, ", attempt %d", r.Attempt)
 		if r.Problem != "" {
 			fmt.Fprintf(&b, " after: %s", r.Problem)

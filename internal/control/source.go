@@ -86,7 +86,7 @@ func (c *Control) taken(op, id string, s state) error {
 
 // cancellable tells whether a workflow may be stopped: a switch must not stop half-way.
 func (l look) cancellable() bool {
-	return l.workflow != remora.TurnWorkflow && l.workflow != remora.DiscardWorkflow
+	return l.workflow != remora.TurnWorkflow && l.workflow != remora.DiscardWorkflow && l.workflow != remora.AdoptWorkflow
 }
 
 func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }

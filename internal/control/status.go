@@ -92,7 +92,13 @@ func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
 	if now.windowOpen() {
 		s.Window = &now.record
 	}
-	return nil
+	left, err := c.lost(ctx, now)
+	if left != nil && !now.lane.open { // what is at work may be its own child, which settles it
+		left.Problem = "no workflow looks after the restore " + left.ID + " any more: it was terminated, or Temporal was lost"
+		left.Hint = fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what is live with `remora accept %[1]s`; either takes it over first", s.Source)
+		s.Window = left
+	}
+	return err
 }
 
 // recent bounds how many runs are looked through for the last ones.

@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/common/v1"
+	"go.temporal.io/api/workflowservice/v1"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+// TestWhatAnOperatorDoesInTemporal pauses and terminates real runs, as the Web UI does (F37, S20).
+func TestWhatAnOperatorDoesInTemporal(t *testing.T) {
+	s := newSite(t, big)
+	server := testenv.Temporal(t)
+	c := server.Client(t)
+	lane := &common.WorkflowExecution{WorkflowId: remora.Lane(s.source())}
+	terminate := func(id string) {
+		t.Helper()
+		require.NoError(t, c.TerminateWorkflow(t.Context(), id, "", "the test does"))
+	}
+	pending := func() (steps []string) {
+		d, err := c.DescribeWorkflowExecution(t.Context(), lane.GetWorkflowId(), "")
+		require.NoError(t, err)
+		for _, a := range d.GetPendingActivities() {
+			steps = append(steps, a.GetActivityType().GetName()+" "+a.GetState().String())
+		}
+		return steps
+	}
+	s.must("backup", s.source(), "--name", "good")
+	good := s.read()
+	s.damage()
+	damaged := s.read()
+
+	// Paused while it stages: it stops, nothing is undone, and people are told.
+	s.must("restore", "good", "--force", "--detach")
+	require.Eventually(t, s.hasStage, time.Minute, 10*time.Millisecond, "the restore never staged")
+	_, err := c.WorkflowService().PauseActivity(t.Context(), &workflowservice.PauseActivityRequest{
+		Namespace: server.Namespace, Execution: lane, Identity: "ada", Reason: "the disk is busy",
+		Activity: &workflowservice.PauseActivityRequest_Type{Type: "database.Stage"},
+	})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(pending()) == 1 && pending()[0] == "database.Stage Paused" }, time.Minute, 20*time.Millisecond)
+	require.True(t, s.hasStage())
+	require.Contains(t, s.must("status"), "paused in Temporal by ada: the disk is busy")
+
+	// Terminated there, with all that could compensate: the next restore settles it and goes on.
+	terminate(remora.RestoreLane(s.source()))
+	terminate(lane.GetWorkflowId())
+	require.True(t, s.hasStage(), "nothing has cleaned up")
+	require.Contains(t, s.must("status"), "no workflow looks after the restore")
+	out := s.must("restore", "good", "--force")
+	require.Contains(t, out, "taking it over")
+	s.requireEqual(good, s.read(), "after the restore")
+	restores := list[remora.Restore](s, "restores", s.source())
+	require.Equal(t, []remora.Outcome{remora.OutcomeApplied, remora.OutcomeRolledBack}, []remora.Outcome{restores[0].Outcome, restores[1].Outcome})
+
+	// Terminated in its undo window: rollback and accept take it over.
+	terminate(remora.RestoreLane(s.source()))
+	s.must("rollback", restores[0].ID)
+	s.requireEqual(damaged, s.read(), "after the rollback")
+	terminate(remora.RestoreLane(s.source()))
+	s.must("accept", s.source())
+	s.requireEqual(damaged, s.read(), "after the accept")
+	s.requireNothingLeft()
+	last := list[remora.Restore](s, "restores", s.source())[0]
+	require.Equal(t, restores[0].ID, last.ID)
+	require.Equal(t, remora.OutcomeAccepted, last.Outcome)
+	require.NotEmpty(t, last.PutAwayBackup)
+	require.NotEmpty(t, last.Phases[len(last.Phases)-1].RequestedBy, "who accepted is on record")
+	out, code := s.remora("accept", s.source())
+	require.Equal(t, 4, code, out)
+	require.Contains(t, out, "its last restore is over since")
+}
