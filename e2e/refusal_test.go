@@ -78,8 +78,8 @@ func TestOneAtATime(t *testing.T) {
 	s.refuses(t, refusal{[]string{"restore", "good", "--force"}, 3, []string{"rollback", "accept"}})
 	s.must("accept", s.source())
 
-	s.exec("CREATE VIEW v AS SELECT 1 AS one")
-	s.refuses(t, refusal{[]string{"backup", s.source()}, 1, []string{s.schema, "view v"}})
+	s.exec("CREATE TABLE gone (id INT); CREATE VIEW v AS SELECT * FROM gone; DROP TABLE gone")
+	s.refuses(t, refusal{[]string{"backup", s.source()}, 1, []string{s.schema, "view v", "invalid"}})
 	s.exec("DROP VIEW v")
 	failed := ""
 	for _, b := range list[remora.Backup](s, "history", s.source(), "--status", "failed") {
