@@ -16,6 +16,8 @@ type Component struct {
 	Of    func(source string) (remora.Component, error)
 	Store Store
 	Watch Watch
+	// MaxBytes is how large a regular backup may be; 0 means any size.
+	MaxBytes int64
 }
 
 // Register makes the steps known under their wire names: "database.Capture".
@@ -50,6 +52,9 @@ func (c *Component) preflight(ctx context.Context, in remora.PreflightInput) (re
 			}
 		}
 		found, err := component.Preflight(ctx, job(in.Run, report), intent)
+		if !intent.Restore() && !in.Partial {
+			nearly(&found, c.MaxBytes)
+		}
 		return bounded(found), err
 	})
 }
@@ -70,7 +75,7 @@ func (c *Component) capture(ctx context.Context, in remora.CaptureInput) (remora
 		if err != nil {
 			return ref, err
 		}
-		if ref.Summary, err = component.Capture(ctx, job(in.Run, report), in.Of, to); err != nil {
+		if ref.Summary, err = component.Capture(ctx, job(in.Run, report), in.Of, limit(to, c.MaxBytes, in.Of)); err != nil {
 			return ref, c.abort(ctx, to, err)
 		}
 		ref.Summary = summary(ref.Summary)

@@ -13,6 +13,8 @@ type Repository struct {
 	Watch Watch
 	// Tool is the version of this program, for the manifest.
 	Tool string
+	// MaxBytes is how large a regular backup may be; 0 means any size.
+	MaxBytes int64
 }
 
 // Register makes the steps known under their wire names.
@@ -38,6 +40,11 @@ func (r *Repository) commit(ctx context.Context, in remora.CommitInput) (remora.
 	return plain(ctx, r.Watch, "commit "+in.Manifest.ID, func(ctx context.Context) (remora.Manifest, error) {
 		m := in.Manifest
 		m.Tool = r.Tool
+		if m.Purpose == remora.Regular { // each part was within the limit
+			if err := tooLarge(m.Bytes(), r.MaxBytes); err != nil {
+				return m, err
+			}
+		}
 		return r.Store.Commit(ctx, m)
 	})
 }

@@ -40,7 +40,7 @@ func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*rep
 	defer cancel()
 	r, err := repository.Open(ctx, repository.Config{
 		Path: cfg.Repository.Path, Bucket: cfg.Repository.Bucket, Password: cfg.Repository.Password,
-		State: filepath.Join(cfg.State, "repository"), Log: log,
+		State: filepath.Join(cfg.State, "repository"), Compression: cfg.Compression, Log: log,
 	})
 	if err != nil {
 		return nil, err

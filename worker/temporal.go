@@ -101,9 +101,9 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 	store := activities.RepositoryStore(repo)
 	for _, w := range workers {
 		for _, kind := range []remora.Kind{remora.Database, remora.Files} {
-			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch}).Register(w)
+			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch, MaxBytes: cfg.MaxBackup}).Register(w)
 		}
-		(&activities.Repository{Store: store, Watch: watch, Tool: tool()}).Register(w)
+		(&activities.Repository{Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup}).Register(w)
 		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
 		(&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch}).Register(w)
 	}

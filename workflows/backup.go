@@ -50,6 +50,7 @@ func (op *operation) backup(ctx workflow.Context, m remora.Manifest, kinds []rem
 					Err:  errors.New("there is nothing to back up"),
 				}
 			}
+			m.Warnings = append(m.Warnings, found.Summary.Warnings...)
 			return &found.Summary, err
 		})
 		if err != nil {

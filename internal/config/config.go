@@ -38,6 +38,13 @@ type Config struct {
 	Sources map[string]*Source
 	// Stall is how long a copy may go without moving a byte before it is given up and tried again.
 	Stall time.Duration
+	// MaxBackup is how large a backup may be, in bytes before deduplication and compression; 0 means any size.
+	MaxBackup int64
+	// Compression is none, fastest, default or better; empty means that nobody chose.
+	Compression string
+	// Retention and Notify are read, and take effect once backups are deleted and mails are sent.
+	Retention Retention
+	Notify    Notify
 	// Warnings are what a person should know although nothing is wrong, one line each.
 	Warnings []string
 
@@ -61,6 +68,15 @@ func (r Repository) Where() string { return cmp.Or(r.Path, r.Bucket.String()) }
 type Temporal struct {
 	Address   string
 	Namespace string
+}
+
+// Retention is how long backups are kept, in days.
+type Retention struct{ DatabaseDays, FilesDays int }
+
+// Notify is who is told what.
+type Notify struct {
+	Email                string
+	OnSuccess, OnFailure bool
 }
 
 // Source is one application to protect. It has a database, files, or both.
@@ -103,6 +119,10 @@ type Database struct {
 	Schemas []string
 	// Sessions is how many connections read or write at the same time.
 	Sessions int
+	// SingleTransaction reads in transactions of one moment; false keeps everybody from writing while it is read.
+	SingleTransaction bool
+	// Routines and Triggers tell whether these are part of a backup.
+	Routines, Triggers bool
 }
 
 // Files says which directories belong to a source.

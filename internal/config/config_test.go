@@ -74,7 +74,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	want := map[string]*Source{
 		"shop": {
 			Name:        "shop",
-			Database:    &Database{Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, Sessions: 8},
+			Database:    &Database{Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, Sessions: 8, SingleTransaction: true, Routines: true, Triggers: true},
 			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}, ByEntry: true},
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
 			Checks:      []remora.Check{{SQL: "SELECT COUNT(*) > 0 FROM users"}, {HTTP: "http://127.0.0.1/up"}},

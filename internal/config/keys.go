@@ -148,7 +148,7 @@ func (r *reader) login(to *login) fields {
 }
 
 func (r *reader) database(c *Config, key string, n ast.Node) *Database {
-	d := &Database{Sessions: DefaultSessions}
+	d := &Database{Sessions: DefaultSessions, SingleTransaction: true, Routines: true, Triggers: true}
 	user := login{secret: secret{key: key}}
 	known := r.login(&user)
 	known["address"] = r.databaseAddress(&d.Address)
@@ -326,30 +326,6 @@ func (r *reader) address(to *string, port string) setter {
 			r.wrong(key, n, "the port must be a number from 1 to 65535; write HOST:%s", port)
 		default:
 			*to = net.JoinHostPort(host, p)
-		}
-	}
-}
-
-// environment applies the variables that have a place in the configuration.
-func (r *reader) environment(c *Config) {
-	if path := r.getenv("BACKUP_STORAGE_PATH"); path != "" && c.Repository.Path == "" && !r.has("repository", "path", "s3") {
-		if !filepath.IsAbs(path) {
-			r.add(Mistake{Key: "BACKUP_STORAGE_PATH", Text: "the environment variable must be an absolute path"})
-		}
-		c.Repository.Path = filepath.Clean(path)
-	}
-	if text := r.getenv("DB_BACKUP_TIMEOUT"); text != "" {
-		seconds, err := strconv.Atoi(text)
-		if err != nil || seconds < 1 || seconds > 86400 {
-			r.add(Mistake{Key: "DB_BACKUP_TIMEOUT", Text: "the environment variable must be a whole number of seconds from 1 to 86400"})
-			return
-		}
-		c.Stall = time.Duration(seconds) * time.Second
-	}
-	if c.State == "" && !r.has("", "state") {
-		c.State = defaultState(r.getenv)
-		if c.State == "" {
-			r.add(Mistake{File: r.file, Line: 1, Column: 1, Key: "state", Text: "there is no home directory to keep state in; write state: DIR"})
 		}
 	}
 }

@@ -98,6 +98,63 @@ func TestConfigurationIsFoundWhereItIsDocumented(t *testing.T) {
 	require.ErrorContains(t, err, "larger than 64 KiB")
 }
 
+// The names that operators of Laravel applications have already: all twelve are read or refused, none is ignored.
+func TestEnvironmentOfLaravelOperators(t *testing.T) {
+	file := write(t, `
+repository: {password_env: P}
+sources:
+  a: {database: {address: h, user: u, password_env: P, schemas: [a]}}
+  b: {database: {address: h, user: u, password_env: P, schemas: [b]}}
+`)
+	unset, err := Load(file, env("BACKUP_STORAGE_PATH", "/b"))
+	require.NoError(t, err)
+	require.Zero(t, unset.MaxBackup)
+	require.Empty(t, unset.Compression)
+	require.Equal(t, Retention{DatabaseDays: 30, FilesDays: 14}, unset.Retention)
+	require.Equal(t, Notify{OnFailure: true}, unset.Notify)
+	d := unset.Sources["a"].Database
+	require.True(t, d.SingleTransaction && d.Routines && d.Triggers)
+
+	given := []string{
+		"BACKUP_STORAGE_PATH", "/b", "DB_BACKUP_TIMEOUT", "60", "BACKUP_MAX_FILE_SIZE", "2048", "BACKUP_COMPRESSION_LEVEL", "6",
+		"BACKUP_DATABASE_RETENTION_DAYS", "7", "BACKUP_FILES_RETENTION_DAYS", "8", "BACKUP_NOTIFICATION_EMAIL", "ops@example.com",
+		"BACKUP_NOTIFY_ON_SUCCESS", "true", "BACKUP_NOTIFY_ON_FAILURE", "(false)",
+		"DB_BACKUP_SINGLE_TRANSACTION", "false", "DB_BACKUP_ROUTINES", "0", "DB_BACKUP_TRIGGERS", "Off",
+	}
+	c, err := Load(file, env(given...))
+	require.NoError(t, err)
+	require.EqualValues(t, 2048<<20, c.MaxBackup)
+	require.Equal(t, "default", c.Compression)
+	require.Equal(t, Retention{DatabaseDays: 7, FilesDays: 8}, c.Retention)
+	require.Equal(t, Notify{Email: "ops@example.com", OnSuccess: true}, c.Notify)
+	for _, name := range c.Names() {
+		d := c.Sources[name].Database
+		require.False(t, d.SingleTransaction || d.Routines || d.Triggers)
+	}
+	said := strings.Join(c.Warnings, "\n")
+	for _, name := range []string{
+		"BACKUP_DATABASE_RETENTION_DAYS", "BACKUP_FILES_RETENTION_DAYS", "BACKUP_NOTIFICATION_EMAIL", "BACKUP_NOTIFY_ON_SUCCESS", "BACKUP_NOTIFY_ON_FAILURE",
+	} {
+		require.Equal(t, 1, strings.Count(said, name+": it is set, and without effect in this version"), name)
+	}
+	for _, name := range []string{"DB_BACKUP_SINGLE_TRANSACTION", "DB_BACKUP_ROUTINES", "DB_BACKUP_TRIGGERS"} {
+		require.Equal(t, 2, strings.Count(said, name+" is false: "), name)
+	}
+	for level, want := range []string{"none", "fastest", "fastest", "fastest", "default", "default", "default", "better", "better", "better"} {
+		c, err := Load(file, env("BACKUP_STORAGE_PATH", "/b", "BACKUP_COMPRESSION_LEVEL", fmt.Sprint(level)))
+		require.NoError(t, err)
+		require.Equal(t, want, c.Compression)
+	}
+
+	for i := 0; i < len(given); i += 2 { // no value of any of them is taken for another
+		nonsense := env("BACKUP_STORAGE_PATH", "/b", given[i], "hunter2")
+		_, err := Load(file, nonsense)
+		require.ErrorContains(t, err, given[i]+": the environment variable must be", given[i])
+		require.Equal(t, 1, strings.Count(err.Error(), given[i]))
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+}
+
 func TestSymbolicLinksDoNotHideAnOverlap(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "real", "receipts"), 0o755))

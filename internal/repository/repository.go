@@ -19,6 +19,7 @@ import (
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/compression"
 	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/maintenance"
 	"github.com/remora-backup/remora/internal/remora"
@@ -31,6 +32,9 @@ const (
 	splitter   = "FIXED-2M"
 	compressor = "zstd-fastest"
 )
+
+// compressors are kopia's names of what Config.Compression can be.
+var compressors = map[string]compression.Name{"": compressor, "none": "", "fastest": compressor, "default": "zstd", "better": "zstd-better-compression"}
 
 // owner is the user part of the identity that owns a repository; the host part is the installation, never a machine.
 const owner = "remora"
@@ -52,6 +56,9 @@ type Config struct {
 	Password remora.SecretFunc
 	// State is an absolute directory for the connection file, which holds no secret. It is created with mode 0700.
 	State string
+	// Compression of what is backed up is none, fastest, default or better; empty means fastest. It may change at any
+	// time: what is stored stays readable, and is found again where it was compressed differently.
+	Compression string
 	// Log takes what is worth an operator's look. Nil discards it.
 	Log *slog.Logger
 }

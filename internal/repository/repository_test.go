@@ -459,3 +459,32 @@ func testCommitRefusesAPartThatIsNotThere(t *testing.T, r *Repository) {
 	require.NoError(t, err)
 	require.Empty(t, all)
 }
+
+// The compression may change between two backups: both stay readable, and what is the same is stored once.
+func TestCompressionMayChange(t *testing.T) {
+	cfg := config(t)
+	require.NoError(t, Create(t.Context(), cfg))
+	text := []byte{}
+	for i := range 60_000 {
+		text = fmt.Appendf(text, "%d\tuser %d\t%x\n", i, i%97, noise(uint64(i%500), 6))
+	}
+	sizes := map[string]int64{}
+	for i, level := range []string{"none", "fastest", "default", "better"} {
+		cfg.Compression = level
+		r := reopened(t, cfg)
+		own := append([]byte{byte(i)}, text...) // nothing of it was stored before
+		m := backedUp(t, r, draft("shop", "own "+level), map[string][]byte{"a": own})
+		sizes[level] = m.Added()
+		require.Empty(t, verified(t, r, m.ID).Problem)
+		if i > 0 {
+			again := backedUp(t, r, draft("shop", "again "+level), map[string][]byte{"a": append([]byte{0}, text...)})
+			require.Less(t, again.Added(), int64(len(text)/50), "%s: what was stored without compression is found again", level)
+		}
+	}
+	t.Logf("%d bytes of text: %v", len(text), sizes)
+	require.Greater(t, sizes["none"], int64(len(text)))
+	for _, level := range []string{"fastest", "default", "better"} {
+		require.Less(t, sizes[level], sizes["none"]/4)
+	}
+	require.Less(t, sizes["better"], sizes["default"])
+}

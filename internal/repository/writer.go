@@ -97,7 +97,7 @@ func (p *PartWriter) Put(ctx context.Context, name string, write func(io.Writer)
 
 // store writes the content of a file, and completes its entry. A checkpoint protects the blocks that are finished.
 func (p *PartWriter) store(ctx context.Context, name string, entry *snapshot.DirEntry, write func(io.Writer) error) error {
-	to := p.w.NewObjectWriter(ctx, object.WriterOptions{Description: name, Compressor: compressor, MetadataCompressor: compressor})
+	to := p.w.NewObjectWriter(ctx, object.WriterOptions{Description: name, Compressor: compressors[p.r.cfg.Compression], MetadataCompressor: compressor})
 	p.mu.Lock()
 	p.streams[name] = to
 	p.mu.Unlock()

@@ -1,0 +1,119 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// environment applies the variables that have a place in the configuration: those that operators of Laravel applications
+// have already.
+func (r *reader) environment(c *Config) {
+	if path := r.getenv("BACKUP_STORAGE_PATH"); path != "" && c.Repository.Path == "" && !r.has("repository", "path", "s3") {
+		if !filepath.IsAbs(path) {
+			r.add(Mistake{Key: "BACKUP_STORAGE_PATH", Text: "the environment variable must be an absolute path"})
+		}
+		c.Repository.Path = filepath.Clean(path)
+	}
+	if seconds, ok := r.wholeVariable("DB_BACKUP_TIMEOUT", " of seconds", 1, 86400); ok {
+		c.Stall = time.Duration(seconds) * time.Second
+	}
+	if megabytes, ok := r.wholeVariable("BACKUP_MAX_FILE_SIZE", " of megabytes", 1, 1<<32); ok {
+		c.MaxBackup = megabytes << 20
+	}
+	if level, ok := r.wholeVariable("BACKUP_COMPRESSION_LEVEL", "", 0, 9); ok {
+		c.Compression = []string{"none", "fastest", "default", "better"}[(level+2)/3]
+	}
+	for _, name := range c.Names() {
+		if d := c.Sources[name].Database; d != nil {
+			r.switchVariable("DB_BACKUP_SINGLE_TRANSACTION", &d.SingleTransaction)
+			r.switchVariable("DB_BACKUP_ROUTINES", &d.Routines)
+			r.switchVariable("DB_BACKUP_TRIGGERS", &d.Triggers)
+		}
+	}
+	r.notYet(c)
+	if c.State == "" && !r.has("", "state") {
+		c.State = defaultState(r.getenv)
+		if c.State == "" {
+			r.add(Mistake{File: r.file, Line: 1, Column: 1, Key: "state", Text: "there is no home directory to keep state in; write state: DIR"})
+		}
+	}
+	r.costs(c)
+}
+
+// notYet reads the variables of what does not exist yet, and says so.
+func (r *reader) notYet(c *Config) {
+	c.Retention, c.Notify = Retention{DatabaseDays: 30, FilesDays: 14}, Notify{OnFailure: true}
+	for name, to := range map[string]*int{
+		"BACKUP_DATABASE_RETENTION_DAYS": &c.Retention.DatabaseDays, "BACKUP_FILES_RETENTION_DAYS": &c.Retention.FilesDays,
+	} {
+		if days, ok := r.wholeVariable(name, " of days", 1, 36500); ok {
+			*to = int(days)
+		}
+	}
+	if c.Notify.Email = r.getenv("BACKUP_NOTIFICATION_EMAIL"); c.Notify.Email != "" && !strings.Contains(strings.Trim(c.Notify.Email, "@"), "@") {
+		r.add(Mistake{Key: "BACKUP_NOTIFICATION_EMAIL", Text: "the environment variable must be a mail address"})
+	}
+	r.switchVariable("BACKUP_NOTIFY_ON_SUCCESS", &c.Notify.OnSuccess)
+	r.switchVariable("BACKUP_NOTIFY_ON_FAILURE", &c.Notify.OnFailure)
+	for _, later := range [][2]string{
+		{"BACKUP_DATABASE_RETENTION_DAYS", "no backup is deleted by age"}, {"BACKUP_FILES_RETENTION_DAYS", "no backup is deleted by age"},
+		{"BACKUP_NOTIFICATION_EMAIL", "no mail is sent"}, {"BACKUP_NOTIFY_ON_SUCCESS", "no mail is sent"}, {"BACKUP_NOTIFY_ON_FAILURE", "no mail is sent"},
+	} {
+		if r.getenv(later[0]) != "" {
+			c.Warnings = append(c.Warnings, later[0]+": it is set, and without effect in this version: "+later[1]+" yet")
+		}
+	}
+}
+
+// costs says what a choice costs that is honoured.
+func (r *reader) costs(c *Config) {
+	for _, name := range c.Names() {
+		if d := c.Sources[name].Database; d != nil {
+			for _, choice := range []struct {
+				kept          bool
+				variable, why string
+			}{
+				{d.SingleTransaction, "DB_BACKUP_SINGLE_TRANSACTION", "nobody can write to any schema of the server while a backup reads"},
+				{d.Routines, "DB_BACKUP_ROUTINES", "backups are without the routines of the schema"},
+				{d.Triggers, "DB_BACKUP_TRIGGERS", "backups are without the triggers of the schema"},
+			} {
+				if !choice.kept {
+					c.Warnings = append(c.Warnings, "sources."+name+": "+choice.variable+" is false: "+choice.why)
+				}
+			}
+		}
+	}
+}
+
+// wholeVariable reads a whole number from the environment; ok is false where there is none.
+func (r *reader) wholeVariable(name, unit string, least, most int64) (number int64, ok bool) {
+	text := strings.TrimSpace(r.getenv(name))
+	if text == "" {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || number < least || number > most {
+		r.add(Mistake{Key: name, Text: fmt.Sprintf("the environment variable must be a whole number%s from %d to %d", unit, least, most)})
+		return 0, false
+	}
+	return number, true
+}
+
+// switchVariable reads true or false from the environment, where it is set.
+func (r *reader) switchVariable(name string, to *bool) {
+	switch strings.ToLower(strings.Trim(strings.TrimSpace(r.getenv(name)), "()")) {
+	case "":
+	case "true", "1", "on", "yes":
+		*to = true
+	case "false", "0", "off", "no":
+		*to = false
+	default:
+		if m := (Mistake{Key: name, Text: "the environment variable must be true or false"}); !slices.Contains(r.found, m) {
+			r.add(m) // once, however many sources it is for
+		}
+	}
+}
