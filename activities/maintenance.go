@@ -57,6 +57,11 @@ func (m *Maintenance) call(ctx context.Context, op string, in remora.Maintenance
 		if err != nil {
 			return remora.MaintenanceResult{}, err
 		}
+		if j, ok := mode.(interface{ Claim(run string) error }); ok && in.Entered {
+			if err := j.Claim(in.Run); err != nil {
+				return remora.MaintenanceResult{}, err
+			}
+		}
 		return remora.MaintenanceResult{Mode: mode.String()}, verb(mode, ctx, in.Run)
 	})
 }

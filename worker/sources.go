@@ -87,22 +87,24 @@ func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logge
 			}
 			s.components[remora.Files][name] = tree
 		}
-		s.modes[name] = newMode(name, source.Maintenance)
+		s.modes[name] = newMode(name, source.Maintenance, filepath.Join(cfg.State, "maintenance", name))
 		s.checks[name] = source.Checks
 	}
 	return s, nil
 }
 
-func newMode(source string, m config.Maintenance) maintenance.Mode {
+func newMode(source string, m config.Maintenance, journal string) maintenance.Mode {
 	switch {
 	case m.Laravel != "":
 		return maintenance.Laravel(m.Laravel)
 	case m.Command != nil:
-		return maintenance.Commands(maintenance.Command{Source: source, Enter: m.Command.Enter, Leave: m.Command.Leave, Status: m.Command.Status})
+		return maintenance.Journalled(maintenance.Commands(maintenance.Command{
+			Source: source, Enter: m.Command.Enter, Leave: m.Command.Leave, Status: m.Command.Status,
+		}), journal)
 	case m.HTTP != nil:
-		return maintenance.Hooks(maintenance.Hook{
+		return maintenance.Journalled(maintenance.Hooks(maintenance.Hook{
 			Source: source, Enter: m.HTTP.Enter, Leave: m.HTTP.Leave, Status: m.HTTP.Status, Token: m.HTTP.Token,
-		})
+		}), journal)
 	case m.File != "":
 		return maintenance.FlagFile(m.File)
 	default:

@@ -153,7 +153,7 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	if theirs {
 		warnings = append(warnings, "the application was offline already, and stays so: whoever took it offline brings it back")
 	} else {
-		undo.push("leave maintenance", op.backwards().leaveMaintenance)
+		undo.push("leave maintenance", op.backwards().endMaintenance)
 		err := op.phase(ctx, "maintenance on", func() (*remora.Summary, error) { return nil, op.enterMaintenance(ctx) })
 		if err != nil {
 			return nil, err
@@ -186,7 +186,7 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 		}
 	}
 	if !theirs {
-		op.insist(ctx, "leave maintenance", op.backwards().leaveMaintenance)
+		op.insist(ctx, "leave maintenance", op.backwards().endMaintenance)
 		if err := op.phase(ctx, "maintenance off", nothingToDo); err != nil {
 			return nil, err
 		}

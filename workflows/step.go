@@ -171,9 +171,15 @@ func (op *operation) enterMaintenance(ctx workflow.Context) error {
 	return err
 }
 
-func (op *operation) leaveMaintenance(ctx workflow.Context) error {
+// endMaintenance leaves what this history has entered.
+func (op *operation) endMaintenance(ctx workflow.Context) error { return op.leave(ctx, true) }
+
+// leaveMaintenance leaves what this run has entered, as far as the mode knows, for a history that cannot know it.
+func (op *operation) leaveMaintenance(ctx workflow.Context) error { return op.leave(ctx, false) }
+
+func (op *operation) leave(ctx workflow.Context, entered bool) error {
 	_, err := take[nothing](ctx, op.short, step{remora.LeaveActivity, remora.Queue, "maintenance off for " + op.source},
-		remora.MaintenanceInput{Source: op.source, Run: op.run})
+		remora.MaintenanceInput{Source: op.source, Run: op.run, Entered: entered})
 	return err
 }
 

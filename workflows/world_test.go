@@ -290,6 +290,9 @@ func (w *world) check(ctx context.Context, in remora.ChecksInput) (r remora.Chec
 
 func (w *world) leave(ctx context.Context, in remora.MaintenanceInput) error {
 	return w.step(ctx, remora.LeaveActivity, func() error {
+		if in.Entered && w.theirs {
+			w.t.Errorf("it takes away what somebody else set")
+		}
 		delete(w.offline, in.Run)
 		return nil
 	})

@@ -82,9 +82,9 @@ func applications() map[string]func(t *testing.T) application {
 		},
 		"command": func(t *testing.T) application {
 			path := filepath.Join(t.TempDir(), "off")
-			a := fileApplication(t, path, Commands(Command{
+			a := fileApplication(t, path, Journalled(Commands(Command{
 				Source: "shop", Enter: []string{"touch", path}, Leave: []string{"rm", "-f", path}, Status: []string{"test", "-f", path},
-			}), "")
+			}), filepath.Join(t.TempDir(), "state", "shop")), "")
 			a.half = func(string) {}
 			return a
 		},
@@ -93,7 +93,8 @@ func applications() map[string]func(t *testing.T) application {
 			server := httptest.NewServer(s)
 			t.Cleanup(server.Close)
 			return application{
-				mode:    Hooks(Hook{Source: "shop", Enter: server.URL, Leave: server.URL, Status: server.URL}),
+				mode: Journalled(Hooks(Hook{Source: "shop", Enter: server.URL, Leave: server.URL, Status: server.URL}),
+					filepath.Join(t.TempDir(), "state", "shop")),
 				offline: func() bool { return s.down }, down: func() { s.down = true }, half: func(string) {},
 			}
 		},
@@ -142,11 +143,9 @@ func TestContract(t *testing.T) {
 				require.False(t, a.offline())
 				r.enter()
 				require.True(t, a.offline())
-				if _, ok := a.mode.(interface{ carries([]byte, string) bool }); ok {
-					theirs, err := a.mode.Offline(t.Context(), "run-1")
-					require.NoError(t, err)
-					require.False(t, theirs, "what a file says is known after a crash too")
-				}
+				theirs, err := a.mode.Offline(t.Context(), "run-1")
+				require.NoError(t, err)
+				require.False(t, theirs, "after a crash, it is still ours")
 				r.enter()
 				require.True(t, a.offline())
 				r.leave()
@@ -163,6 +162,17 @@ func TestContract(t *testing.T) {
 				require.True(t, a.offline())
 				r.leave()
 				require.True(t, a.offline(), "it took away what somebody else set")
+				require.NoError(t, a.mode.Leave(t.Context(), "run-1"), "out of the blue, as after a workflow was terminated")
+				require.True(t, a.offline(), "it took away what somebody else set")
+			})
+			t.Run("what an earlier run left is not the next one's to leave", func(t *testing.T) {
+				a := build(t)
+				a.restore(t, "run-1").enter()
+				require.NoError(t, a.mode.Leave(t.Context(), "run-2"))
+				require.NoError(t, a.mode.Leave(t.Context(), ""))
+				require.True(t, a.offline())
+				require.NoError(t, a.mode.Leave(t.Context(), "run-1"))
+				require.False(t, a.offline())
 			})
 			t.Run("a killed worker's successor leaves", func(t *testing.T) {
 				a := build(t)
@@ -187,6 +197,20 @@ func TestContract(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A worker of another machine that leaves for a history which has entered needs no journal of its own.
+func TestAHistoryThatHasEnteredIsBelieved(t *testing.T) {
+	s := &hookServer{down: true}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	mode := Journalled(Hooks(Hook{Enter: server.URL, Leave: server.URL}), filepath.Join(t.TempDir(), "shop"))
+	require.NoError(t, mode.(interface{ Claim(string) error }).Claim("run-1"))
+	require.NoError(t, mode.Leave(t.Context(), "run-1"))
+	require.False(t, s.down)
+
+	closed := Journalled(None(), "/proc/remora/shop")
+	require.Equal(t, "/proc/remora/shop", problemOf(t, closed.Enter(t.Context(), "run-1")).Subject)
 }
 
 func TestNoneDoesNothing(t *testing.T) {

@@ -243,5 +243,7 @@ type (
 	MaintenanceInput struct {
 		Source string `json:"source"`
 		Run    string `json:"run"`
+		// Entered says that the history which asks for a leave has entered before.
+		Entered bool `json:"entered,omitempty"`
 	}
 )
