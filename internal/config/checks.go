@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -33,6 +34,7 @@ func (r *reader) checks(to *[]remora.Check) setter {
 var (
 	reading = regexp.MustCompile(`(?i)^[\s(]*(?:SELECT|WITH|TABLE|VALUES)\b`)
 	writing = regexp.MustCompile(`(?i)\bINTO\s+(?:OUTFILE|DUMPFILE)\b`)
+	target  = regexp.MustCompile(`\{\{(.*?)\}\}`)
 	quoted  = regexp.MustCompile(`'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"`)
 )
 
@@ -64,7 +66,12 @@ func (r *reader) checkNames(key string, s *Source) {
 		for _, schema := range s.Database.Schemas {
 			named := regexp.MustCompile("(?i)(?:^|[^A-Za-z0-9_$])`?" + regexp.QuoteMeta(schema) + "`?\\s*\\.")
 			if named.MatchString(quoted.ReplaceAllString(check.SQL, "''")) {
-				r.wrongKey(at, "write names without the schema: a check is asked of whatever schema was restored, and %s. is always the live one", schema)
+				r.wrongKey(at, "write names without the schema, or with {{%s}}. where there are several: a check is asked of whatever schema was restored, and %[1]s. is always the live one", schema)
+			}
+		}
+		for _, m := range target.FindAllStringSubmatch(check.SQL, -1) {
+			if !slices.Contains(s.Database.Schemas, m[1]) {
+				r.wrongKey(at, "{{…}} stands for one of the source's schemas: %s", joined(s.Database.Schemas, "or"))
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -19,6 +20,9 @@ const checkTime = time.Minute
 // Check asks as the restore user, with the first live schema as the default, in a transaction that cannot write.
 func (d *Database) Check(ctx context.Context, query string) (why string, err error) {
 	err = d.with(ctx, d.write, "ask the live schema", "schema "+d.cfg.Schemas[0], func(s *session) (err error) {
+		for _, schema := range d.cfg.Schemas {
+			query = strings.ReplaceAll(query, "{{"+schema+"}}", quote(schema))
+		}
 		why, err = d.ask(ctx, s, query)
 		code := codeOf(err)
 		switch kind := kinds[code]; {

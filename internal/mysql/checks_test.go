@@ -26,9 +26,10 @@ func TestChecksAskTheLiveSchemaAndChangeNothing(t *testing.T) {
 	})
 	require.NoError(t, err)
 	for query, want := range map[string]string{
-		"SELECT COUNT(*) > 0 FROM users":                      "",
-		"SELECT id = 1, secret FROM users WHERE id = 1":       "",
-		"SELECT n FROM users WHERE id = 1":                    "",
+		"SELECT COUNT(*) > 0 FROM users":                    "",
+		"SELECT id = 1, secret FROM users WHERE id = 1":     "",
+		"SELECT n FROM users WHERE id = 1":                  "",
+		"SELECT COUNT(*) = 2 FROM {{" + schema + "}}.users": "",
 		"SELECT TRUE":                                         "",
 		"SELECT DATABASE() = '" + schema + "'":                "",
 		"WITH x AS (SELECT 1 AS a) SELECT a FROM x":           "",
