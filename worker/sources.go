@@ -75,6 +75,9 @@ func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logge
 				return nil, err
 			}
 			s.components[remora.Database][name] = db
+			if !d.SingleTransaction {
+				s.components[remora.Database][name] = mysql.LockAll(db)
+			}
 		}
 		if f := source.Files; f != nil {
 			tree, err := filetree.New(filetree.Config{
