@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
 
 // fake is a component, a store and a part in one; work is what its verbs do.
@@ -79,6 +80,10 @@ func (f *fake) Verify(context.Context, string, func(remora.Progress)) (remora.Ve
 func (f *fake) RecordFailure(context.Context, remora.FailedRun) error { return nil }
 func (f *fake) RecordRestore(context.Context, remora.Restore) error   { return nil }
 func (f *fake) Refresh(context.Context) error                         { return nil }
+
+func (f *fake) Check(context.Context) (repository.Health, error) {
+	return repository.Health{Where: "/backups", Free: new(int64)}, f.finish
+}
 
 func (f *fake) Restores(context.Context, string) ([]remora.Restore, error) { return f.restores, nil }
 

@@ -3,8 +3,14 @@ package activities
 import (
 	"context"
 	"fmt"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"go.temporal.io/sdk/activity"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
 
 // Repository holds the steps that work on backups as a whole.
@@ -25,6 +31,7 @@ func (r *Repository) Register(to Registry) {
 	register(to, remora.RecordFailureActivity, r.recordFailure)
 	register(to, remora.RecordRestoreActivity, r.recordRestore)
 	register(to, remora.FindRestoreActivity, r.findRestore)
+	register(to, remora.CheckRepositoryActivity, r.check)
 }
 
 func (r *Repository) describe(ctx context.Context, in remora.DescribeInput) (remora.Backup, error) {
@@ -78,6 +85,40 @@ func (r *Repository) findRestore(ctx context.Context, in remora.FindRestoreInput
 	return plain(ctx, r.Watch, "look up the restore of "+in.Source, func(ctx context.Context) (remora.Restore, error) {
 		return findRestore(ctx, r.Store, in)
 	})
+}
+
+// lowSpace is when it is time to look for more.
+const lowSpace = 1 << 30
+
+// check finds out how the repository is, and who answers.
+func (r *Repository) check(ctx context.Context, _ struct{}) ([]remora.Finding, error) {
+	host, _ := os.Hostname() // the version says enough
+	told := activity.GetInfo(ctx).StartedTime
+	found := []remora.Finding{
+		remora.Found(remora.Fine, "worker", "%s on %s answered", r.Tool, host),
+		remora.FoundSkew("temporal clock", time.Until(told)),
+	}
+	health, err := plain(ctx, r.Watch, "check the repository", func(ctx context.Context) (repository.Health, error) {
+		if err := r.Store.Refresh(ctx); err != nil {
+			return repository.Health{}, err
+		}
+		return r.Store.Check(ctx)
+	})
+	if err != nil {
+		return found, err
+	}
+	found = append(found,
+		remora.Found(remora.Fine, "repository", "%s opens with its password, and can be written and read (%s)", health.Where, health.Took.Round(time.Millisecond)),
+		remora.Found(remora.Fine, "repository format", "backups are written as version %d", remora.ManifestFormat),
+		remora.FoundSkew("repository clock", health.Skew))
+	if health.Free != nil {
+		space := remora.Found(remora.Fine, "repository space", "%s free", humanize.Bytes(uint64(max(0, *health.Free))))
+		if *health.Free < lowSpace {
+			space.Level, space.Hint = remora.Warning, "make room on that disk: a backup that does not fit fails"
+		}
+		found = append(found, space)
+	}
+	return found, nil
 }
 
 func findRestore(ctx context.Context, store Store, in remora.FindRestoreInput) (remora.Restore, error) {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
 
 // Part says what a part is written for.
@@ -33,4 +34,5 @@ type Store interface {
 	// Restores are the records of a source's restores, newest first.
 	Restores(ctx context.Context, source string) ([]remora.Restore, error)
 	Refresh(ctx context.Context) error
+	Check(ctx context.Context) (repository.Health, error)
 }

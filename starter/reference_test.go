@@ -53,6 +53,7 @@ Fields are added, never renamed or removed.
 | backup and restore with --detach | the started run: source, workflow, id, run |
 | cancel | source, cancelled, message, running |
 | resolve | source, message |
+| check | one finding a line: level (ok, warning, failed), subject, said, hint |
 `
 
 func describe(b *strings.Builder, c *cobra.Command) {

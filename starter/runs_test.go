@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/activity" //nolint:depguard // a stand-in for the worker: the command needs somebody to talk with
 	"go.temporal.io/sdk/client"   //nolint:depguard // a stand-in for the worker: the command needs somebody to talk with
 	"go.temporal.io/sdk/log"      //nolint:depguard // a stand-in for the worker: the command needs somebody to talk with
+	"go.temporal.io/sdk/temporal" //nolint:depguard // a stand-in for the worker: the command needs somebody to talk with
 	"go.temporal.io/sdk/worker"   //nolint:depguard // a stand-in for the worker: the command needs somebody to talk with
 	"go.temporal.io/sdk/workflow" //nolint:depguard // a stand-in for the worker: the command needs somebody to talk with
 
@@ -68,6 +69,9 @@ func fakePlan(_ workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
 
 // fakeRestore records itself, opens its window and ends with an accept.
 func fakeRestore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, error) {
+	if req.Adopt {
+		return remora.Restore{}, temporal.NewNonRetryableApplicationError("none", string(remora.NotFound), nil, remora.ProblemText{Op: "take over", Kind: remora.NotFound})
+	}
 	r := openRestore()
 	r.Source, r.Backup, r.KeepUntil, r.WithoutSafety = req.Source, req.Backup, workflow.Now(ctx).Add(req.Undo), req.WithoutSafety
 	over := false

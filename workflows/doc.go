@@ -4,7 +4,7 @@
 // Backup runs in the lane of its source. Restore lives from its plan to the end of its undo window and runs its
 // exclusive phases as children in that lane: Apply stages, proves and switches; Turn makes the other side live again;
 // Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
-// workflow. Plan only looks.
+// workflow. Plan and Check only look.
 //
 // A restore that fails or is cancelled leaves the source as it was: every step pushes its compensation before it
 // starts (undo.go), and a compensation has no last attempt. What cannot be undone without a person waits for the
@@ -32,6 +32,7 @@ func Register(r Registry) {
 		remora.TurnWorkflow:    Turn,
 		remora.DiscardWorkflow: Discard,
 		remora.AdoptWorkflow:   Adopt,
+		remora.CheckWorkflow:   Check,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -360,4 +361,36 @@ func TestS14WithoutSafetyBackupTheWindowWaits(t *testing.T) {
 	require.Len(t, w.of(remora.PutAway), 1)
 	w.lives(saved)
 	w.tidy()
+}
+
+// A check asks for everything once, and says what is wrong instead of failing.
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world)
+		failed []string
+	}{
+		"nothing":         {func(*world) {}, nil},
+		"nothing live":    {func(w *world) { w.kinds[remora.Database].live = "" }, []string{"shop database: there is nothing to back up"}},
+		"no repository":   {func(w *world) { w.refuse = 1 }, []string{"repository: the test broke it"}},
+		"a missing right": {func(w *world) { w.refuse = 3 }, []string{"shop files: the test broke it"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			s := newStage(t, w, "check/1")
+			c.change(w)
+			s.ExecuteWorkflow(remora.CheckWorkflow, remora.FindingsRequest{Sources: []remora.FindingsSource{{Name: "shop", Kinds: both}}})
+			require.NoError(t, s.GetWorkflowError())
+			var found []remora.Finding
+			require.NoError(t, s.GetWorkflowResult(&found))
+			var failed []string
+			for _, f := range found {
+				if f.Level == remora.Failing {
+					failed = append(failed, f.Subject+": "+f.Said[strings.LastIndex(f.Said, ": ")+2:])
+				}
+			}
+			require.Equal(t, c.failed, failed)
+			require.Greater(t, len(found), 5)
+			w.tidy()
+		})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -163,7 +164,7 @@ func (w *world) register(r steps) {
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
 		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look,
 		remora.ChecksActivity:      w.check,
-		remora.FindRestoreActivity: w.findRestore,
+		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -180,7 +181,7 @@ func (w *world) register(r steps) {
 
 func (w *world) describe(ctx context.Context, in remora.DescribeInput) (b remora.Backup, err error) {
 	err = w.step(ctx, remora.DescribeActivity, func() error {
-		s, ok := w.backups[in.Backup]
+		s, ok := w.backups[strings.Replace(in.Backup, "latest", "good", 1)]
 		if !ok {
 			return broken(remora.NotFound)
 		}
@@ -230,6 +231,10 @@ func (w *world) recordRestore(ctx context.Context, in remora.Restore) error {
 		w.restores[in.ID] = in
 		return nil
 	})
+}
+
+func (w *world) checkRepository(ctx context.Context, _ nothing) ([]remora.Finding, error) {
+	return []remora.Finding{remora.Found(remora.Fine, "repository", "here")}, w.step(ctx, remora.CheckRepositoryActivity, func() error { return nil })
 }
 
 func (w *world) findRestore(ctx context.Context, in remora.FindRestoreInput) (r remora.Restore, err error) {

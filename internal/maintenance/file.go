@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -43,6 +45,9 @@ func (f *file) String() string { return f.title }
 
 func (f *file) Offline(_ context.Context, run string) (bool, error) {
 	found, err := f.read()
+	if err == nil { // whoever asks is going to enter
+		err = syscall.Access(filepath.Dir(f.path), unix.W_OK|unix.X_OK)
+	}
 	if err != nil {
 		return false, f.problem("ask whether the application is offline", err)
 	}

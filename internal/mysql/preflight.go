@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -63,6 +64,12 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 			return est, err
 		}
 	}
+	var now float64
+	asked := time.Now()
+	if err := s.row(ctx, "SELECT UNIX_TIMESTAMP(NOW(6))").Scan(&now); err != nil {
+		return est, err
+	}
+	est.Skew = time.UnixMicro(int64(now * 1e6)).Sub(asked.Add(time.Since(asked) / 2))
 	d.describe(found, s.server, &est)
 	return est, nil
 }

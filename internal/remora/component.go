@@ -69,6 +69,8 @@ type Estimate struct {
 	Replaces []string `json:"replaces,omitempty"`
 	// Warnings are what a person should know before saying yes.
 	Warnings []string `json:"warnings,omitempty"`
+	// Skew is how far the clock of the server is ahead of ours; 0 where the component has no clock of its own.
+	Skew time.Duration `json:"skew,omitempty"`
 }
 
 // Subject says which data a verb reads.

@@ -16,6 +16,7 @@ const (
 	TurnWorkflow    = "remora.Turn"
 	DiscardWorkflow = "remora.Discard"
 	AdoptWorkflow   = "remora.Adopt"
+	CheckWorkflow   = "remora.Check"
 
 	// RollbackUpdate and AcceptUpdate are for the Restore workflow while its undo window is open; ResolveUpdate is for
 	// any workflow whose way back waits for a person.
@@ -32,10 +33,12 @@ const (
 	RecordFailureActivity = "repository.RecordFailure"
 	RecordRestoreActivity = "repository.RecordRestore"
 	FindRestoreActivity   = "repository.FindRestore"
-	EnterActivity         = "maintenance.Enter"
-	LeaveActivity         = "maintenance.Leave"
-	LookActivity          = "maintenance.Look"
-	ChecksActivity        = "checks.Run"
+	// CheckRepositoryActivity takes nothing and answers with Findings.
+	CheckRepositoryActivity = "repository.Check"
+	EnterActivity           = "maintenance.Enter"
+	LeaveActivity           = "maintenance.Leave"
+	LookActivity            = "maintenance.Look"
+	ChecksActivity          = "checks.Run"
 )
 
 // The verbs of a component, as activities: "database.Capture".
