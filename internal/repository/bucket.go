@@ -30,8 +30,8 @@ type bucket struct {
 }
 
 // newBucket prepares the client, and asks the storage nothing.
-func newBucket(cfg *remora.Bucket) (*bucket, error) {
-	b := &bucket{cfg: cfg, patience: patience{tries: 10, total: time.Minute, idle: 30 * time.Second, pause: 100 * time.Millisecond}}
+func newBucket(cfg *remora.Bucket, p patience) (*bucket, error) {
+	b := &bucket{cfg: cfg, patience: p}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = b.dial
 	transport.ForceAttemptHTTP2 = false // many small connections fail one by one
@@ -105,18 +105,23 @@ type watched struct {
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	if err := w.SetReadDeadline(time.Now().Add(w.idle)); err != nil {
-		return 0, err
-	}
-	return w.Conn.Read(p)
+	_ = w.SetReadDeadline(time.Now().Add(w.idle)) // where that fails, Read fails
+	n, err := w.Conn.Read(p)
+	return n, w.stalled(err)
 }
 
 // Write moves the deadline of a waiting Read as well: the answer comes after all that is written.
 func (w *watched) Write(p []byte) (int, error) {
-	if err := w.SetDeadline(time.Now().Add(w.idle)); err != nil {
-		return 0, err
+	_ = w.SetDeadline(time.Now().Add(w.idle))
+	n, err := w.Conn.Write(p)
+	return n, w.stalled(err)
+}
+
+func (w *watched) stalled(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("not a byte moved for %s: %w", w.idle, err)
 	}
-	return w.Conn.Write(p)
+	return err
 }
 
 func (b *bucket) String() string { return b.cfg.String() }

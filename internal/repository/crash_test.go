@@ -45,7 +45,12 @@ const victimBytes = 60 << 20
 // victim writes a part, tells how far it is, and waits to be killed.
 func victim(path string) error {
 	ctx := context.Background()
-	r, err := Open(ctx, Config{Path: filepath.Join(path, "repository"), State: filepath.Join(path, "state"), Password: secret(password)})
+	cfg := Config{Path: filepath.Join(path, "repository"), State: filepath.Join(path, "state"), Password: secret(password)}
+	if server, name, ok := strings.Cut(os.Getenv("REMORA_TEST_BUCKET"), "/"); ok {
+		cfg.Path, cfg.Bucket = "", (&testenv.S3Server{Address: server}).Bucket()
+		cfg.Bucket.Name, cfg.Bucket.Prefix = name, "shop/backups/"
+	}
+	r, err := Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -68,15 +73,25 @@ func victim(path string) error {
 }
 
 func TestAKilledWriterHarmsNothingAndARetryGoesOn(t *testing.T) {
-	cfg := config(t)
+	t.Run("directory", func(t *testing.T) {
+		testAKilledWriter(t, config(t), "wrote 1\n", "wrote 25\n", "wrote 59\n")
+	})
+	t.Run("minio", func(t *testing.T) { testAKilledWriter(t, inBucket(t, testenv.MinIO(t)), "wrote 35\n", "wrote 59\n") })
+}
+
+func testAKilledWriter(t *testing.T, cfg Config, kills ...string) {
+	t.Helper()
 	require.NoError(t, Create(t.Context(), cfg))
 	r := reopened(t, cfg)
 	before := backedUp(t, r, at("shop", "run-1", 1), map[string][]byte{"a": noise(1, 3<<20)})
 	verified(t, r, before.ID)
 
-	for _, until := range []string{"wrote 1\n", "wrote 25\n", "wrote 59\n"} {
+	for _, until := range kills {
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), "REMORA_TEST_VICTIM="+filepath.Dir(cfg.Path))
+		child.Env = append(os.Environ(), "REMORA_TEST_VICTIM="+filepath.Dir(cfg.State))
+		if cfg.Bucket != nil {
+			child.Env = append(child.Env, "REMORA_TEST_BUCKET="+cfg.Bucket.Endpoint+"/"+cfg.Bucket.Name)
+		}
 		out, err := child.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, child.Start())

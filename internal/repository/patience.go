@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -20,34 +22,64 @@ type patience struct {
 	total, idle, pause time.Duration
 }
 
+var usual = patience{tries: 10, total: time.Minute, idle: 30 * time.Second, pause: 100 * time.Millisecond}
+
 // refusal is what a bucket did instead of what it was asked for.
 type refusal struct {
+	where string
 	kind  remora.ProblemKind
 	hint  string
 	tries int // at most; 0 for all of patience
 	err   error
 }
 
-func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Error() string { return r.where + ": " + r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
 // try calls until it succeeds, fails for good, or patience ends. Pauses grow, and differ between callers.
-func (p patience) try(ctx context.Context, call func() error) error {
-	began := time.Now()
+func (b *bucket) try(ctx context.Context, call func() error) error {
+	p, began := b.patience, time.Now()
 	pause := p.pause
 	for n := 1; ; n++ {
 		err := judge(call())
 		var r *refusal
-		if err == nil || ctx.Err() != nil || !errors.As(err, &r) || n == p.tries || n == r.tries || time.Since(began) > p.total {
-			return errors.Join(ctx.Err(), err)
+		if errors.As(err, &r) {
+			r.where = b.String()
+		}
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case r == nil:
+			return err
+		case n == p.tries, n == r.tries, time.Since(began) > p.total:
+			if end, ok := ctx.Value(endKey{}).(context.CancelCauseFunc); ok {
+				end(r)
+			}
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // chance that nobody need not guess
 		}
-		pause = min(2*pause, 5*time.Second)
+		pause = min(2*pause, 20*p.pause)
 	}
+}
+
+type endKey struct{}
+
+// bounded does something with kopia that ends when a call to the bucket has failed for good: where kopia lists indexes,
+// it tries again until its context ends, and tells nobody why.
+func bounded(ctx context.Context, do func(context.Context) error) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err := do(context.WithValue(ctx, endKey{}, end))
+	if why := new(refusal); err != nil && errors.As(context.Cause(ctx), &why) {
+		return why
+	}
+	return err
 }
 
 // judge tells what went wrong, and what to do about it. Errors that kopia knows, and problems, stay what they are.
@@ -61,6 +93,10 @@ func judge(err error) error {
 		return judgeAnswer(answer)
 	}
 	r := &refusal{kind: remora.Unavailable, err: err, hint: "see that the storage runs and can be reached from here, then try again; nothing that was complete is lost"}
+	var call *url.Error
+	if errors.As(err, &call) {
+		r.err = call.Err // without a long address
+	}
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var other x509.CertificateInvalidError
@@ -75,7 +111,7 @@ func judge(err error) error {
 
 // judgeAnswer judges what the storage said itself.
 func judgeAnswer(a minio.ErrorResponse) error {
-	r := &refusal{kind: remora.Unavailable, err: a, hint: "the storage is overloaded or broken: see its own log, then try again; nothing that was complete is lost"}
+	r := &refusal{kind: remora.Unavailable, err: fmt.Errorf("%w (%s, %d)", a, a.Code, a.StatusCode), hint: "the storage is overloaded or broken: see its own log, then try again; nothing that was complete is lost"}
 	switch a.Code {
 	case minio.NoSuchKey, minio.NoSuchVersion:
 		return blob.ErrBlobNotFound

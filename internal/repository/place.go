@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func connectionInfo(at place) blob.ConnectionInfo {
 // place is where cfg says that the repository is.
 func (cfg Config) place() (place, error) {
 	if cfg.Bucket != nil {
-		return newBucket(cfg.Bucket)
+		return newBucket(cfg.Bucket, cmp.Or(cfg.patience, usual))
 	}
 	return folder(cfg.Path), nil
 }

@@ -27,7 +27,11 @@ func problem(op, subject string, err error) error {
 	}
 	var said *refusal
 	if errors.As(err, &said) {
-		return &remora.Problem{Op: op, Kind: said.kind, Subject: subject, Hint: said.hint, Err: said}
+		p := &remora.Problem{Op: op, Kind: said.kind, Subject: subject, Hint: said.hint, Err: said}
+		if subject == said.where {
+			p.Err = said.err
+		}
+		return p
 	}
 	kind := kindOf(err)
 	return &remora.Problem{Op: op, Kind: kind, Subject: subject, Hint: hints[kind], Err: cause(kind, err)}

@@ -61,6 +61,8 @@ type Config struct {
 	Compression string
 	// Log takes what is worth an operator's look. Nil discards it.
 	Log *slog.Logger
+
+	patience patience // with a bucket; zero is the usual one
 }
 
 // Repository is an open repository. It is safe for concurrent use, also by several processes at once; one process
@@ -196,15 +198,20 @@ func open(ctx context.Context, cfg Config, at place, unique []byte, password rem
 	if err := os.Setenv("KOPIA_ENABLE_CLOCK_SKEW_CHECK", "true"); err != nil {
 		return nil, err
 	}
-	rep, err := repo.Open(context.WithValue(ctx, placeKey{}, at), connection, password.Reveal(), &repo.Options{
-		DisableRepositoryLog: true,
-		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { r.log.Error("repository failed", "repository", at.String(), "error", err) },
+	err = bounded(context.WithValue(ctx, placeKey{}, at), func(ctx context.Context) error {
+		rep, err := repo.Open(ctx, connection, password.Reveal(), &repo.Options{
+			DisableRepositoryLog: true,
+			DoNotWaitForUpgrade:  true,
+			OnFatalError:         func(err error) { r.log.Error("repository failed", "repository", at.String(), "error", err) },
+		})
+		if err == nil {
+			r.rep = rep.(repo.DirectRepository) // as whatever is opened with a storage, and not through kopia's own server
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.rep = rep.(repo.DirectRepository) // as whatever is opened with a storage, and not through kopia's own server
 	return r, nil
 }
 
@@ -377,7 +384,7 @@ func (r *Repository) Close(ctx context.Context) error {
 
 // Refresh makes what other processes wrote visible. Everything that lists or finds does so by itself.
 func (r *Repository) Refresh(ctx context.Context) error {
-	return problem("read the repository", r.Where(), r.rep.Refresh(ctx))
+	return problem("read the repository", r.Where(), bounded(ctx, r.rep.Refresh))
 }
 
 // Where is the directory or the bucket that holds the repository, in words.
@@ -389,10 +396,13 @@ func (r *Repository) Installation() string { return r.installation }
 // write runs change in one session, which sees what others wrote before: its records appear together, durable, or not
 // at all.
 func (r *Repository) write(ctx context.Context, purpose string, change func(context.Context, repo.RepositoryWriter) error) error {
-	if err := r.rep.Refresh(ctx); err != nil {
-		return err
-	}
-	if err := repo.WriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: purpose}, change); err != nil {
+	err := bounded(ctx, func(ctx context.Context) error {
+		if err := r.rep.Refresh(ctx); err != nil {
+			return err
+		}
+		return repo.WriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: purpose}, change)
+	})
+	if err != nil {
 		return err
 	}
 	return r.settle()

@@ -97,6 +97,14 @@ func (p *PartWriter) Put(ctx context.Context, name string, write func(io.Writer)
 
 // store writes the content of a file, and completes its entry. A checkpoint protects the blocks that are finished.
 func (p *PartWriter) store(ctx context.Context, name string, entry *snapshot.DirEntry, write func(io.Writer) error) error {
+	err := bounded(ctx, func(ctx context.Context) error { return p.stream(ctx, name, entry, write) })
+	if errors.As(err, new(*refusal)) {
+		return p.problem(err)
+	}
+	return err
+}
+
+func (p *PartWriter) stream(ctx context.Context, name string, entry *snapshot.DirEntry, write func(io.Writer) error) error {
 	to := p.w.NewObjectWriter(ctx, object.WriterOptions{Description: name, Compressor: compressors[p.r.cfg.Compression], MetadataCompressor: compressor})
 	p.mu.Lock()
 	p.streams[name] = to
@@ -221,14 +229,22 @@ func (p *PartWriter) keep(ctx context.Context) {
 }
 
 func (p *PartWriter) flush(ctx context.Context) error {
-	if err := p.w.Flush(ctx); err != nil {
+	if err := bounded(ctx, p.w.Flush); err != nil {
 		return err
 	}
 	return p.r.settle()
 }
 
 // checkpoint saves an incomplete snapshot that refers to everything stored so far, in place of the one before it.
-func (p *PartWriter) checkpoint(ctx context.Context) (*snapshot.DirEntry, error) {
+func (p *PartWriter) checkpoint(ctx context.Context) (root *snapshot.DirEntry, err error) {
+	err = bounded(ctx, func(ctx context.Context) error {
+		root, err = p.saveCheckpoint(ctx)
+		return err
+	})
+	return root, err
+}
+
+func (p *PartWriter) saveCheckpoint(ctx context.Context) (*snapshot.DirEntry, error) {
 	if err := p.w.Refresh(ctx); err != nil {
 		return nil, err
 	}
