@@ -372,10 +372,8 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 		if killed(err) && workflow.GetVersion(ctx, "a terminated turn is settled", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
 			r.insist(ctx, "bring back what a terminated rollback left between", func(ctx workflow.Context) error {
 				defer func() { r.seq += 2 }()
-				if _, err := r.turn(ctx, r.record.Live, keep, by); err != nil {
-					return err
-				}
-				return r.backwards().leaveMaintenance(ctx) // that Turn may have taken it for somebody else's
+				_, err := r.turn(ctx, r.record.Live, keep, by)
+				return err
 			})
 		}
 		r.working = false
