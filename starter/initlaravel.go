@@ -97,6 +97,7 @@ func readLaravel(dir string) (*laravelApp, error) {
 func (l *laravelApp) take(format string, args ...any) {
 	l.taken = append(l.taken, fmt.Sprintf(format, args...))
 }
+
 func (l *laravelApp) leave(format string, args ...any) {
 	l.left = append(l.left, fmt.Sprintf(format, args...))
 }
@@ -212,9 +213,12 @@ func (l *laravelApp) later() (source, root []string, err error) {
 	days := func(variable string) string { return cmp.Or(l.value(variable), l.setting("keep_all_backups_for_days")) }
 	var kept []string
 	for _, k := range [][2]string{
-		{"database_days", days("BACKUP_DATABASE_RETENTION_DAYS")}, {"files_days", days("BACKUP_FILES_RETENTION_DAYS")},
-		{"daily", l.setting("keep_daily_backups_for_days")}, {"weekly", l.setting("keep_weekly_backups_for_weeks")},
-		{"monthly", l.setting("keep_monthly_backups_for_months")}, {"yearly", l.setting("keep_yearly_backups_for_years")},
+		{"database_days", days("BACKUP_DATABASE_RETENTION_DAYS")},
+		{"files_days", days("BACKUP_FILES_RETENTION_DAYS")},
+		{"daily", l.setting("keep_daily_backups_for_days")},
+		{"weekly", l.setting("keep_weekly_backups_for_weeks")},
+		{"monthly", l.setting("keep_monthly_backups_for_months")},
+		{"yearly", l.setting("keep_yearly_backups_for_years")},
 	} {
 		if _, err := strconv.Atoi(k[1]); err == nil {
 			kept = append(kept, k[0]+": "+k[1])

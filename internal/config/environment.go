@@ -60,8 +60,11 @@ func (r *reader) notYet(c *Config) {
 	r.switchVariable("BACKUP_NOTIFY_ON_SUCCESS", &c.Notify.OnSuccess)
 	r.switchVariable("BACKUP_NOTIFY_ON_FAILURE", &c.Notify.OnFailure)
 	for _, later := range [][2]string{
-		{"BACKUP_DATABASE_RETENTION_DAYS", "no backup is deleted by age"}, {"BACKUP_FILES_RETENTION_DAYS", "no backup is deleted by age"},
-		{"BACKUP_NOTIFICATION_EMAIL", "no mail is sent"}, {"BACKUP_NOTIFY_ON_SUCCESS", "no mail is sent"}, {"BACKUP_NOTIFY_ON_FAILURE", "no mail is sent"},
+		{"BACKUP_DATABASE_RETENTION_DAYS", "no backup is deleted by age"},
+		{"BACKUP_FILES_RETENTION_DAYS", "no backup is deleted by age"},
+		{"BACKUP_NOTIFICATION_EMAIL", "no mail is sent"},
+		{"BACKUP_NOTIFY_ON_SUCCESS", "no mail is sent"},
+		{"BACKUP_NOTIFY_ON_FAILURE", "no mail is sent"},
 	} {
 		if r.getenv(later[0]) != "" {
 			c.Warnings = append(c.Warnings, later[0]+": it is set, and without effect in this version: "+later[1]+" yet")

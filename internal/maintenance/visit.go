@@ -27,20 +27,21 @@ func Visit(ctx context.Context, page string, pass *http.Cookie) (why string, err
 func visit(ctx context.Context, page string, pass *http.Cookie) (why string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
-		return "this is not a URL", nil //nolint:nilerr // it is the answer
+		return "this is not a URL", nil
 	}
 	req.Header.Set("User-Agent", "remora")
 	if pass != nil {
 		req.AddCookie(pass)
 	}
 	answer, err := client().Do(req)
-	var cause *url.Error // it repeats the URL with all that is in it
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return "", ctx.Err()
-	case errors.As(err, &cause):
-		return cause.Err.Error(), nil
-	case err != nil:
+	}
+	if err != nil {
+		var cause *url.Error // it repeats the URL with all that is in it
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
 		return err.Error(), nil
 	}
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
