@@ -24,13 +24,13 @@ import (
 // names, so that it can be restored like any other.
 func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subject, to remora.PartWriter) (remora.Summary, error) {
 	op := "dump " + d.name()
-	c := capture{d: d, op: op, who: d.read, needs: d.backupNeeds(), places: d.live(), to: to}
+	c := capture{d: d, op: op, who: d.read, needs: d.backupNeeds, places: d.live(), to: to}
 	if of.PutAway != "" {
 		places, objects, err := d.putAwaySide(ctx, of.PutAway)
 		if err != nil {
 			return remora.Summary{}, err
 		}
-		c.who, c.needs, c.places, c.kept = d.write, d.restoreNeeds(), places, objects
+		c.who, c.needs, c.places, c.kept = d.write, d.restoreNeeds, places, objects
 	}
 	snap, err := d.openSnapshot(ctx, c.who, c.places)
 	if err != nil {
@@ -49,7 +49,7 @@ type capture struct {
 	d      *Database
 	op     string
 	who    account
-	needs  []need
+	needs  func(server) []need
 	places []place
 	// kept are the objects of a side that is not live, by schema: they are in the journal alone.
 	kept   [][]object
@@ -66,7 +66,7 @@ type captured struct {
 }
 
 func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, error) {
-	weaker, err := c.snap.grants.checkRights(c.op, c.needs)
+	weaker, err := c.snap.grants.checkRights(c.op, c.needs(c.snap.control.server))
 	if err != nil {
 		return remora.Summary{}, err
 	}
@@ -173,11 +173,11 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 		return partRange{From: keyText(i.first, key.Unsigned), To: keyText(i.last(), key.Unsigned)}
 	}
 	cuts, err := cutKeys(bounds[0], bounds[1], rangeRows(t.rowBytes), func(i interval) (int64, error) {
-		const rowsColumn = 9
+		explain, rowsColumn := c.snap.control.server.estimate()
 		within := span(i)
 		// Into an index that is forced, rather than used, the server would not look for its estimate.
-		rows, err := r.value(ctx, fmt.Sprintf("EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s BETWEEN %s AND %s",
-			qualified(t.in, t.Name), quote(key.Name), within.From, within.To), rowsColumn)
+		rows, err := r.value(ctx, fmt.Sprintf("%s SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s BETWEEN %s AND %s",
+			explain, qualified(t.in, t.Name), quote(key.Name), within.From, within.To), rowsColumn)
 		if err != nil || rows == "" {
 			return 0, err
 		}
@@ -221,7 +221,7 @@ func (c *capture) tasks() []task {
 			})
 			continue
 		}
-		if c.snap.sealed {
+		if c.snap.sealed.Load() {
 			all = append(all, check)
 		}
 		for j := range t.Ranges {
@@ -230,7 +230,7 @@ func (c *capture) tasks() []task {
 				return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
 			})
 		}
-		if !c.snap.sealed {
+		if !c.snap.sealed.Load() {
 			all = append(all, check)
 		}
 	}
@@ -270,7 +270,7 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 		t.Rows, t.Checksum, err = serverCheck(ctx, r, t.table, t.in)
 		return err
 	})
-	if err != nil || c.snap.sealed {
+	if err != nil || c.snap.sealed.Load() {
 		return err
 	}
 	now, err := r.value(ctx, "SHOW CREATE TABLE "+qualified(t.in, t.Name), 1)
@@ -359,17 +359,21 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 	return sum, nil
 }
 
-// unchanged looks again at what is no table, where nothing kept it as it was while the rows were read.
+// unchanged looks again at what is no table, where nothing kept it as it was while the rows were read, and at the
+// definitions of tables where several sessions read them, since each lets go of them by itself.
 func (c *capture) unchanged(ctx context.Context, found []census) error {
-	if c.snap.sealed || c.kept != nil {
+	if c.snap.sealed.Load() || c.kept != nil {
 		return nil
 	}
 	now, err := takeCensuses(ctx, c.snap.control, c.places, false)
 	if err != nil {
 		return err
 	}
+	same := func(a, b table) bool {
+		return a.Name == b.Name && (len(c.snap.readers) == 1 || a.digest() == b.digest())
+	}
 	for i := range now {
-		if now[i].exists != found[i].exists || !slices.Equal(now[i].objects, found[i].objects) || !slices.Equal(now[i].names(), found[i].names()) {
+		if now[i].exists != found[i].exists || !slices.Equal(now[i].objects, found[i].objects) || !slices.EqualFunc(now[i].tables, found[i].tables, same) {
 			return fail(remora.Busy, c.op, "schema "+found[i].name, "a migration ran at the same moment: try again when it is over", "its tables, views, triggers, routines or events changed while it was read")
 		}
 	}

@@ -29,50 +29,59 @@ func (f folder) part(t testing.TB) (p part) {
 func TestACaptureUnderWritersIsOfOneMoment(t *testing.T) {
 	for _, rights := range []string{"many sessions", "one session"} {
 		t.Run(rights, func(t *testing.T) {
-			w := newWorld(t, testenv.MySQL(t))
-			w.exec(`CREATE TABLE a (id INT PRIMARY KEY, balance INT); CREATE TABLE b LIKE a;
-				SET SESSION cte_max_recursion_depth = 20000;
+			testenv.EachServer(t, func(t *testing.T, on *testenv.MySQLServer) {
+				w := newWorld(t, on)
+				w.exec(`CREATE TABLE a (id INT PRIMARY KEY, balance INT); CREATE TABLE b LIKE a;` + w.deep() + `
 				INSERT INTO a WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i, 100 FROM n;
 				INSERT INTO b SELECT * FROM a;`)
-			want := "4000000"
-			if rights == "one session" {
-				w.exec("CREATE USER poor@'%'; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON " + w.schema + ".* TO poor@'%'; GRANT SHOW_ROUTINE ON *.* TO poor@'%'")
-				defer w.exec("DROP USER poor@'%'")
-				w.d = w.database(withUser("poor"))
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			var writers sync.WaitGroup
-			for n := range 2 {
-				writers.Go(func() {
-					for i := n; ctx.Err() == nil; i += 2 {
-						_, _ = w.root.ExecContext(ctx, fmt.Sprintf(`START TRANSACTION; UPDATE %[1]s.a SET balance = balance - 7 WHERE id = %[2]d; UPDATE %[1]s.b SET balance = balance + 7 WHERE id = %[2]d; COMMIT`, w.schema, i*37%20000+1))
+				want := "4000000"
+				if rights == "one session" {
+					w.exec("CREATE USER poor@'%'")
+					for _, need := range w.d.backupNeeds(w.serverFound()) {
+						if need.required {
+							w.exec("GRANT " + strings.Join(need.privileges, ", ") + " ON " + grants{}.target(need.scope) + " TO poor@'%'")
+						}
 					}
-				})
-			}
-			time.Sleep(100 * time.Millisecond)
-			part, summary := w.captureOf(remora.Subject{})
-			stop()
-			writers.Wait()
-			if rights == "one session" {
-				require.Equal(t, "one session, one moment", summary.Facts["consistency"])
-				require.Contains(t, strings.Join(summary.Warnings, "\n"), "GRANT BACKUP_ADMIN, FLUSH_TABLES, PROCESS ON *.* TO 'poor'@'%';")
-				w.d = w.database()
-			} else {
-				require.Equal(t, "2 sessions, one moment", summary.Facts["consistency"])
-			}
-			w.staged("bank", part)
-			stage := stageSchema("bank", 1, 1)
-			require.Equal(t, want, w.ask("SELECT (SELECT SUM(balance) FROM "+stage+".a) + (SELECT SUM(balance) FROM "+stage+".b)"))
-			require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "bank"}, ""))
+					defer w.exec("DROP USER poor@'%'")
+					w.d = w.database(withUser("poor"))
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				var writers sync.WaitGroup
+				for n := range 2 {
+					writers.Go(func() {
+						for i := n; ctx.Err() == nil; i += 2 {
+							_, _ = w.root.ExecContext(ctx, fmt.Sprintf(`START TRANSACTION; UPDATE %[1]s.a SET balance = balance - 7 WHERE id = %[2]d; UPDATE %[1]s.b SET balance = balance + 7 WHERE id = %[2]d; COMMIT`, w.schema, i*37%20000+1))
+						}
+					})
+				}
+				time.Sleep(100 * time.Millisecond)
+				part, summary := w.captureOf(remora.Subject{})
+				stop()
+				writers.Wait()
+				if rights == "one session" {
+					require.Equal(t, "one session, one moment", summary.Facts["consistency"])
+					require.Contains(t, strings.Join(summary.Warnings, "\n"), "GRANT "+strings.Join(w.serverFound().sealing(), ", ")+" ON *.* TO 'poor'@'%';")
+					w.d = w.database()
+				} else {
+					require.Equal(t, "2 sessions, one moment", summary.Facts["consistency"])
+				}
+				w.staged("bank", part)
+				stage := stageSchema("bank", 1, 1)
+				require.Equal(t, want, w.ask("SELECT (SELECT SUM(balance) FROM "+stage+".a) + (SELECT SUM(balance) FROM "+stage+".b)"))
+				require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "bank"}, ""))
+			})
 		})
 	}
 }
 
 // A large table is cut, read by all sessions, and cut at the same places the next time.
 func TestALargeTableIsCutIntoStableRanges(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
-	w.exec(`CREATE TABLE large (id BIGINT PRIMARY KEY AUTO_INCREMENT, filler VARBINARY(2000));
-		SET SESSION cte_max_recursion_depth = 50000;
+	testenv.EachServer(t, testALargeTableIsCutIntoStableRanges)
+}
+
+func testALargeTableIsCutIntoStableRanges(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	w.exec(`CREATE TABLE large (id BIGINT PRIMARY KEY AUTO_INCREMENT, filler VARBINARY(2000));` + w.deep() + `
 		INSERT INTO large WITH RECURSIVE n AS (SELECT -9 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 40000) SELECT i, REPEAT('ab', 1000) FROM n WHERE i <> 0;
 		ANALYZE TABLE large`)
 	first := w.capture().part(t).Schemas[0].Tables[0]
@@ -116,7 +125,11 @@ func TestS16ALongStatementIsNotMadeAQueue(t *testing.T) {
 
 // A migration during a capture waits where the rights allow, and is told where they do not.
 func TestAMigrationCannotMixIntoACapture(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testAMigrationCannotMixIntoACapture)
+}
+
+func testAMigrationCannotMixIntoACapture(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	snap, err := w.d.openSnapshot(t.Context(), w.d.read, w.d.live())
 	require.NoError(t, err)

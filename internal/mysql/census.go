@@ -17,15 +17,19 @@ type schemaOptions struct {
 	Charset   string `json:"charset"`
 	Collation string `json:"collation"`
 	Encrypted bool   `json:"encrypted,omitempty"`
+	Comment   string `json:"comment,omitempty"`
 }
 
 // clause writes the options as CREATE and ALTER DATABASE take them.
 func (o schemaOptions) clause() string {
-	encryption := ""
+	clause := "CHARACTER SET " + quote(o.Charset) + " COLLATE " + quote(o.Collation)
 	if o.Encrypted {
-		encryption = " ENCRYPTION 'Y'"
+		clause += " ENCRYPTION 'Y'"
 	}
-	return "CHARACTER SET " + quote(o.Charset) + " COLLATE " + quote(o.Collation) + encryption
+	if o.Comment != "" {
+		clause += " COMMENT " + text(o.Comment)
+	}
+	return clause
 }
 
 // column is what the reader and the loader need to know of a column.
@@ -203,8 +207,8 @@ func sum(all []census, of func(census) int64) (n int64) {
 // optionsOf reads the options of a schema, and whether there is one.
 func optionsOf(ctx context.Context, s *session, schema string) (o schemaOptions, exists bool, err error) {
 	var encrypted string
-	err = s.row(ctx, `SELECT default_character_set_name, default_collation_name, default_encryption
-		FROM information_schema.schemata WHERE schema_name = ?`, schema).Scan(&o.Charset, &o.Collation, &encrypted)
+	err = s.row(ctx, `SELECT default_character_set_name, default_collation_name, `+s.server.schemaColumns()+`
+		FROM information_schema.schemata WHERE schema_name = ?`, schema).Scan(&o.Charset, &o.Collation, &encrypted, &o.Comment)
 	if errors.Is(err, sql.ErrNoRows) {
 		return o, false, nil
 	}
@@ -330,7 +334,7 @@ func (c *census) listForeignKeys(ctx context.Context, s *session, together []pla
 			c.refuse("foreign key", "of "+from, "it leads into the schema, to "+to)
 		}
 		return nil
-	}, `SELECT for_name, ref_name FROM information_schema.innodb_foreign
+	}, `SELECT for_name, ref_name FROM `+s.server.foreignKeys()+`
 		WHERE LEFT(ref_name, CHAR_LENGTH(?) + 1) = CONCAT(?, '/') AND LEFT(for_name, CHAR_LENGTH(?) + 1) <> CONCAT(?, '/')`,
 		c.schema, c.schema, c.schema, c.schema)
 }

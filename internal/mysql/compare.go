@@ -170,7 +170,7 @@ func (c *comparison) compareRows(ctx context.Context, job remora.Job, total int6
 	c.meter = newMeter(job, c.op, total)
 	stop := c.meter.watch(ctx)
 	defer stop()
-	readers, err := c.d.openReaders(ctx, c.d.write, c.d.cfg.Sessions, c.s.encrypted, forever)
+	readers, err := c.d.openReaders(ctx, c.d.write, c.d.cfg.Sessions, c.s, forever)
 	if err != nil {
 		return err
 	}

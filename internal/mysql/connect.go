@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -32,15 +31,6 @@ func (a account) secret() (remora.Secret, error) {
 	return secret, nil
 }
 
-// server is what a connection found at its other end.
-type server struct {
-	Version string `json:"version"`
-	Comment string `json:"comment,omitempty"`
-	UUID    string `json:"uuid"`
-	// LowerCase is lower_case_table_names: servers that differ in it read names differently.
-	LowerCase int `json:"lower_case_table_names"`
-}
-
 // session is one connection that is never replaced behind our back: once it breaks, every statement on it fails (S3).
 type session struct {
 	db     *sql.DB
@@ -50,14 +40,7 @@ type session struct {
 	encrypted bool
 }
 
-const (
-	connectTimeout = 10 * time.Second
-	// pinned makes every session mean the same by the same text, whatever the server's defaults are. An instant
-	// statistic costs a little and saves a day-old one.
-	pinned = `SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, max_execution_time = 0,
-		show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0,
-		group_concat_max_len = 1048576`
-)
+const connectTimeout = 10 * time.Second
 
 // connect opens a session. settings are further assignments for SET SESSION.
 func (d *Database) connect(ctx context.Context, who account, settings ...string) (*session, error) {
@@ -141,15 +124,9 @@ func (d *Database) local() bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// prepare finds out what server this is, refuses what is not MySQL, and pins the session.
+// prepare finds out what server this is, refuses what this component does not know, and pins the session.
 func (s *session) prepare(ctx context.Context, settings []string) error {
-	if err := s.row(ctx, "SELECT VERSION(), @@version_comment").Scan(&s.server.Version, &s.server.Comment); err != nil {
-		return err
-	}
-	if err := s.server.supported(); err != nil {
-		return err
-	}
-	if err := s.row(ctx, "SELECT @@server_uuid, @@lower_case_table_names").Scan(&s.server.UUID, &s.server.LowerCase); err != nil {
+	if err := s.recognise(ctx); err != nil {
 		return err
 	}
 	var cipher string
@@ -158,7 +135,7 @@ func (s *session) prepare(ctx context.Context, settings []string) error {
 	}
 	s.encrypted = cipher != ""
 	// Roles that are granted but not active would hide what the account may see.
-	return s.all(ctx, append([]string{"SET ROLE ALL", pinned}, assignments(settings)...)...)
+	return s.all(ctx, append([]string{s.server.role, s.server.pinned()}, assignments(settings)...)...)
 }
 
 func assignments(settings []string) []string {
@@ -166,38 +143,6 @@ func assignments(settings []string) []string {
 		return nil
 	}
 	return []string{"SET SESSION " + strings.Join(settings, ", ")}
-}
-
-var versionNumber = regexp.MustCompile(`^(\d+)\.(\d+)`)
-
-// supported refuses, by name, servers that this component has not been tried on.
-func (v server) supported() error {
-	name := "MySQL " + v.Version
-	for _, other := range []string{"MariaDB", "TiDB", "Vitess", "OceanBase", "SingleStore"} {
-		if strings.Contains(strings.ToLower(v.Version+" "+v.Comment), strings.ToLower(other)) {
-			name = other + " (" + v.Version + ")"
-			return fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0 or later", "%s is not supported yet", other)
-		}
-	}
-	if major, _ := v.numbers(); major < 8 {
-		return fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0 or later", "this version is not supported")
-	}
-	return nil
-}
-
-func (v server) numbers() (major, minor int) {
-	if m := versionNumber.FindStringSubmatch(v.Version); m != nil {
-		major, _ = strconv.Atoi(m[1])
-		minor, _ = strconv.Atoi(m[2])
-	}
-	return major, minor
-}
-
-// sameKind tells whether digests that the server itself computes mean the same on both.
-func (v server) sameKind(w server) bool {
-	a, b := v.numbers()
-	c, d := w.numbers()
-	return a == c && b == d
 }
 
 func (s *session) close() {

@@ -140,6 +140,23 @@ func (w *world) column(query string, args ...any) (all []string) {
 	return all
 }
 
+// serverFound is what a session of the component takes the server for.
+func (w *world) serverFound() server {
+	w.Helper()
+	s, err := w.d.connect(w.Context(), w.d.read)
+	require.NoError(w, err)
+	defer s.close()
+	return s.server
+}
+
+// deep lets a recursive query go as deep as the tests need.
+func (w *world) deep() string {
+	if w.server.MariaDB() {
+		return "SET SESSION max_recursive_iterations = 50000;"
+	}
+	return "SET SESSION cte_max_recursion_depth = 50000;"
+}
+
 // leftovers lists the schemas of ours on the server.
 func (w *world) leftovers() []string {
 	w.Helper()

@@ -136,7 +136,7 @@ func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
 	case code == codeKeyNotStandard:
 		return "GRANT SESSION_VARIABLES_ADMIN ON *.* to the restore user, or SET PERSIST restrict_fk_on_non_standard_key = OFF"
 	case code == codeTrustDefiner || code == 1418:
-		return "SET PERSIST log_bin_trust_function_creators = ON; on the server, as an administrator: it logs to a binary log, and so demands SUPER for triggers and functions"
+		return "SET GLOBAL log_bin_trust_function_creators = ON; on the server, as an administrator, and the same in its configuration file: it logs to a binary log, and so demands SUPER for triggers and functions"
 	case code == codeDefinition || code == codeUnknownTable:
 		return "a table was altered at the same moment: try again when the migration is over"
 	case kind == remora.Denied:

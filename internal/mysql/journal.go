@@ -156,10 +156,8 @@ func (e *entry) save(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, `INSERT INTO `+journalTable+` (run, source, installation, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, changed, detail)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6), CONVERT(? USING utf8mb4)) AS new
-		ON DUPLICATE KEY UPDATE attempt = new.attempt, seq = new.seq, wanted = new.wanted, state = new.state, switched = new.switched,
-			keep_until = new.keep_until, changed = new.changed, detail = new.detail`,
+	return s.exec(ctx, `REPLACE INTO `+journalTable+` (run, source, installation, server_uuid, attempt, seq, wanted, state, switched, keep_until, since, changed, detail)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6), CONVERT(? USING utf8mb4))`,
 		e.Run, e.Source, e.Installation, e.ServerUUID, e.Attempt, e.Seq, string(e.Wanted), e.State, e.Switched,
 		sql.NullTime{Time: e.KeepUntil, Valid: !e.KeepUntil.IsZero()}, e.Since, string(raw))
 }

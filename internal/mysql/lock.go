@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -175,4 +176,46 @@ func pause(ctx context.Context, wait time.Duration) error {
 	case <-time.After(wait):
 		return nil
 	}
+}
+
+// users names the sessions that hold or wait for locks on the tables of a schema, and are at least that many seconds old.
+func (s *session) users(ctx context.Context, schema string, seconds int) ([]string, error) {
+	if s.server.mariadb() {
+		return s.usersByTrial(ctx, schema, seconds)
+	}
+	return s.strings(ctx, `SELECT DISTINCT CONCAT('connection ', t.processlist_id, ' of ', COALESCE(t.processlist_user, '?'), ' (', GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)), ' s)')
+		FROM performance_schema.metadata_locks l
+		JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id
+		LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = t.processlist_id
+		WHERE l.object_type = 'TABLE' AND l.object_schema = ? AND t.processlist_id <> CONNECTION_ID()
+			AND GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?
+		LIMIT 100`, schema, seconds)
+}
+
+// usersByTrial is for MariaDB, which as it is shipped does not tell who holds which lock. It tells whether anybody does,
+// by refusing us one; who has been busy for so long is then who may be in the way.
+func (s *session) usersByTrial(ctx context.Context, schema string, seconds int) ([]string, error) {
+	tables, err := s.strings(ctx, "SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')", schema)
+	if err != nil || len(tables) == 0 {
+		return nil, err
+	}
+	for i, t := range tables {
+		tables[i] = qualified(schema, t) + " WRITE"
+	}
+	err = s.exec(ctx, "LOCK TABLES "+strings.Join(tables, ", ")+" NOWAIT")
+	if err == nil {
+		return nil, s.exec(ctx, "UNLOCK TABLES")
+	}
+	if !isCode(err, codeLockWait) {
+		return nil, err
+	}
+	busy, err := s.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', age, ' s)') FROM (
+			SELECT p.id, p.user, GREATEST(p.time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) AS age
+			FROM information_schema.processlist p LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = p.id
+			WHERE p.id <> CONNECTION_ID() AND (x.trx_id IS NOT NULL OR p.command IN ('Query', 'Execute'))) AS busy
+		WHERE age >= ? ORDER BY id LIMIT 100`, seconds)
+	if err == nil && len(busy) == 0 && seconds == 0 {
+		busy = []string{"a connection that the server does not name"}
+	}
+	return busy, err
 }

@@ -187,7 +187,7 @@ func (o *object) read(ctx context.Context, s *session) error {
 			switch name = strings.ToLower(name); {
 			case name == "sql original statement" || name == "create "+o.Kind:
 				if !values[i].Valid {
-					return fail(remora.Denied, "read a definition", o.String(), "grant SHOW_ROUTINE to the user", "the server hides its text")
+					return fail(remora.Denied, "read a definition", o.String(), "grant "+s.server.routines(forBackup, everywhere)[0].privileges[0]+" to the user", "the server hides its text")
 				}
 				o.Create = sqlText(value)
 			case name == "sql_mode":

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,19 +24,19 @@ const maxReplaces = 100
 // Preflight tells whether a capture, or the restore of a part, can succeed. It changes nothing; before a restore it
 // makes and drops an empty schema of its own, since the text of grants does not tell all (S26).
 func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
-	op, who, needs := "plan the backup of "+d.name(), d.read, d.backupNeeds()
+	op, who, needs := "plan the backup of "+d.name(), d.read, d.backupNeeds
 	if intent.Restore() {
-		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds()
+		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds
 	}
 	err = d.with(ctx, who, op, d.cfg.Address, func(s *session) (err error) {
-		est, err = d.preflight(ctx, s, op, needs, job, intent)
+		est, err = d.preflight(ctx, s, op, needs(s.server), job, intent)
 		return err
 	})
 	return est, err
 }
 
 func (d *Database) preflight(ctx context.Context, s *session, op string, needs []need, job remora.Job, intent remora.Intent) (est remora.Estimate, err error) {
-	est.Identity = fmt.Sprintf("MySQL %s at %s, %s", s.server.Version, d.cfg.Address, d.subject())
+	est.Identity = fmt.Sprintf("%s at %s, %s", s.server, d.cfg.Address, d.subject())
 	g, err := readGrants(ctx, s)
 	if err != nil {
 		return est, err
@@ -80,7 +79,7 @@ func (d *Database) describe(found []census, on server, est *remora.Estimate) {
 	est.Summary = remora.Summary{Entries: sum(found, census.rows), Bytes: sum(found, census.bytes), Facts: map[string]string{"schema": d.name()}}
 	h := sha256.New()
 	// The server's own id is nothing for people, but another server at the same address must not pass for this one (S12).
-	fmt.Fprintf(h, "%s %s\n", est.Identity, on.UUID)
+	fmt.Fprintf(h, "%s %s\n", est.Identity, on.identity())
 	for _, c := range found {
 		fmt.Fprintf(h, "%q %t\n%s\n", c.name, c.exists, c.options.clause())
 		for _, t := range c.tables {
@@ -131,8 +130,10 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 		return fail(kind, op, d.cfg.Address, hint, format, args...)
 	}
 	switch {
+	case p.Server.mariadb() != s.server.mariadb():
+		return refuse(remora.Unsupported, "restore into "+p.Server.maker()+", where it can be proven to come back exactly", "the backup was taken from %s, and this server is %s", p.Server, s.server)
 	case vars["local_infile"] != "ON":
-		return refuse(remora.Denied, localInfileHint, "the server does not take rows from a client: local_infile is OFF")
+		return refuse(remora.Denied, s.server.localInfileHint(), "the server does not take rows from a client: local_infile is OFF")
 	case vars["read_only"] == "ON", vars["super_read_only"] == "ON":
 		return refuse(remora.Denied, "restore on the primary", "the server is read-only")
 	case vars["wsrep_on"] == "ON":
@@ -149,7 +150,7 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 		return err
 	}
 	if !p.Server.sameKind(s.server) {
-		est.Warnings = append(est.Warnings, fmt.Sprintf("the backup was taken from MySQL %s, and is restored into %s", p.Server.Version, s.server.Version))
+		est.Warnings = append(est.Warnings, fmt.Sprintf("the backup was taken from %s, and is restored into %s", p.Server, s.server))
 	}
 	est.Warnings = append(est.Warnings, numbersAgain(p, live)...)
 	if err := d.probe(ctx, s); err != nil {
@@ -161,16 +162,12 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 // checkFilters refuses binary log filters: a replica that does not get all of a RENAME breaks (S25). Without the right
 // to look, replicas are not ours to know about.
 func (d *Database) checkFilters(ctx context.Context, s *session, refuse func(remora.ProblemKind, string, string, ...any) error) error {
-	err := s.each(ctx, func(rows *sql.Rows) error {
-		var doDB, ignoreDB string
-		var rest [3]any
-		if err := rows.Scan(&rest[0], &rest[1], &doDB, &ignoreDB, &rest[2]); err != nil || doDB+ignoreDB == "" {
-			return err
-		}
-		return refuse(remora.Unsupported, "remove binlog_do_db and binlog_ignore_db", "binary log filters are not supported yet: a replica would break at the switch")
-	}, statusCommand(s.server))
-	if isCode(err, codeRightDenied, codeTableDenied) {
+	l, err := s.logStatus(ctx)
+	switch {
+	case isCode(err, codeRightDenied, codeTableDenied):
 		return nil
+	case err == nil && l.doDB+l.ignoreDB != "":
+		return refuse(remora.Unsupported, "remove binlog_do_db and binlog_ignore_db", "binary log filters are not supported yet: a replica would break at the switch")
 	}
 	return err
 }

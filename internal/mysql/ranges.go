@@ -3,6 +3,7 @@ package mysql
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -128,15 +129,15 @@ func (c column) reparsed() string {
 	return "CAST(CONVERT(" + quote(c.Name) + " USING utf8mb4) AS JSON)"
 }
 
-// loads is the list of columns of a LOAD DATA with its SET clause. JSON takes no binary text and an ENUM takes no number
-// as text, so they go through a variable.
+// loads is the list of columns of a LOAD DATA with its SET clause. JSON, addresses and UUIDs take no binary text and an
+// ENUM takes no number as text, so they go through a variable.
 func (t table) loads() string {
 	names, sets := make([]string, len(t.Columns)), []string(nil)
 	for i, c := range t.Columns {
 		names[i] = quote(c.Name)
 		variable := fmt.Sprintf("@c%d", i)
 		switch {
-		case c.Type == "json":
+		case slices.Contains([]string{"json", "uuid", "inet4", "inet6"}, c.Type):
 			names[i] = variable
 			sets = append(sets, fmt.Sprintf("%s = CONVERT(%s USING utf8mb4)", quote(c.Name), variable))
 		case c.Indexed:

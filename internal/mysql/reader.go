@@ -34,9 +34,9 @@ type reader struct {
 	command []byte
 }
 
-// openReader connects a reader; settings are assignments for SET SESSION beside the pinned ones.
-func (d *Database) openReader(ctx context.Context, who account, encrypted bool, settings ...string) (*reader, error) {
-	conn, err := d.dial(ctx, who, encrypted)
+// openReader connects a reader as s is connected; settings are assignments for SET SESSION beside the pinned ones.
+func (d *Database) openReader(ctx context.Context, who account, s *session, settings ...string) (*reader, error) {
+	conn, err := d.dial(ctx, who, s.encrypted)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (d *Database) openReader(ctx context.Context, who account, encrypted bool, 
 	if strings.Contains(conn.CapabilityString(), "CLIENT_QUERY_ATTRIBUTES") {
 		r.command = append(r.command, 0, 1)
 	}
-	statements := append([]string{"SET ROLE ALL", pinned, "SET NAMES utf8mb4", "SET SESSION character_set_results = NULL"}, assignments(settings)...)
+	statements := append([]string{s.server.role, s.server.pinned(), "SET NAMES utf8mb4", "SET SESSION character_set_results = NULL"}, assignments(settings)...)
 	for _, statement := range statements {
 		if err := r.exec(ctx, statement); err != nil {
 			r.close()
@@ -56,10 +56,10 @@ func (d *Database) openReader(ctx context.Context, who account, encrypted bool, 
 }
 
 // openReaders connects several readers for a copy.
-func (d *Database) openReaders(ctx context.Context, who account, sessions int, encrypted bool, settings ...string) (all []*reader, err error) {
+func (d *Database) openReaders(ctx context.Context, who account, sessions int, s *session, settings ...string) (all []*reader, err error) {
 	settings = append(settings, "lock_wait_timeout = 60", "net_write_timeout = "+d.patience())
 	for range sessions {
-		r, err := d.openReader(ctx, who, encrypted, settings...)
+		r, err := d.openReader(ctx, who, s, settings...)
 		if err != nil {
 			closeReaders(all)
 			return nil, err

@@ -96,7 +96,7 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 			*notes = append(*notes, noted...)
 		}
 		if err != nil {
-			return d.cannotCreate(ctx, "rehearse what a switch creates", err)
+			return d.cannotCreate(ctx, s, "rehearse what a switch creates", err)
 		}
 		return d.sameAsRehearsed(ctx, s, scratch, wanted)
 	})
@@ -132,7 +132,7 @@ func (o object) moved(names map[string]string) object {
 }
 
 // cannotCreate says what to do about something that cannot be created again.
-func (d *Database) cannotCreate(ctx context.Context, op string, err error) error {
+func (d *Database) cannotCreate(ctx context.Context, s *session, op string, err error) error {
 	subject := d.subject()
 	var what *uncreated
 	if errors.As(err, &what) {
@@ -140,7 +140,7 @@ func (d *Database) cannotCreate(ctx context.Context, op string, err error) error
 	}
 	if isCode(err, codeRightDenied) {
 		return fail(remora.Denied, op, subject,
-			fmt.Sprintf("GRANT SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER ON *.* TO the user %s (before MySQL 8.2: SET_USER_ID)", d.write.user),
+			fmt.Sprintf("GRANT %s ON *.* TO the user %s", s.server.definer(), d.write.user),
 			"the restore user may not create it again with the same definer: %w", scrubbed(err))
 	}
 	return d.problem(ctx, op, subject, err)

@@ -36,11 +36,11 @@ func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 	var all []Right
 	for _, purpose := range []struct {
 		who   account
-		needs []need
-	}{{d.read, d.backupNeeds()}, {d.write, d.restoreNeeds()}} {
+		needs func(server) []need
+	}{{d.read, d.backupNeeds}, {d.write, d.restoreNeeds}} {
 		err := d.with(ctx, purpose.who, "read the rights", purpose.who.user, func(s *session) error {
 			g, err := readGrants(ctx, s)
-			all = append(all, g.missing(purpose.needs)...)
+			all = append(all, g.missing(purpose.needs(s.server))...)
 			return err
 		})
 		if err != nil {
@@ -57,6 +57,7 @@ type scope string
 const (
 	everywhere scope = ""
 	inOurs     scope = prefix
+	procTable  scope = "mysql.proc" // the table of routines
 )
 
 func (s scope) String() string {
@@ -65,6 +66,8 @@ func (s scope) String() string {
 		return "the schemas _remora…"
 	case everywhere:
 		return "the server"
+	case procTable:
+		return "the table mysql.proc"
 	default:
 		return string(s)
 	}
@@ -84,30 +87,84 @@ const (
 	forRestore = "restore"
 )
 
-func (d *Database) backupNeeds() []need {
-	needs := []need{
-		{forBackup, []string{"SHOW_ROUTINE"}, everywhere, true, "without it the server hides routines"},
-		{forBackup, []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}, everywhere, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
-		{forBackup, []string{"REPLICATION CLIENT"}, everywhere, false, "without it the position in the binary log is not recorded"},
+// sealing are the rights without which a snapshot is one session's.
+func (v server) sealing() []string {
+	if v.mariadb() {
+		return []string{"RELOAD", "PROCESS"}
 	}
-	for _, schema := range slices.Backward(d.cfg.Schemas) {
-		needs = slices.Insert(needs, 0,
-			need{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, scope(schema), true, "without them the server hides rows, views, triggers and events"},
-			need{forBackup, []string{"LOCK TABLES"}, scope(schema), false, "without it tables that are not InnoDB cannot be backed up"})
+	return []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}
+}
+
+// logRight is the right to see where the binary log stands.
+func (v server) logRight() string {
+	if v.mariadb() {
+		return "BINLOG MONITOR"
+	}
+	return "REPLICATION CLIENT"
+}
+
+// routines are the needs for reading the routines in scopes of ours. MySQL has one right for the whole server, MariaDB
+// one for each schema, and older ones of it show routines to those who may read their table.
+func (v server) routines(purpose string, scopes ...scope) (needs []need) {
+	right := "SHOW_ROUTINE"
+	switch {
+	case !v.mariadb():
+		scopes = []scope{everywhere}
+	case v.since(11, 3):
+		right = "SHOW CREATE ROUTINE"
+	default:
+		right, scopes = "SELECT", []scope{procTable}
+	}
+	for _, s := range scopes {
+		needs = append(needs, need{purpose, []string{right}, s, true, "without it the server hides routines"})
 	}
 	return needs
 }
 
-func (d *Database) restoreNeeds() []need {
-	objects := []string{"SHOW VIEW", "CREATE VIEW", "TRIGGER", "EVENT", "CREATE ROUTINE", "ALTER ROUTINE", "EXECUTE", "LOCK TABLES"}
-	needs := []need{
-		{forRestore, slices.Concat([]string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}, objects), inOurs, true, "they build the stage, rehearse the switch, and keep the journal"},
-		{forRestore, []string{"SHOW_ROUTINE", "PROCESS"}, everywhere, true, "without them the server hides routines and foreign keys of other schemas"},
-		{forRestore, []string{"SELECT"}, "performance_schema", false, "without it nobody can tell who blocks a switch"},
+// definer are the rights to create something that somebody else defined.
+func (v server) definer() string {
+	switch {
+	case v.mariadb():
+		return "SET USER"
+	case v.since(8, 2):
+		return "SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER"
+	default:
+		return "SET_USER_ID"
 	}
-	for _, schema := range slices.Backward(d.cfg.Schemas) {
-		needs = slices.Insert(needs, 0,
-			need{forRestore, slices.Concat([]string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER"}, objects), scope(schema), true, "they move tables out and in, and create views, triggers, routines and events again"})
+}
+
+// scopes are the schemas of the source.
+func (d *Database) scopes() (all []scope) {
+	for _, schema := range d.cfg.Schemas {
+		all = append(all, scope(schema))
+	}
+	return all
+}
+
+func (d *Database) backupNeeds(on server) (needs []need) {
+	for _, schema := range d.scopes() {
+		needs = append(needs,
+			need{forBackup, []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"}, schema, true, "without them the server hides rows, views, triggers and events"},
+			need{forBackup, []string{"LOCK TABLES"}, schema, false, "without it tables that are not InnoDB cannot be backed up"})
+	}
+	return slices.Concat(needs, on.routines(forBackup, d.scopes()...), []need{
+		{forBackup, on.sealing(), everywhere, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
+		{forBackup, []string{on.logRight()}, everywhere, false, "without it the position in the binary log is not recorded"},
+	})
+}
+
+func (d *Database) restoreNeeds(on server) (needs []need) {
+	objects := []string{"SHOW VIEW", "CREATE VIEW", "TRIGGER", "EVENT", "CREATE ROUTINE", "ALTER ROUTINE", "EXECUTE", "LOCK TABLES"}
+	for _, schema := range d.scopes() {
+		needs = append(needs,
+			need{forRestore, slices.Concat([]string{"SELECT", "INSERT", "CREATE", "DROP", "ALTER"}, objects), schema, true, "they move tables out and in, and create views, triggers, routines and events again"})
+	}
+	needs = append(needs,
+		need{forRestore, slices.Concat([]string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}, objects), inOurs, true, "they build the stage, rehearse the switch, and keep the journal"},
+		need{forRestore, []string{"PROCESS"}, everywhere, true, "without it the server hides foreign keys of other schemas"})
+	needs = append(needs, on.routines(forRestore, append(d.scopes(), inOurs)...)...)
+	if !on.mariadb() {
+		needs = append(needs, need{forRestore, []string{"SELECT"}, "performance_schema", false, "without it nobody can tell who blocks a switch"})
 	}
 	return needs
 }
@@ -118,6 +175,8 @@ type grants struct {
 	global  map[string]bool
 	schemas []schemaGrant
 	revoked []schemaGrant
+	// routines tells that the table of routines may be read.
+	routines bool
 	// literal tells that wildcards mean nothing (partial_revokes).
 	literal bool
 	fold    bool
@@ -132,10 +191,17 @@ type schemaGrant struct {
 // anything that we do, and roles have been expanded by the server.
 var grantLine = regexp.MustCompile("(?s)^(GRANT|REVOKE) ([A-Z0-9_, ]+) ON (?:(\\*)|`((?:[^`]|``)*)`)\\.\\* (?:TO|FROM) ")
 
+// procLine is the grant that shows routines on MariaDB before 11.3.
+var procLine = regexp.MustCompile("^GRANT (?:SELECT|ALL PRIVILEGES)[^`']* ON `mysql`\\.`proc` TO ")
+
 // readGrants reads the rights of a session's account.
 func readGrants(ctx context.Context, s *session) (grants, error) {
 	g := grants{global: map[string]bool{}, fold: s.server.LowerCase != 0}
-	if err := s.row(ctx, "SELECT CURRENT_USER(), @@partial_revokes").Scan(&g.account, &g.literal); err != nil {
+	revokes := "@@partial_revokes"
+	if s.server.mariadb() {
+		revokes = "FALSE"
+	}
+	if err := s.row(ctx, "SELECT CURRENT_USER(), "+revokes).Scan(&g.account, &g.literal); err != nil {
 		return g, err
 	}
 	lines, err := s.strings(ctx, "SHOW GRANTS")
@@ -146,6 +212,7 @@ func readGrants(ctx context.Context, s *session) (grants, error) {
 }
 
 func (g *grants) add(line string) {
+	g.routines = g.routines || procLine.MatchString(line)
 	m := grantLine.FindStringSubmatch(line)
 	if m == nil {
 		return
@@ -222,6 +289,8 @@ func (g grants) has(s scope, privilege string) bool {
 	switch s {
 	case everywhere:
 		return g.everywhere(privilege)
+	case procTable:
+		return g.routines || g.in("mysql", privilege)
 	case inOurs: // a pattern that covers both covers all
 		return g.in(prefix, privilege) && g.in(putAwaySchema("a", 1), privilege) && g.in(stageSchema("b", 2, 10), privilege)
 	default:
@@ -257,6 +326,8 @@ func (g grants) target(s scope) string {
 	switch {
 	case s == everywhere, s == inOurs && g.literal:
 		return "*.*"
+	case s == procTable:
+		return string(s)
 	case s == inOurs:
 		return "`\\_remora%`.*"
 	case g.literal:

@@ -2,10 +2,11 @@ package mysql
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,7 @@ type snapshot struct {
 	readers []*reader
 	grants  grants
 	// sealed tells that no definition can change while control lives.
-	sealed      bool
+	sealed      atomic.Bool
 	consistency string
 	position    *position
 	facts       map[string]string
@@ -53,7 +54,7 @@ func (d *Database) openSnapshot(ctx context.Context, who account, of []place) (*
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{d: d, control: control, facts: map[string]string{"server": "MySQL " + control.server.Version}}
+	s := &snapshot{d: d, control: control, facts: map[string]string{"server": control.server.String()}}
 	if err := s.open(ctx, who, of); err != nil {
 		s.close()
 		return nil, d.problem(ctx, "take a snapshot", d.cfg.Address, err)
@@ -66,7 +67,7 @@ func (s *snapshot) open(ctx context.Context, who account, of []place) (err error
 	if s.grants, err = readGrants(ctx, s.control); err != nil {
 		return err
 	}
-	together := s.grants.everywhere("BACKUP_ADMIN") && s.grants.everywhere("FLUSH_TABLES") && s.grants.everywhere("PROCESS")
+	together := !slices.ContainsFunc(s.control.server.sealing(), func(right string) bool { return !s.grants.everywhere(right) })
 	if together {
 		if together, err = s.seal(ctx); err != nil {
 			return err
@@ -96,17 +97,30 @@ func (s *snapshot) open(ctx context.Context, who account, of []place) (err error
 
 // seal keeps definitions as they are for as long as control lives.
 func (s *snapshot) seal(ctx context.Context) (bool, error) {
-	err := s.control.exec(ctx, "LOCK INSTANCE FOR BACKUP")
-	if isCode(err, codeLockWait) {
-		s.warnings = append(s.warnings, "the backup lock was not to be had because of a running migration: one session read everything")
-		return false, nil
+	statements := []string{"LOCK INSTANCE FOR BACKUP"}
+	if s.control.server.mariadb() {
+		statements = []string{"BACKUP STAGE START", "BACKUP STAGE BLOCK_DDL"}
 	}
-	s.sealed = err == nil
-	return s.sealed, err
+	err := s.control.all(ctx, statements...)
+	if isCode(err, codeLockWait) {
+		s.warnings = append(s.warnings, "the backup lock was not to be had because of a running migration")
+		return false, s.unseal(ctx)
+	}
+	s.sealed.Store(err == nil)
+	return err == nil, err
+}
+
+// unseal lets definitions change again.
+func (s *snapshot) unseal(ctx context.Context) error {
+	s.sealed.Store(false)
+	if s.control.server.mariadb() {
+		return s.control.exec(ctx, "BACKUP STAGE END")
+	}
+	return s.control.exec(ctx, "UNLOCK INSTANCE")
 }
 
 func (s *snapshot) dial(ctx context.Context, who account, sessions int) (err error) {
-	s.readers, err = s.d.openReaders(ctx, who, sessions, s.control.encrypted, "transaction_isolation = 'REPEATABLE-READ'", "wait_timeout = "+s.d.patience())
+	s.readers, err = s.d.openReaders(ctx, who, sessions, s.control, s.control.server.repeatableRead(), "wait_timeout = "+s.d.patience())
 	return err
 }
 
@@ -124,17 +138,22 @@ func (s *snapshot) start(ctx context.Context) error {
 	return group.Wait()
 }
 
-// startTogether begins all transactions under the global read lock. It answers false when the lock is not to be had
-// without making others wait.
+// startTogether begins all transactions while nothing is committed. It answers false when that is not to be had without
+// making others wait.
 func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (bool, error) {
 	asked := time.Now()
-	if blockers, err := s.waitForStatements(ctx); err != nil || blockers != "" {
+	hold, free := "FLUSH TABLES WITH READ LOCK", func(ctx context.Context) error { return s.control.exec(ctx, "UNLOCK TABLES") }
+	if s.control.server.mariadb() {
+		// It waits for nothing but commits. What it began can only end as a whole, so definitions are sealed anew: one that
+		// changes in between is the one that the snapshot reads by, or an error.
+		hold, free = "BACKUP STAGE BLOCK_COMMIT", s.unseal
+	} else if blockers, err := s.waitForStatements(ctx); err != nil || blockers != "" {
 		if blockers != "" {
 			s.warnings = append(s.warnings, "one session read everything, because the read lock would have made others wait for "+blockers)
 		}
 		return false, err
 	}
-	if err := s.control.exec(ctx, "FLUSH TABLES WITH READ LOCK"); err != nil {
+	if err := s.control.exec(ctx, hold); err != nil {
 		if isCode(err, codeLockWait) {
 			s.warnings = append(s.warnings, "one session read everything, because the read lock was not to be had in 5 seconds")
 			return false, nil
@@ -149,9 +168,12 @@ func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (
 	if err == nil {
 		err = s.readPosition(ctx)
 	}
-	err = errors.Join(err, s.control.exec(context.WithoutCancel(ctx), "UNLOCK TABLES"))
+	err = errors.Join(err, free(context.WithoutCancel(ctx)))
 	s.facts["read_lock"] = fmt.Sprintf("waited %s, held %s", taken.Sub(asked).Round(time.Millisecond), time.Since(taken).Round(100*time.Microsecond))
 	s.consistency = fmt.Sprintf("%d sessions, one moment", len(s.readers))
+	if err == nil && !s.sealed.Load() && s.locked == nil { // it would go on to keep writers from tables that have been read
+		_, err = s.seal(ctx)
+	}
 	return err == nil, err
 }
 
@@ -175,29 +197,19 @@ func (s *snapshot) waitForStatements(ctx context.Context) (string, error) {
 
 // readPosition records where in the binary log the moment lies. Under the read lock it stands still.
 func (s *snapshot) readPosition(ctx context.Context) error {
-	if !s.grants.everywhere("REPLICATION CLIENT") {
+	if !s.grants.everywhere(s.control.server.logRight()) {
 		return nil
 	}
-	var p position
-	err := s.control.row(ctx, statusCommand(s.control.server)).Scan(&p.File, &p.Offset, new(sql.NullString), new(sql.NullString), &p.GTID)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil // the log is off
+	l, err := s.control.logStatus(ctx)
+	if err != nil || l.File == "" {
+		return err
 	}
-	p.GTID = strings.ReplaceAll(p.GTID, "\n", "")
-	s.position = &p
-	s.facts["position"] = fmt.Sprintf("%s:%d", p.File, p.Offset)
-	if len(p.GTID) < 200 {
-		s.facts["gtid"] = p.GTID
+	s.position = &l.position
+	s.facts["position"] = fmt.Sprintf("%s:%d", l.File, l.Offset)
+	if len(l.GTID) < 200 {
+		s.facts["gtid"] = l.GTID
 	}
-	return err
-}
-
-// statusCommand asks for the position in the binary log.
-func statusCommand(on server) string {
-	if major, minor := on.numbers(); major == 8 && minor < 2 {
-		return "SHOW MASTER STATUS"
-	}
-	return "SHOW BINARY LOG STATUS"
+	return nil
 }
 
 // keep holds the snapshot: it pings the session that holds the backup lock, and ends the work through the context it
@@ -211,14 +223,24 @@ func (s *snapshot) ping(ctx context.Context) error {
 	if err := s.locked.ping(ctx); err != nil {
 		return s.d.problem(ctx, op, s.d.cfg.Address, err)
 	}
-	if s.sealed || !s.grants.everywhere("PROCESS") {
+	if !s.grants.everywhere("PROCESS") || s.sealed.Load() && !s.control.server.mariadb() {
 		err := s.control.exec(ctx, "DO 1")
 		return s.d.problem(ctx, op, s.d.cfg.Address, err)
 	}
+	// MariaDB's seal keeps writes from tables without transactions, too, of whatever schema: they go before it.
+	state, whose := "Waiting for table metadata lock", ""
+	if s.sealed.Load() {
+		state, whose = "Waiting for backup lock", "AND info REGEXP '^[[:space:]]*(INSERT|REPLACE|UPDATE|DELETE|LOAD|CALL)'"
+	}
 	waiting, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
-		WHERE state = 'Waiting for table metadata lock' AND time > ?`, migrationPatience)
-	if err == nil && len(waiting) > 0 {
-		return fail(remora.Busy, op, s.d.subject(), "the backup is tried again; grant BACKUP_ADMIN, FLUSH_TABLES and PROCESS to keep migrations apart",
+		WHERE state = ? AND time > ? `+whose, state, migrationPatience)
+	switch {
+	case err != nil || len(waiting) == 0:
+	case s.sealed.Load():
+		s.d.log.Warn("giving the backup lock up, since it keeps others from writing", "waiting", listed(waiting))
+		err = s.unseal(ctx)
+	default:
+		return fail(remora.Busy, op, s.d.subject(), "the backup is tried again; grant "+strings.Join(s.control.server.sealing(), ", ")+" to keep migrations apart",
 			"a migration waits for the backup: %s", listed(waiting))
 	}
 	return s.d.problem(ctx, op, s.d.cfg.Address, err)

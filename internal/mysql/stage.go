@@ -37,7 +37,7 @@ func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum r
 		st := stage{d: d, op: op, s: s, from: from, part: p}
 		sum.Objects, sum.Entries, sum.Bytes = p.counts()
 		if err = st.run(ctx, job, sum.Bytes); err == nil {
-			sum.Facts = map[string]string{"server": "MySQL " + s.server.Version, "stage": schemasOf(st.entry.aside(false))}
+			sum.Facts = map[string]string{"server": s.server.String(), "stage": schemasOf(st.entry.aside(false))}
 		}
 		return err
 	})
@@ -177,7 +177,7 @@ func (st *stage) create(ctx context.Context) error {
 	}
 	err := st.s.all(ctx,
 		"CREATE TABLE "+qualified(places[0].schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
-		"SET SESSION sql_mode = '"+loadMode+"'")
+		assignments(st.s.server.loading())[0])
 	if err != nil {
 		return err
 	}
@@ -215,8 +215,8 @@ func allowOldKeys(ctx context.Context, s *session) error {
 // connect opens the loading sessions. Each holds a lock by which a successor finds it.
 func (st *stage) connect(ctx context.Context) error {
 	for number := range st.d.cfg.Sessions {
-		l, err := st.d.connect(ctx, st.d.write, forever, "sql_mode = '"+loadMode+"'", "foreign_key_checks = 0",
-			"lock_wait_timeout = 60", "net_read_timeout = "+st.d.patience())
+		l, err := st.d.connect(ctx, st.d.write, append(st.s.server.loading(), forever,
+			"lock_wait_timeout = 60", "net_read_timeout = "+st.d.patience())...)
 		if err != nil {
 			return err
 		}

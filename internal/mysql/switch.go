@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -288,19 +287,23 @@ func (sw *switcher) exchange(ctx context.Context, found looked) (err error) {
 		// Whatever happens to the caller now, the outcome must be known.
 		return within(ctx, renameLimit, func(ctx context.Context) error { return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", ")) })
 	}
-	if !sw.triggers() {
+	withTriggers := func() error {
+		if err := sw.dropLive(ctx, false, kindTrigger); err != nil {
+			return err
+		}
+		if err := rename(); err != nil {
+			return err
+		}
+		sw.moved()
+		return within(ctx, renameLimit, func(ctx context.Context) error { return sw.createLive(ctx, true, kindTrigger) })
+	}
+	switch {
+	case !sw.triggers():
 		err = rename()
-	} else {
-		err = sw.locked(ctx, locks, func() error {
-			if err := sw.dropLive(ctx, false, kindTrigger); err != nil {
-				return err
-			}
-			if err := rename(); err != nil {
-				return err
-			}
-			sw.moved()
-			return within(ctx, renameLimit, func(ctx context.Context) error { return sw.createLive(ctx, true, kindTrigger) })
-		})
+	case sw.s.server.mariadb(): // it renames nothing under LOCK TABLES: for a moment there are no triggers (S32)
+		err = withTriggers()
+	default:
+		err = sw.locked(ctx, locks, withTriggers)
 	}
 	if sw.fence.live(sw.entry) == sw.turn.Live { // it was moved: what failed after that is for complete to do
 		if err != nil {
@@ -443,7 +446,7 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	}
 	notes, err := createObjects(ctx, sw.s, missing)
 	if err != nil {
-		return sw.d.cannotCreate(ctx, sw.op, err)
+		return sw.d.cannotCreate(ctx, sw.s, sw.op, err)
 	}
 	for _, note := range notes {
 		sw.d.log.Warn("after a switch", "run", sw.entry.Run, "note", note)
@@ -507,41 +510,24 @@ func (sw *switcher) explained(ctx context.Context, err error) error {
 // are in the way when they are at least that many seconds old.
 func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 	_, in := sw.sides()
-	unproven := []string{} // the schemas that were never live
-	var all, marks []any
-	for i, p := range in {
-		if !sw.entry.Switched {
-			unproven = append(unproven, p.schema)
-		}
-		all = append(all, p.name, in[i].schema)
-	}
-	for _, u := range unproven {
-		marks = append(marks, u)
-	}
-	if len(marks) == 0 {
-		marks = []any{""}
-	}
 	var writers, busy []string
-	err := sw.s.each(ctx, func(rows *sql.Rows) error {
-		var schema, who string
-		if err := rows.Scan(&schema, &who); err != nil {
-			return err
+	add := func(to *[]string, schema string, seconds int) (err error) {
+		found, err := sw.s.users(ctx, schema, seconds)
+		for _, who := range found {
+			if !slices.Contains(*to, who) {
+				*to = append(*to, who)
+			}
 		}
-		list := &busy
-		if slices.Contains(unproven, schema) {
-			list = &writers
+		return err
+	}
+	var err error
+	for _, p := range in {
+		aside, age := &busy, seconds
+		if !sw.entry.Switched { // somebody has no business there at all
+			aside, age = &writers, 0
 		}
-		if !slices.Contains(*list, who) {
-			*list = append(*list, who)
-		}
-		return nil
-	}, `SELECT l.object_schema, CONCAT('connection ', t.processlist_id, ' of ', COALESCE(t.processlist_user, '?'), ' (', GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)), ' s)')
-		FROM performance_schema.metadata_locks l
-		JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id
-		LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = t.processlist_id
-		WHERE l.object_type = 'TABLE' AND l.object_schema IN (`+placeholders(len(all))+`) AND t.processlist_id <> CONNECTION_ID()
-			AND (l.object_schema IN (`+placeholders(len(marks))+`) OR GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) >= ?)
-		ORDER BY t.processlist_id LIMIT 100`, append(append(all, marks...), seconds)...)
+		err = errors.Join(err, add(&busy, p.name, seconds), add(aside, p.schema, age))
+	}
 	switch {
 	case isCode(err, codeTableDenied, codeRightDenied):
 		return nil
@@ -580,7 +566,11 @@ func (sw *switcher) shapeOne(ctx context.Context, s *sides, side remora.Side) er
 	case !exists:
 		return sw.s.exec(ctx, "CREATE DATABASE "+quote(s.Name)+" "+want.clause())
 	default:
-		return sw.s.exec(ctx, "ALTER DATABASE "+quote(s.Name)+" "+want.clause())
+		clause := want.clause()
+		if want.Comment == "" && live.Comment != "" {
+			clause += " COMMENT ''"
+		}
+		return sw.s.exec(ctx, "ALTER DATABASE "+quote(s.Name)+" "+clause)
 	}
 }
 

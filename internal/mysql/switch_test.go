@@ -47,7 +47,11 @@ func TestADamagedPartFailsTheStage(t *testing.T) {
 }
 
 func TestCompareFindsWhatDiffersByName(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testCompareFindsWhatDiffersByName)
+}
+
+func testCompareFindsWhatDiffersByName(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	w.staged("r", part)
@@ -85,7 +89,11 @@ func readEntry(w *world, run string) (*entry, error) {
 }
 
 func TestALongTransactionIsNamedAndNothingChanges(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachMaker(t, testALongTransactionIsNamedAndNothingChanges)
+}
+
+func testALongTransactionIsNamedAndNothingChanges(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	w.staged("r", part)
@@ -104,7 +112,11 @@ func TestALongTransactionIsNamedAndNothingChanges(t *testing.T) {
 
 // Somebody who uses the stage may have written into it: that is no reason to try again, but to stage again (S2).
 func TestS2ALockOnTheStageIsNoBusyServer(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS2ALockOnTheStageIsNoBusyServer)
+}
+
+func testS2ALockOnTheStageIsNoBusyServer(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	w.staged("r", w.capture())
 	tx, err := w.root.BeginTx(t.Context(), nil)
@@ -117,7 +129,11 @@ func TestS2ALockOnTheStageIsNoBusyServer(t *testing.T) {
 
 // A loading session of an attempt that froze is killed before its rows can get into what was compared (S2).
 func TestS2AZombieThatLoadsIsGoneBeforeCompare(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS2AZombieThatLoadsIsGoneBeforeCompare)
+}
+
+func testS2AZombieThatLoadsIsGoneBeforeCompare(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	w.staged("r", part)
@@ -139,7 +155,11 @@ func TestS2AZombieThatLoadsIsGoneBeforeCompare(t *testing.T) {
 
 // The session that holds the lock is killed by its successor, and what it still wanted to do fails (S3).
 func TestS3AZombieThatSwitchesMovesNothing(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS3AZombieThatSwitchesMovesNothing)
+}
+
+func testS3AZombieThatSwitchesMovesNothing(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	w.staged("r", w.capture())
 	zombie, err := w.d.hold(t.Context())
@@ -199,7 +219,11 @@ func TestASecondRestoreIsRefusedUntilTheFirstIsSettled(t *testing.T) {
 }
 
 func TestS12AnotherServerIsRefused(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS12AnotherServerIsRefused)
+}
+
+func testS12AnotherServerIsRefused(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	w.staged("r", w.capture())
 	w.exec("UPDATE _remora.journal SET server_uuid = 'somewhere else'")
@@ -209,7 +233,11 @@ func TestS12AnotherServerIsRefused(t *testing.T) {
 
 // Tables that appear after the plan go out with the others, and come back; what cannot be moved is named (S23).
 func TestS23TheLiveCensusIsTakenAgain(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS23TheLiveCensusIsTakenAgain)
+}
+
+func testS23TheLiveCensusIsTakenAgain(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	before := w.dumps(w.schema)
 	w.staged("r", w.capture())
@@ -226,7 +254,11 @@ func TestS23TheLiveCensusIsTakenAgain(t *testing.T) {
 }
 
 func TestS14AMissingSchemaIsCreatedAndGoesAgain(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS14AMissingSchemaIsCreatedAndGoesAgain)
+}
+
+func testS14AMissingSchemaIsCreatedAndGoesAgain(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec("ALTER DATABASE " + w.schema + " CHARACTER SET latin1 COLLATE latin1_german1_ci; " + shop)
 	part := w.capture()
 	before := w.dumps(w.schema)
@@ -247,7 +279,11 @@ func TestS14AMissingSchemaIsCreatedAndGoesAgain(t *testing.T) {
 }
 
 func TestTheOptionsOfTheSchemaFollowTheSide(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testTheOptionsOfTheSchemaFollowTheSide)
+}
+
+func testTheOptionsOfTheSchemaFollowTheSide(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec("ALTER DATABASE " + w.schema + " CHARACTER SET latin1 COLLATE latin1_german1_ci") // and no table at all
 	part := w.capture()
 	w.exec("ALTER DATABASE " + w.schema + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; CREATE TABLE x (id INT PRIMARY KEY)")
@@ -264,7 +300,11 @@ func TestTheOptionsOfTheSchemaFollowTheSide(t *testing.T) {
 
 // Whatever a killed server was doing, it is before or after, and the same call again brings it about (S3, S4).
 func TestS4AServerKilledAroundTheSwitchIsBeforeOrAfter(t *testing.T) {
-	w := newWorld(t, testenv.NewMySQL(t))
+	testenv.EachNewServer(t, testS4AServerKilledAroundTheSwitchIsBeforeOrAfter)
+}
+
+func testS4AServerKilledAroundTheSwitchIsBeforeOrAfter(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	var tables strings.Builder
 	for _, n := range strings.Fields("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
 		tables.WriteString("CREATE TABLE t_" + n + " (id INT PRIMARY KEY, v INT); INSERT INTO t_" + n + " VALUES (1, 1);")

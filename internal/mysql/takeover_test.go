@@ -135,7 +135,11 @@ func TestS2OnlyAStageThatWasFoundEqualGoesLive(t *testing.T) {
 
 // Somebody who was seen in the stage may have written into it by the next try (S2).
 func TestS2AStageThatSomebodyUsedIsComparedAgain(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS2AStageThatSomebodyUsedIsComparedAgain)
+}
+
+func testS2AStageThatSomebodyUsedIsComparedAgain(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	w.staged("r", part)
@@ -150,7 +154,11 @@ func TestS2AStageThatSomebodyUsedIsComparedAgain(t *testing.T) {
 
 // Every row whose insert was answered lies on one of the sides, whenever it came (S1).
 func TestS1NoRowIsLostBetweenTheSafetyBackupAndTheSwitch(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS1NoRowIsLostBetweenTheSafetyBackupAndTheSwitch)
+}
+
+func testS1NoRowIsLostBetweenTheSafetyBackupAndTheSwitch(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop + "CREATE TABLE log (id BIGINT PRIMARY KEY)")
 	w.staged("r", w.capture())
 	var written []int64
@@ -226,8 +234,10 @@ func TestAFailedSwitchHasChangedNothing(t *testing.T) {
 
 // The way back is never refused for good: not for readers, not for tables that go away, not for a live schema that
 // somebody dropped (S21).
-func TestS21TheWayBackIsOpen(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+func TestS21TheWayBackIsOpen(t *testing.T) { testenv.EachMaker(t, testS21TheWayBackIsOpen) }
+
+func testS21TheWayBackIsOpen(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	before := w.dumps(w.schema)
 	w.staged("r", w.capture())
@@ -271,7 +281,11 @@ func TestS3AHolderIsKnownBeforeThereIsAJournal(t *testing.T) {
 
 // Nobody waits long for a worker that froze while it had the journal's lock, which is one for the whole server (S17).
 func TestS17TheJournalIsTakenFromAFrozenWorker(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS17TheJournalIsTakenFromAFrozenWorker)
+}
+
+func testS17TheJournalIsTakenFromAFrozenWorker(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	s, err := w.d.hold(t.Context())
 	require.NoError(t, err)
 	defer release(t.Context(), s)
@@ -289,7 +303,11 @@ func TestS17TheJournalIsTakenFromAFrozenWorker(t *testing.T) {
 
 // A server that was killed while it staged, compared or discarded does not end the restore (F8, F9).
 func TestF9AServerKilledBesideTheSwitchCostsATry(t *testing.T) {
-	w := newWorld(t, testenv.NewMySQL(t))
+	testenv.EachNewServer(t, testF9AServerKilledBesideTheSwitchCostsATry)
+}
+
+func testF9AServerKilledBesideTheSwitchCostsATry(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	live := w.dumps(w.schema)

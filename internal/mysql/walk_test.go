@@ -18,7 +18,11 @@ const shop = `
 
 // The whole walk: back up, destroy, restore, undo, redo, accept.
 func TestARestoreCanBeAppliedUndoneAndRedone(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testARestoreCanBeAppliedUndoneAndRedone)
+}
+
+func testARestoreCanBeAppliedUndoneAndRedone(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	before := w.server.Dump(t, w.schema)
 	part := w.capture()

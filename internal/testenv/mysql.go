@@ -59,16 +59,25 @@ func NewMySQL(t testing.TB) *MySQLServer {
 // share, each started when it is first needed.
 func EachServer(t *testing.T, test func(*testing.T, *MySQLServer)) {
 	t.Helper()
-	for _, k := range kinds {
-		t.Run(string(k), func(t *testing.T) { test(t, shared(t, k)) })
-	}
+	on(t, kinds[:], shared, test)
+}
+
+// EachMaker is EachServer with MySQL and one MariaDB, for what takes long and is the same on every MariaDB.
+func EachMaker(t *testing.T, test func(*testing.T, *MySQLServer)) {
+	t.Helper()
+	on(t, kinds[:2], shared, test)
 }
 
 // EachNewServer is EachServer with empty servers for this test alone.
 func EachNewServer(t *testing.T, test func(*testing.T, *MySQLServer)) {
 	t.Helper()
+	on(t, kinds[:], private, test)
+}
+
+func on(t *testing.T, kinds []kind, start func(testing.TB, kind) *MySQLServer, test func(*testing.T, *MySQLServer)) {
+	t.Helper()
 	for _, k := range kinds {
-		t.Run(string(k), func(t *testing.T) { test(t, private(t, k)) })
+		t.Run(string(k), func(t *testing.T) { test(t, start(t, k)) })
 	}
 }
 

@@ -1,0 +1,219 @@
+package mysql
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// server is what a connection found at its other end. MySQL and MariaDB differ in what they are asked and how; all that
+// they differ in is said by its methods.
+type server struct {
+	Version string `json:"version"`
+	Comment string `json:"comment,omitempty"`
+	// UUID tells servers apart: MySQL's own, and what comes closest to one on MariaDB (decision 0016).
+	UUID string `json:"uuid"`
+	// LowerCase is lower_case_table_names: servers that differ in it read names differently.
+	LowerCase int `json:"lower_case_table_names"`
+
+	host string // of MariaDB alone
+	role string // the statement that lets an account do what its roles may
+}
+
+// mariadb tells whether it is MariaDB rather than MySQL.
+func (v server) mariadb() bool {
+	return strings.Contains(strings.ToLower(v.Version+v.Comment), "mariadb")
+}
+
+func (v server) maker() string {
+	if v.mariadb() {
+		return "MariaDB"
+	}
+	return "MySQL"
+}
+
+// String is how people call it: MySQL 9.7.4-2, MariaDB 11.8.9.
+func (v server) String() string {
+	version, _, _ := strings.Cut(v.Version, "-MariaDB")
+	return v.maker() + " " + version
+}
+
+// identity is by what a plan knows its server: between plan and restore another one must not take its place (S12).
+func (v server) identity() string { return v.UUID + v.host }
+
+var versionNumber = regexp.MustCompile(`^(\d+)\.(\d+)`)
+
+func (v server) numbers() (major, minor int) {
+	if m := versionNumber.FindStringSubmatch(v.Version); m != nil {
+		major, _ = strconv.Atoi(m[1])
+		minor, _ = strconv.Atoi(m[2])
+	}
+	return major, minor
+}
+
+// since tells whether it is that version or a later one.
+func (v server) since(major, minor int) bool {
+	a, b := v.numbers()
+	return a > major || a == major && b >= minor
+}
+
+// sameKind tells whether digests that the server itself computes mean the same on both.
+func (v server) sameKind(w server) bool {
+	a, b := v.numbers()
+	return v.mariadb() == w.mariadb() && w.since(a, b) && !w.since(a, b+1)
+}
+
+// supported refuses, by name, servers that this component has not been tried on.
+func (v server) supported() error {
+	refuse := func(name, why string) error {
+		return fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0, MariaDB 10.6, or later", "%s", why)
+	}
+	for _, other := range []string{"TiDB", "Vitess", "OceanBase", "SingleStore"} {
+		if strings.Contains(strings.ToLower(v.Version+" "+v.Comment), strings.ToLower(other)) {
+			return refuse(other+" ("+v.Version+")", other+" is not supported yet")
+		}
+	}
+	if v.mariadb() && !v.since(10, 6) || !v.since(8, 0) { // before 10.6 a crash could leave half a RENAME
+		return refuse(v.String(), "this version is not supported")
+	}
+	return nil
+}
+
+// recognise finds out what server this is.
+func (s *session) recognise(ctx context.Context) error {
+	v := &s.server
+	if err := s.row(ctx, "SELECT VERSION(), @@version_comment, @@lower_case_table_names").Scan(&v.Version, &v.Comment, &v.LowerCase); err != nil {
+		return err
+	}
+	if err := v.supported(); err != nil {
+		return err
+	}
+	if !v.mariadb() {
+		v.role = "SET ROLE ALL"
+		return s.row(ctx, "SELECT @@server_uuid").Scan(&v.UUID)
+	}
+	var id, port, datadir string
+	if err := s.row(ctx, "SELECT @@server_id, @@port, @@datadir, @@hostname").Scan(&id, &port, &datadir, &v.host); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", id, port, datadir))
+	v.UUID = hex.EncodeToString(sum[:16])
+	return s.chooseRole(ctx)
+}
+
+// chooseRole enables the role that an account has. MariaDB has one active role at a time: where there is a default, or a
+// choice, that is left as it is.
+func (s *session) chooseRole(ctx context.Context) error {
+	s.server.role = "DO 1"
+	var roles int
+	var role sql.NullString
+	err := s.row(ctx, `SELECT COUNT(*), MAX(role_name) FROM information_schema.applicable_roles
+		WHERE grantee = CURRENT_USER() AND CURRENT_ROLE() IS NULL`).Scan(&roles, &role)
+	if roles == 1 {
+		s.server.role = "SET ROLE " + quote(role.String)
+	}
+	return err
+}
+
+// pinned makes every session mean the same by the same text, whatever the server's defaults are. An instant statistic
+// costs a little and saves a day-old one.
+func (v server) pinned() string {
+	const both = "SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, group_concat_max_len = 1048576, "
+	if v.mariadb() {
+		return both + "max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = 0, system_versioning_asof = DEFAULT"
+	}
+	return both + "max_execution_time = 0, show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0"
+}
+
+// repeatableRead is the assignment that makes a snapshot one.
+func (v server) repeatableRead() string {
+	if v.mariadb() {
+		return "tx_isolation = 'REPEATABLE-READ'"
+	}
+	return "transaction_isolation = 'REPEATABLE-READ'"
+}
+
+// loading are the assignments of sessions that build a stage: zeros in AUTO_INCREMENT columns, dates that some setting
+// once let in, rows that a CHECK no longer takes, and the history of system-versioned tables come back as they were.
+func (v server) loading() []string {
+	all := []string{"sql_mode = '" + loadMode + "'", "foreign_key_checks = 0"}
+	if v.mariadb() {
+		all = append(all, "check_constraint_checks = 0")
+		if v.keepsHistory() {
+			all = append(all, "system_versioning_insert_history = 1", "system_versioning_alter_history = KEEP")
+		}
+	}
+	return all
+}
+
+// keepsHistory tells whether the server takes rows of the past.
+func (v server) keepsHistory() bool { return v.mariadb() && v.since(10, 11) }
+
+// estimate is how the server is asked how many rows a SELECT would read, and the column of the answer.
+func (v server) estimate() (explain string, column int) {
+	if v.mariadb() {
+		return "EXPLAIN", 8
+	}
+	return "EXPLAIN FORMAT=TRADITIONAL", 9
+}
+
+// foreignKeys is the table that lists the foreign keys of the whole server.
+func (v server) foreignKeys() string {
+	if v.mariadb() {
+		return "information_schema.innodb_sys_foreign"
+	}
+	return "information_schema.innodb_foreign"
+}
+
+// schemaColumns are what only one of the servers knows of a schema: whether it is encrypted, and its comment.
+func (v server) schemaColumns() string {
+	if v.mariadb() {
+		return "'NO', schema_comment"
+	}
+	return "default_encryption, ''"
+}
+
+// localInfileHint says how to let the server take rows from a client.
+func (v server) localInfileHint() string {
+	if v.mariadb() {
+		return "SET GLOBAL local_infile = ON; on the server, as an administrator, and local_infile = ON in its configuration file"
+	}
+	return localInfileHint
+}
+
+// logStatus is where the binary log stands, and what is kept out of it. It is empty when the log is off.
+type logStatus struct {
+	position
+	doDB, ignoreDB string
+}
+
+func (s *session) logStatus(ctx context.Context) (l logStatus, err error) {
+	command, gtid := "SHOW BINARY LOG STATUS", &l.GTID
+	switch {
+	case s.server.mariadb():
+		command, gtid = "SHOW MASTER STATUS", nil // it answers without the GTID
+	case !s.server.since(8, 2):
+		command = "SHOW MASTER STATUS"
+	}
+	into := []any{&l.File, &l.Offset, &l.doDB, &l.ignoreDB}
+	if gtid != nil {
+		into = append(into, gtid)
+	}
+	err = s.row(ctx, command).Scan(into...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return logStatus{}, nil
+	}
+	if err == nil && gtid == nil {
+		err = s.row(ctx, "SELECT @@gtid_binlog_pos").Scan(&l.GTID)
+	}
+	l.GTID = strings.ReplaceAll(l.GTID, "\n", "")
+	return l, err
+}
