@@ -32,7 +32,8 @@ func healthy(cfg *config.Config) error {
 	defer cancel()
 	c, err := client.DialContext(ctx, client.Options{
 		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
-		Logger: temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		ConnectionOptions: plainNames(),
+		Logger:            temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	})
 	if err != nil {
 		return unreachable(cfg.Temporal.Address)

@@ -12,6 +12,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.uber.org/fx"
+	"google.golang.org/grpc"
 
 	"github.com/remora-backup/remora/activities"
 	"github.com/remora-backup/remora/internal/config"
@@ -33,8 +34,8 @@ const (
 func dial(lc fx.Lifecycle, cfg *config.Config, roll *roster, log *slog.Logger) (client.Client, error) {
 	options := client.Options{
 		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
-		Identity: roll.identity(),
-		Logger:   temporallog.NewStructuredLogger(log),
+		ConnectionOptions: plainNames(), Identity: roll.identity(),
+		Logger: temporallog.NewStructuredLogger(log),
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
@@ -50,6 +51,12 @@ func dial(lc fx.Lifecycle, cfg *config.Config, roll *roster, log *slog.Logger) (
 	}
 	lc.Append(fx.StopHook(c.Close))
 	return c, nil
+}
+
+// plainNames looks up the address of Temporal and nothing else. gRPC would also ask the DNS for settings of the service,
+// and wait for that answer where a private network has none.
+func plainNames() client.ConnectionOptions {
+	return client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithDisableServiceConfig()}}
 }
 
 // dialPatiently tries until ctx ends, and says once that it waits.

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
+	"google.golang.org/grpc"
 
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
@@ -59,7 +60,10 @@ func New(cfg Config, repo *repository.Repository) (*Control, error) {
 		cfg.Now = time.Now
 	}
 	c, err := client.NewLazyClient(client.Options{
-		HostPort:  cfg.Address,
+		HostPort: cfg.Address,
+		// The address is looked up and nothing else: where the DNS of a private network does not answer, that would wait.
+		ConnectionOptions: client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithDisableServiceConfig()}},
+
 		Namespace: cfg.Namespace,
 		Identity:  cfg.Actor,
 		Logger:    temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)), // what matters comes back as an error
