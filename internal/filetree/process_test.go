@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -360,4 +361,47 @@ func TestAWorkerWithoutRootRestoresWhatItMay(t *testing.T) {
 	require.Contains(t, string(out), "belong to uid 65534 now")
 	require.FileExists(t, s.path("receipts/2024/one.pdf"))
 	s.noWork()
+}
+
+// What a worker that is not root needs to restore the files of several owners, as docs/how-to/containers.md says.
+func TestOwnersAndModesComeBackWithFourCapabilities(t *testing.T) {
+	all := []uintptr{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID}
+	for name, c := range map[string]struct {
+		without uintptr
+		says    string
+	}{
+		"all of them":          {},
+		"without CHOWN":        {unix.CAP_CHOWN, "belong to uid 65534 now"},
+		"without DAC_OVERRIDE": {unix.CAP_DAC_OVERRIDE, "permission denied"},
+		"without FOWNER":       {unix.CAP_FOWNER, "operation not permitted"},
+		"without FSETID":       {unix.CAP_FSETID, "should have the mode 2750"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := filled(t)
+			s.write("receipts/team/x", "x")
+			part := s.withPart()
+			cmd := asNobody(t, childCommand(t, "restore", s), s)
+			for _, root := range []string{s.root, part.dir} {
+				require.NoError(t, os.Chown(filepath.Join(root, "receipts/empty"), 33, 33))
+				require.NoError(t, os.Chmod(filepath.Join(root, "receipts/empty"), 0o600))
+				require.NoError(t, exec.CommandContext(t.Context(), "chown", "-R", "34:34", filepath.Join(root, "receipts/team")).Run())
+				require.NoError(t, os.Chmod(filepath.Join(root, "receipts/team"), 0o750|os.ModeSetgid))
+			}
+			for _, dir := range s.tree.dirs { // as part.json has it
+				require.NoError(t, os.Chown(s.path(dir), 0, 0))
+			}
+			good := s.look()
+			s.write("receipts/team/y", "y")
+			cmd.SysProcAttr.AmbientCaps = slices.DeleteFunc(slices.Clone(all), func(one uintptr) bool { return c.says != "" && one == c.without })
+			out, err := cmd.CombinedOutput()
+			if c.says == "" {
+				require.NoError(t, err, "%s", out)
+				require.NotContains(t, string(out), "belong")
+				require.Equal(t, good, s.look())
+				s.noWork()
+				return
+			}
+			require.Contains(t, string(out), c.says)
+		})
+	}
 }
