@@ -82,7 +82,7 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 				return a, err
 			}
 		}
-		if _, err := op.goBack(ctx, kinds); err != nil {
+		if err := op.goBack(ctx, kinds); err != nil {
 			return a, err
 		}
 		a.Seq++

@@ -48,12 +48,11 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	}
 
 	undo.push("discard what was staged", func(ctx workflow.Context) error { // before the step: it may happen by half
-		if byJournal(ctx) { // a reset in Temporal makes this forget a switch that happened
-			turned, err := op.backwards().goBack(ctx, plan.Kinds)
-			if err == nil && turned {
-				err = op.backwards().leaveMaintenance(ctx)
+		if byJournal(ctx) { // a reset in Temporal makes this forget that it switched, or was about to
+			if err := op.backwards().goBack(ctx, plan.Kinds); err != nil {
+				return err
 			}
-			if err != nil {
+			if err := op.backwards().leaveMaintenance(ctx); err != nil {
 				return err
 			}
 		}

@@ -23,7 +23,7 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 	if req.BackFirst {
 		ctx, _ = workflow.NewDisconnectedContext(ctx)
 		op.insist(ctx, "go back to the replaced side", func(ctx workflow.Context) error {
-			if _, err := op.backwards().goBack(ctx, req.Kinds); err != nil {
+			if err := op.backwards().goBack(ctx, req.Kinds); err != nil {
 				return err
 			}
 			return op.backwards().leaveMaintenance(ctx)
@@ -105,20 +105,19 @@ func (op *operation) mine(ctx workflow.Context, kind remora.Kind) (*remora.Lefto
 }
 
 // goBack makes the replaced side live wherever the restored one is, for an Apply that was terminated or reset and so
-// does not know how far it came. It tells whether anything had to go back.
-func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) (turned bool, err error) {
+// does not know how far it came.
+func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) error {
 	for _, kind := range kinds {
 		left, err := op.mine(ctx, kind)
 		if err != nil {
-			return turned, err
+			return err
 		}
 		if left == nil || left.Live != remora.Restored {
 			continue
 		}
 		if err := op.turn(ctx, kind, remora.Turn{Run: op.run, Seq: left.Seq + 1, Live: remora.Replaced, KeepUntil: left.KeepUntil}); err != nil {
-			return turned, err
+			return err
 		}
-		turned = true
 	}
-	return turned, nil
+	return nil
 }

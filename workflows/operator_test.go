@@ -223,6 +223,22 @@ func playResetSwitch(t *testing.T, r *recording) {
 	r.lives(original)
 	r.tidy()
 	require.Equal(t, remora.OutcomeRolledBack, r.record().Outcome)
+
+	// Reset when it was about to switch, and cancelled then: it has forgotten the maintenance as well.
+	clear(r.restores)
+	reached, release = r.hold("database.Switch")
+	run = r.startRestore(time.Hour)
+	reached()
+	require.NotEmpty(t, r.offline)
+	release()
+	reached, release = r.hold("files.Stage")
+	r.reset("op/shop", "", true)
+	reached()
+	require.NoError(t, r.CancelWorkflow(t.Context(), "restore/shop", ""))
+	require.True(t, temporal.IsCanceledError(run.Get(t.Context(), nil)))
+	release()
+	r.lives(original)
+	r.tidy()
 }
 
 // Resets of what has ended change nothing: neither an Apply whose window is open, nor a Turn, nor a Restore.
