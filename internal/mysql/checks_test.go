@@ -11,7 +11,10 @@ import (
 )
 
 func TestChecksAskTheLiveSchemaAndChangeNothing(t *testing.T) {
-	server := testenv.MySQL(t)
+	testenv.EachMaker(t, asksTheLiveSchema)
+}
+
+func asksTheLiveSchema(t *testing.T, server *testenv.MySQLServer) {
 	schema, db := server.Schema(t), server.DB(t)
 	for _, statement := range []string{
 		"CREATE TABLE " + schema + ".users (id INT PRIMARY KEY, secret VARCHAR(20) UNIQUE, n DOUBLE, b BIT(1))",
@@ -49,6 +52,9 @@ func TestChecksAskTheLiveSchemaAndChangeNothing(t *testing.T) {
 		"CREATE TABLE y (id INT)":                             "it would change something",
 		"CREATE USER somebody":                                "it would change something",
 	} {
+		if server.MariaDB() && strings.Contains(query, "AS JSON") {
+			continue // it has no such type
+		}
 		why, err := d.Check(t.Context(), query)
 		require.NoError(t, err, query)
 		if want == "" {
