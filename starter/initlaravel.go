@@ -233,7 +233,8 @@ func (l *laravelApp) later() (source, root []string, err error) {
 	}
 	source = append(source, `schedules: {nightly: {kind: full, daily: "02:30", zone: `+zone+`}}`)
 	to, on := cmp.Or(l.value("BACKUP_NOTIFICATION_EMAIL"), l.setting("to")), func(variable, otherwise string) string {
-		return strconv.FormatBool(strings.EqualFold(cmp.Or(l.value(variable), otherwise), "true"))
+		set := strings.Trim(strings.ToLower(cmp.Or(l.value(variable), otherwise)), "()")
+		return strconv.FormatBool(set == "true" || set == "1")
 	}
 	if to, err = config.Value(to); err == nil && to != `""` {
 		root = append(root, fmt.Sprintf("notify: {email: {to: %s}, on_success: %s, on_failure: %s}",
@@ -261,9 +262,6 @@ func (l *laravelApp) others() {
 	if disks := l.strings("disks"); len(disks) > 0 {
 		l.leave("config/backup.php: the disks %s: backups go to the repository", strings.Join(disks, ", "))
 	}
-	if l.backup != "" && l.value("BACKUP_ARCHIVE_PASSWORD") != "" {
-		l.leave("BACKUP_ARCHIVE_PASSWORD: the repository has a password of its own")
-	}
 }
 
 var (
@@ -282,13 +280,9 @@ func (l *laravelApp) after(key string) string {
 	return l.backup[at[1]:]
 }
 
-// setting reads one plain value, or env('NAME', value), in either of the two spellings that the package has had.
+// setting reads one plain value, or env('NAME', value).
 func (l *laravelApp) setting(key string) string {
-	words := strings.Split(key, "_")
-	for i := range words[1:] {
-		words[i+1] = strings.ToUpper(words[i+1][:1]) + words[i+1][1:]
-	}
-	m := phpScalar.FindStringSubmatch(cmp.Or(l.after(key), l.after(strings.Join(words, ""))))
+	m := phpScalar.FindStringSubmatch(l.after(key))
 	if m == nil {
 		return ""
 	}

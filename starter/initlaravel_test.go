@@ -37,7 +37,7 @@ return [
     'cleanup' => ['default_strategy' => [
         'keep_all_backups_for_days' => 7,
         'keep_daily_backups_for_days' => (int) env('KEEP_DAILY', 16),
-        'keepWeeklyBackupsForWeeks' => 8,
+        'keep_weekly_backups_for_weeks' => 8,
         'keep_monthly_backups_for_months' => config('x.y'),
         'keep_yearly_backups_for_years' => 2
     ]],

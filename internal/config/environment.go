@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,11 +26,13 @@ func (r *reader) environment(c *Config) {
 	if level, ok := r.wholeVariable("BACKUP_COMPRESSION_LEVEL", "", 0, 9); ok {
 		c.Compression = []string{"none", "fastest", "default", "better"}[(level+2)/3]
 	}
-	for _, name := range c.Names() {
-		if d := c.Sources[name].Database; d != nil {
-			r.switchVariable("DB_BACKUP_SINGLE_TRANSACTION", &d.SingleTransaction)
-			r.switchVariable("DB_BACKUP_ROUTINES", &d.Routines)
-			r.switchVariable("DB_BACKUP_TRIGGERS", &d.Triggers)
+	single, routines, triggers := true, true, true
+	r.switchVariable("DB_BACKUP_SINGLE_TRANSACTION", &single)
+	r.switchVariable("DB_BACKUP_ROUTINES", &routines)
+	r.switchVariable("DB_BACKUP_TRIGGERS", &triggers)
+	for _, s := range c.Sources {
+		if s.Database != nil {
+			s.Database.SingleTransaction, s.Database.Routines, s.Database.Triggers = single, routines, triggers
 		}
 	}
 	r.notYet(c)
@@ -115,8 +116,6 @@ func (r *reader) switchVariable(name string, to *bool) {
 	case "false", "0", "off", "no":
 		*to = false
 	default:
-		if m := (Mistake{Key: name, Text: "the environment variable must be true or false"}); !slices.Contains(r.found, m) {
-			r.add(m) // once, however many sources it is for
-		}
+		r.add(Mistake{Key: name, Text: "the environment variable must be true or false"})
 	}
 }

@@ -148,7 +148,7 @@ func (r *reader) login(to *login) fields {
 }
 
 func (r *reader) database(c *Config, key string, n ast.Node) *Database {
-	d := &Database{Sessions: DefaultSessions, SingleTransaction: true, Routines: true, Triggers: true}
+	d := &Database{Sessions: DefaultSessions}
 	user := login{secret: secret{key: key}}
 	known := r.login(&user)
 	known["address"] = r.databaseAddress(&d.Address)
