@@ -1,16 +1,20 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
 )
 
 // TestLiveChecks restores a Laravel application whose checks fail, and one whose checks hold: the first is as it was
@@ -68,4 +72,48 @@ func TestLiveChecks(t *testing.T) {
 	restores := list[remora.Restore](s, "restores", s.source())
 	require.Len(t, restores[0].Warnings, 1)
 	require.True(t, strings.HasPrefix(restores[0].Warnings[0], "a live check failed: sources."))
+}
+
+// TestKilledWhileTheCommandRuns kills the worker while a command takes the application offline, and while one brings it
+// back: the next worker ends both, and the application is online.
+func TestKilledWhileTheCommandRuns(t *testing.T) {
+	s := newSite(t, small)
+	s.must("backup", s.source())
+	before := s.read()
+	s.damage()
+	off, hold, told := filepath.Join(s.dir, "off"), filepath.Join(s.dir, "hold"), filepath.Join(s.dir, "told")
+	script := filepath.Join(s.dir, "mode")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho $1 >> "+told+"\ncase $1 in enter) touch "+off+";; leave) rm -f "+off+";; status) test -e "+off+"; exit $?;; esac\n"+
+		"while [ -e "+hold+".$1 ]; do sleep 0.1; done\n"), 0o700))
+	s.stopWorker()
+	const undo = "    # undo_window: 24h"
+	s.replaceConfig(undo, "    maintenance: {command: {enter: ["+script+", enter], leave: ["+script+", leave], status: ["+script+", status]}}\n"+undo)
+	for _, verb := range []string{"enter", "leave"} {
+		require.NoError(t, os.WriteFile(hold+"."+verb, nil, 0o600))
+	}
+	s.startWorker()
+	s.must("restore", "latest", "--force", "--detach")
+	for _, verb := range []string{"enter", "leave"} {
+		testenv.Wait(t, time.Minute, "the command to run", func() error {
+			text, err := os.ReadFile(told)
+			if err == nil && !strings.Contains(string(text), verb) {
+				err = errors.New(string(text))
+			}
+			return err
+		})
+		s.killWorker()
+		require.NoError(t, os.Remove(hold+"."+verb))
+		s.startWorker()
+	}
+	testenv.Wait(t, time.Minute, "the restore to be applied", func() error {
+		if restores := list[remora.Restore](s, "restores", s.source()); len(restores) != 1 || restores[0].Outcome != remora.OutcomeApplied {
+			return fmt.Errorf("%+v", restores)
+		}
+		return nil
+	})
+	require.NoFileExists(t, off)
+	s.requireEqual(before, s.read(), "after the restore")
+	text, err := os.ReadFile(told)
+	require.NoError(t, err)
+	require.Equal(t, "status\nenter\nenter\nleave\nleave\n", string(text), "asked once, and each is run again after its crash")
 }
