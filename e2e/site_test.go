@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/testenv"
 )
 
@@ -40,6 +41,7 @@ type site struct {
 type shape struct {
 	users, orders, files int
 	undo                 time.Duration
+	bucket               *remora.Bucket // where the repository is; nil: in a directory
 }
 
 var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
@@ -54,10 +56,14 @@ func newSite(t *testing.T, s shape) *site {
 	st.fill(s)
 	st.config = filepath.Join(st.dir, "remora.yaml")
 	source := strings.ToLower(strings.ReplaceAll(st.schema, "_", "-"))
+	repository := filepath.Join(st.dir, "repository")
+	if s.bucket != nil {
+		repository = s.bucket.String()
+	}
 	out, code := st.remora("init", "--source", source,
 		"--mysql", "root@tcp("+st.mysql.Address+")/"+st.schema,
 		"--files", filepath.Join(st.storage, "receipts"), "--files", filepath.Join(st.storage, "pre-alerts"),
-		"--repository", filepath.Join(st.dir, "repository"))
+		"--repository", repository)
 	require.Zero(t, code, out)
 	st.addConfig(fmt.Sprintf("\nstate: %s\ntemporal:\n  address: %s\n  namespace: %s\n", filepath.Join(st.dir, "state"), temporal.Address, temporal.Namespace))
 	var err error
@@ -233,7 +239,7 @@ func (s *site) remora(args ...string) (string, int) {
 
 func (s *site) remoraContext(ctx context.Context, args ...string) (string, int) {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "remora"), append(args, "--config", s.config)...)
-	cmd.Env = append(os.Environ(), "REMORA_MYSQL_PASSWORD=")
+	cmd.Env = append(os.Environ(), "REMORA_MYSQL_PASSWORD=", "AWS_ACCESS_KEY_ID="+testenv.S3AccessKey, "AWS_SECRET_ACCESS_KEY="+testenv.S3SecretKey)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -156,7 +156,7 @@ func (r *Repository) writeRoot(ctx context.Context, w repo.RepositoryWriter, m r
 	if err != nil {
 		return nil, err
 	}
-	guide, err := restoreGuide(m)
+	guide, err := restoreGuide(m, r.Where())
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +255,7 @@ func dropCheckpoints(ctx context.Context, w repo.RepositoryWriter, run string) e
 var guideText string
 
 // restoreGuide tells how to rebuild a backup by hand, without this program.
-func restoreGuide(m remora.Manifest) ([]byte, error) {
+func restoreGuide(m remora.Manifest, where string) ([]byte, error) {
 	t, err := template.New(guideFile).Parse(guideText)
 	if err != nil {
 		return nil, err
@@ -264,7 +264,7 @@ func restoreGuide(m remora.Manifest) ([]byte, error) {
 	_, files := m.Part(remora.Files)
 	var text bytes.Buffer
 	err = t.Execute(&text, map[string]any{
-		"ID": m.ID, "Source": m.Source, "Started": m.Started.UTC().Format(time.RFC3339), "Database": database, "Files": files,
+		"ID": m.ID, "Source": m.Source, "Where": where, "Started": m.Started.UTC().Format(time.RFC3339), "Database": database, "Files": files,
 	})
 	return text.Bytes(), err
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
 	"github.com/stretchr/testify/require"
 )
 
@@ -18,21 +19,21 @@ type stock struct {
 	dir     string
 }
 
-func stockKopia(t *testing.T, path string, flags ...string) stock {
+func stockKopia(t *testing.T, cfg Config, flags ...string) stock {
 	t.Helper()
-	build := exec.CommandContext(t.Context(), "../../tools/build-tool", "kopia")
-	build.Stderr = os.Stderr
-	out, err := build.Output()
-	require.NoError(t, err, "build the stock command")
-	k := stock{program: strings.TrimSpace(string(out)), dir: t.TempDir()}
-	k.run(t, append([]string{"repository", "connect", "filesystem", "--path=" + path, "--no-check-for-updates"}, flags...)...)
+	k := stock{program: testenv.Tool(t, "kopia"), dir: t.TempDir()}
+	at := []string{"filesystem", "--path=" + cfg.Path}
+	if b := cfg.Bucket; b != nil {
+		at = []string{"s3", "--endpoint=" + b.Endpoint, "--bucket=" + b.Name, "--prefix=" + b.Prefix, "--disable-tls"}
+	}
+	k.run(t, append(append([]string{"repository", "connect"}, at...), append(flags, "--no-check-for-updates")...)...)
 	return k
 }
 
 func (k stock) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), k.program, append([]string{"--config-file=" + filepath.Join(k.dir, "config"), "--log-dir=" + filepath.Join(k.dir, "log"), "--no-progress"}, args...)...)
-	c.Env = append(os.Environ(), "KOPIA_PASSWORD="+password, "HOME="+k.dir, "KOPIA_CACHE_DIRECTORY="+filepath.Join(k.dir, "cache"))
+	c.Env = append(os.Environ(), "KOPIA_PASSWORD="+password, "AWS_ACCESS_KEY_ID="+testenv.S3AccessKey, "AWS_SECRET_ACCESS_KEY="+testenv.S3SecretKey, "HOME="+k.dir, "KOPIA_CACHE_DIRECTORY="+filepath.Join(k.dir, "cache"))
 	return c
 }
 
@@ -50,7 +51,10 @@ func TestTheStockCommandListsVerifiesAndRestores(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the first run builds the stock command")
 	}
-	r := created(t)
+	everywhere(t, testTheStockCommandListsVerifiesAndRestores)
+}
+
+func testTheStockCommandListsVerifiesAndRestores(t *testing.T, r *Repository) {
 	m := draft("shop", "run-1")
 	m.Name = "before the migration"
 	rows := noise(1, 9<<20)
@@ -75,7 +79,7 @@ func TestTheStockCommandListsVerifiesAndRestores(t *testing.T) {
 	_, _, err = unfinished.Finish(t.Context())
 	require.NoError(t, err)
 
-	k := stockKopia(t, r.cfg.Path, "--readonly")
+	k := stockKopia(t, r.cfg, "--readonly")
 	var listed []struct {
 		Description string            `json:"description"`
 		Tags        map[string]string `json:"tags"`
@@ -114,7 +118,7 @@ func TestTheStockCommandListsVerifiesAndRestores(t *testing.T) {
 	}
 	guide, err := os.ReadFile(filepath.Join(target, "RESTORE.md"))
 	require.NoError(t, err)
-	for _, step := range []string{"kopia repository connect filesystem", "--readonly", "--tags=backup:" + m.ID, "kopia snapshot restore", "load.sql", "cp -a ./" + m.ID + "/files/"} {
+	for _, step := range []string{"kopia repository connect filesystem", "kopia repository connect s3", r.Where(), "--readonly", "--tags=backup:" + m.ID, "kopia snapshot restore", "load.sql", "cp -a ./" + m.ID + "/files/"} {
 		require.Contains(t, string(guide), step)
 	}
 }
@@ -125,7 +129,7 @@ func TestStockHousekeepingLeavesOurBackupsAlone(t *testing.T) {
 	}
 	r := created(t)
 	m := backedUp(t, r, draft("shop", "run-1"), map[string][]byte{"a": noise(1, 1<<20)})
-	k := stockKopia(t, r.cfg.Path)
+	k := stockKopia(t, r.cfg)
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mine"), []byte("mine"), 0o600))
 	for range 2 { // somebody uses the repository for something else, too
