@@ -64,24 +64,24 @@ func (f *fake) Leftovers(ctx context.Context) ([]remora.Leftover, error) {
 }
 
 func (f *fake) Begin(context.Context, Part) (PartWriter, error) { return f, nil }
-func (f *fake) Part(context.Context, string, remora.Kind) (fs.FS, error) {
+func (f *fake) Part(context.Context, string, string, remora.Kind) (fs.FS, error) {
 	return fstest.MapFS{}, nil
 }
 
-func (f *fake) Find(_ context.Context, ref, source string) (remora.Backup, error) {
+func (f *fake) Find(_ context.Context, ref, source, _ string) (remora.Backup, error) {
 	return remora.Backup{}, &remora.Problem{Op: "find the backup", Kind: remora.NotFound, Subject: ref + " of " + source}
 }
 
 func (f *fake) Commit(_ context.Context, m remora.Manifest) (remora.Manifest, error) { return m, nil }
 
-func (f *fake) Verify(context.Context, string, func(remora.Progress)) (remora.Verification, error) {
+func (f *fake) Verify(context.Context, string, string, func(remora.Progress)) (remora.Verification, error) {
 	return remora.Verification{}, nil
 }
+func (f *fake) Copies() []string                                      { return nil }
 func (f *fake) RecordFailure(context.Context, remora.FailedRun) error { return nil }
 func (f *fake) RecordRestore(context.Context, remora.Restore) error   { return nil }
-func (f *fake) Refresh(context.Context) error                         { return nil }
 
-func (f *fake) Check(context.Context) (repository.Health, error) {
+func (f *fake) Check(context.Context, string) (repository.Health, error) {
 	return repository.Health{Where: "/backups", Free: new(int64)}, f.finish
 }
 

@@ -47,7 +47,7 @@ func (c *Component) preflight(ctx context.Context, in remora.PreflightInput) (re
 		}
 		var intent remora.Intent
 		if in.Backup != "" {
-			if intent.From, err = c.Store.Part(ctx, in.Backup, c.Kind); err != nil {
+			if intent.From, err = c.Store.Part(ctx, in.From, in.Backup, c.Kind); err != nil {
 				return remora.Estimate{}, err
 			}
 		}
@@ -71,7 +71,7 @@ func (c *Component) capture(ctx context.Context, in remora.CaptureInput) (remora
 		if err != nil {
 			return ref, err
 		}
-		to, err := c.Store.Begin(ctx, Part{Source: in.Source, Run: in.Run, Backup: in.Backup, Kind: c.Kind})
+		to, err := c.Store.Begin(ctx, Part{Source: in.Source, Run: in.Run, Backup: in.Backup, Kind: c.Kind, ForRestore: in.Of != remora.Subject{}})
 		if err != nil {
 			return ref, err
 		}
@@ -108,7 +108,7 @@ func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Sum
 		if err := mayBegin(ctx, c.Store, in.Source, in.Run); err != nil {
 			return remora.Summary{}, err
 		}
-		from, err := c.Store.Part(ctx, in.Backup, c.Kind)
+		from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
 		if err != nil {
 			return remora.Summary{}, err
 		}
@@ -123,7 +123,7 @@ func (c *Component) compare(ctx context.Context, in remora.StageInput) (remora.D
 		if err != nil {
 			return remora.Diff{}, err
 		}
-		from, err := c.Store.Part(ctx, in.Backup, c.Kind)
+		from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
 		if err != nil {
 			return remora.Diff{}, err
 		}

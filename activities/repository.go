@@ -36,10 +36,7 @@ func (r *Repository) Register(to Registry) {
 
 func (r *Repository) describe(ctx context.Context, in remora.DescribeInput) (remora.Backup, error) {
 	return plain(ctx, r.Watch, "look up backup "+in.Backup, func(ctx context.Context) (remora.Backup, error) {
-		if err := r.Store.Refresh(ctx); err != nil {
-			return remora.Backup{}, err
-		}
-		return r.Store.Find(ctx, in.Backup, in.Source)
+		return r.Store.Find(ctx, in.Backup, in.Source, in.From)
 	})
 }
 
@@ -58,7 +55,7 @@ func (r *Repository) commit(ctx context.Context, in remora.CommitInput) (remora.
 
 func (r *Repository) verify(ctx context.Context, in remora.VerifyInput) (remora.Verification, error) {
 	return watched(ctx, r.Watch, "verify "+in.Backup, func(ctx context.Context, report reporter) (remora.Verification, error) {
-		return r.Store.Verify(ctx, in.Backup, report)
+		return r.Store.Verify(ctx, in.In, in.Backup, report)
 	})
 }
 
@@ -99,10 +96,7 @@ func (r *Repository) check(ctx context.Context, _ struct{}) ([]remora.Finding, e
 		remora.FoundSkew("temporal clock", time.Until(told)),
 	}
 	health, err := plain(ctx, r.Watch, "check the repository", func(ctx context.Context) (repository.Health, error) {
-		if err := r.Store.Refresh(ctx); err != nil {
-			return repository.Health{}, err
-		}
-		return r.Store.Check(ctx)
+		return r.Store.Check(ctx, "")
 	})
 	if err != nil {
 		return found, err
@@ -117,6 +111,13 @@ func (r *Repository) check(ctx context.Context, _ struct{}) ([]remora.Finding, e
 			space.Level, space.Hint = remora.Warning, "make room on that disk: a backup that does not fit fails"
 		}
 		found = append(found, space)
+	}
+	for _, name := range r.Store.Copies() {
+		if health, err := r.Store.Check(ctx, name); err != nil {
+			found = append(found, remora.FoundProblem("copy "+name, remora.ProblemOf("check the copy", err)))
+		} else {
+			found = append(found, remora.Found(remora.Fine, "copy "+name, "%s opens with its password, and can be written and read", health.Where))
+		}
 	}
 	return found, nil
 }

@@ -12,6 +12,8 @@ import (
 type Part struct {
 	Source, Run, Backup string
 	Kind                remora.Kind
+	// ForRestore is true for what a restore saves: it must be saved somewhere even when the repository is away.
+	ForRestore bool
 }
 
 // PartWriter takes a part; it ends with Finish, which keeps it, or Abort, which does not.
@@ -22,17 +24,22 @@ type PartWriter interface {
 	Abort(ctx context.Context) error
 }
 
-// Store is what the steps need of the repository. What it promises about repeated calls is the repository's contract.
+// Store is what the steps need of the repository and its copies. What it promises about repeated calls is the
+// repository's contract.
 type Store interface {
 	Begin(ctx context.Context, part Part) (PartWriter, error)
-	Part(ctx context.Context, backup string, kind remora.Kind) (fs.FS, error)
-	Find(ctx context.Context, ref, source string) (remora.Backup, error)
+	// Part reads from the copy that is named, or from the repository.
+	Part(ctx context.Context, from, backup string, kind remora.Kind) (fs.FS, error)
+	// Find looks into the copies where the repository does not help; from, if given, is the only place to look into.
+	Find(ctx context.Context, ref, source, from string) (remora.Backup, error)
 	Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, error)
-	Verify(ctx context.Context, backup string, report func(remora.Progress)) (remora.Verification, error)
+	// Verify reads back what the copy that is named holds; without a name, what is held wherever it was written.
+	Verify(ctx context.Context, in, backup string, report func(remora.Progress)) (remora.Verification, error)
 	RecordFailure(ctx context.Context, failed remora.FailedRun) error
 	RecordRestore(ctx context.Context, restore remora.Restore) error
 	// Restores are the records of a source's restores, newest first.
 	Restores(ctx context.Context, source string) ([]remora.Restore, error)
-	Refresh(ctx context.Context) error
-	Check(ctx context.Context) (repository.Health, error)
+	// Check looks at the repository, or at one of its Copies.
+	Check(ctx context.Context, copied string) (repository.Health, error)
+	Copies() []string
 }

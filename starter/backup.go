@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,6 +68,9 @@ func (a *app) printBackedUp(end control.Ended) error {
 	b := end.Backup
 	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Backup: b}, func() {
 		a.say("%s is completed: %s, of which %s were new; all of it was read back.", b.ID, size(b.Bytes), size(b.Added))
+		if len(b.Copying) > 0 {
+			a.say("It is being copied to %s.", strings.Join(b.Copying, ", "))
+		}
 		a.notes("  ", b.Warnings)
 	})
 }

@@ -175,6 +175,10 @@ func (s *session) told(ctx context.Context, source string, do func(tell func(con
 
 // detached says how to come back to a run that goes on.
 func (a *app) detached(source string) error {
+	if source == "" {
+		_, _ = fmt.Fprintln(a.Err, "\nIt goes on without you. See what came of it: remora history")
+		return errDetached
+	}
 	_, _ = fmt.Fprintf(a.Err, "\nIt goes on without you. Watch it: remora watch %[1]s   Stop it: remora cancel %[1]s\n", source)
 	return errDetached
 }
@@ -185,6 +189,7 @@ type endJSON struct {
 	At      time.Time            `json:"at"`
 	Backup  *remora.BackupResult `json:"backup,omitempty"`
 	Restore *remora.Restore      `json:"restore,omitempty"`
+	Copied  *remora.Copied       `json:"copied,omitempty"`
 }
 
 // started says that a run was started that nobody follows.

@@ -36,6 +36,9 @@ T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone),
 			if err != nil {
 				return err
 			}
+			for i := range backups {
+				backups[i].Location = s.copy
+			}
 			return a.printHistory(backups)
 		}),
 	}
@@ -122,6 +125,9 @@ func label(b remora.Backup) string {
 		words = append(words, "(before a restore)")
 	case remora.PutAway:
 		words = append(words, "(put away by a restore)")
+	}
+	if len(b.Copies) > 0 {
+		words = append(words, "(also in "+strings.Join(b.Copies, ", ")+")")
 	}
 	if b.Problem != "" {
 		words = append(words, fit(b.Problem, 80))

@@ -22,11 +22,15 @@ func newLsCommand(a *app) *cobra.Command {
 		Example: "  remora ls latest\n  remora ls latest files/receipts/2026",
 		Args:    between(1, 2, "a BACKUP and perhaps a PATH"),
 		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-			b, err := s.backup(ctx, args[0], source)
+			b, err := s.backup(ctx, args[0], source, "")
 			if err != nil {
 				return err
 			}
-			tree, err := s.repository.Tree(ctx, b.ID)
+			held, err := s.locations.At(ctx, b.Location)
+			if err != nil {
+				return err
+			}
+			tree, err := held.Tree(ctx, b.ID)
 			if err != nil {
 				return err
 			}

@@ -20,10 +20,14 @@ import (
 
 // session is what most commands need: the configuration, and on demand the repository and the control plane.
 type session struct {
-	app        *app
-	cfg        *config.Config
+	app *app
+	cfg *config.Config
+	// locations are the repository and its copies; repository is the first of them that can be opened.
+	locations  *repository.Locations
 	repository *repository.Repository
-	control    *control.Control
+	// copy names the copy that repository is, because the repository itself cannot be opened.
+	copy    string
+	control *control.Control
 }
 
 // need says what a command works with beside the configuration.
@@ -69,13 +73,14 @@ func (a *app) open(ctx context.Context, needs need) (*session, error) {
 	}
 	s := &session{app: a, cfg: cfg}
 	if needs&needRepository != 0 {
-		if s.repository, err = openRepository(ctx, cfg); err != nil {
+		if err := s.openRepository(ctx); err != nil {
+			s.close(ctx)
 			return nil, err
 		}
 	}
 	if needs&needControl != 0 {
 		s.control, err = control.New(control.Config{
-			Address: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace, Actor: a.actor(), Now: a.Now,
+			Address: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace, Actor: a.actor(), Now: a.Now, Copies: cfg.CopyNames(),
 		}, s.repository)
 		if err != nil {
 			s.close(ctx)
@@ -85,21 +90,41 @@ func (a *app) open(ctx context.Context, needs need) (*session, error) {
 	return s, nil
 }
 
-func openRepository(ctx context.Context, cfg *config.Config) (*repository.Repository, error) {
+// openRepository opens the repository; while that is away, the first copy that can be opened, and says so.
+func (s *session) openRepository(ctx context.Context) error {
+	cfg := s.cfg
 	if cfg.Repository.Where() == "" {
-		return nil, invalid("open the repository", cfg.File, "no repository is configured here", "run this where the repository is configured")
+		return invalid("open the repository", cfg.File, "no repository is configured here", "run this where the repository is configured")
 	}
-	return repository.Open(ctx, repository.Config{
+	copies := map[string]repository.Config{}
+	for name := range cfg.Copies {
+		copies[name] = copyConfig(cfg, name)
+	}
+	s.locations = repository.NewLocations(repository.Config{
 		Path: cfg.Repository.Path, Bucket: cfg.Repository.Bucket, Password: cfg.Repository.Password, State: filepath.Join(cfg.State, "command"),
-	})
+	}, copies)
+	var err error
+	s.repository, s.copy, err = s.locations.Home(ctx)
+	if s.copy == "" {
+		return err
+	}
+	if !s.app.json() {
+		_, _ = fmt.Fprintf(s.app.Err, "note: this is what the copy %s holds: %s\n", s.copy, remora.OneLine(err.Error()))
+	}
+	return nil
+}
+
+func copyConfig(cfg *config.Config, name string) repository.Config {
+	c := cfg.Copies[name]
+	return repository.Config{Path: c.Path, Bucket: c.Bucket, Password: c.Password, State: filepath.Join(cfg.State, "command", "copy-"+name)}
 }
 
 func (s *session) close(ctx context.Context) {
 	if s.control != nil {
 		s.control.Close()
 	}
-	if s.repository != nil {
-		_ = s.repository.Close(context.WithoutCancel(ctx)) // it was only read
+	if s.locations != nil {
+		_ = s.locations.Close(context.WithoutCancel(ctx)) // it was only read
 	}
 }
 
@@ -141,26 +166,25 @@ func (s *session) filterSource(args []string) (string, error) {
 	return found.Name, nil
 }
 
-// backup finds the backup that was asked for. "latest" is one of the named source, or of the only one.
-func (s *session) backup(ctx context.Context, ref, source string) (remora.Backup, error) {
+// backup finds the backup that was asked for, in the copy from where that is given. "latest" is one of the named
+// source, or of the only one.
+func (s *session) backup(ctx context.Context, ref, source, from string) (remora.Backup, error) {
 	if strings.TrimSpace(ref) == "" {
 		return remora.Backup{}, invalid("find the backup", "", "no backup was named",
 			"give an id, the beginning of one, a name, or latest; `remora history` lists them")
 	}
-	var found *config.Source
-	var err error
-	switch {
-	case source != "":
-		found, err = s.source(source)
-	case ref == "latest":
-		found, err = s.source()
-	default:
-		return s.repository.Find(ctx, ref, "")
+	var names []string
+	if source != "" {
+		names = []string{source}
 	}
-	if err != nil {
-		return remora.Backup{}, err
+	if source != "" || ref == "latest" {
+		found, err := s.source(names...)
+		if err != nil {
+			return remora.Backup{}, err
+		}
+		source = found.Name
 	}
-	return s.repository.Find(ctx, ref, found.Name)
+	return s.locations.Find(ctx, ref, source, from)
 }
 
 // chosen are the components that the flags ask for, nil when none was named.

@@ -19,7 +19,7 @@ import (
 // restoreFlags are what the command line says about a restore.
 type restoreFlags struct {
 	database, files bool
-	source          string
+	source, from    string
 	undo            string
 	withoutSafety   string
 	force, detach   bool
@@ -40,7 +40,7 @@ Ctrl-C stops watching, not the restore.`,
 		Args:    exactly(1, "one BACKUP"),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkRestore(cmd, f) },
 		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
-			b, err := s.backup(ctx, args[0], f.source)
+			b, err := s.backup(ctx, args[0], f.source, f.from)
 			if err != nil {
 				return err
 			}
@@ -54,6 +54,7 @@ Ctrl-C stops watching, not the restore.`,
 	cmd.Flags().BoolVar(&f.database, "database", false, "restore the database alone")
 	cmd.Flags().BoolVar(&f.files, "files", false, "restore the files alone")
 	cmd.Flags().StringVar(&f.source, "source", "", "the `source` that latest, or a name, is looked for in")
+	cmd.Flags().StringVar(&f.from, "from", "", "read it from this `copy` (default: from the repository, or else from the copy that has it)")
 	cmd.Flags().StringVar(&f.undo, "undo-window", "", "the `length` of time that the restore can be undone, such as 72h or 7d (default: as configured)")
 	cmd.Flags().StringVar(&f.withoutSafety, "without-safety-backup", "", "do without, for this `reason`: only when what is live cannot be read")
 	cmd.Flags().BoolVar(&f.force, "force", false, "do not ask; everything else stays as safe as without")
@@ -90,7 +91,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 	if err != nil {
 		return remora.PlanRequest{}, err
 	}
-	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo}, nil
+	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo, From: f.from}, nil
 }
 
 // restorable refuses a backup that is not completed: what was not read back may not be what was stored.
@@ -211,6 +212,7 @@ func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error 
 		a.say("Restore of %s", p.Source)
 		a.fields(
 			[2]string{"  backup", title + ", " + a.moment(p.Backup.Started)},
+			[2]string{"  read from", readFrom(p.Backup)},
 			[2]string{"  restores", both(p.Kinds)},
 		)
 		for _, t := range p.Targets {

@@ -110,6 +110,7 @@ and can be undone for a day.`,
 		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
 		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
+		newCopyCommand(a), newRepositoryCommand(a),
 		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newConfigCommand(a), newVersionCommand(a),
 	)
 	return root

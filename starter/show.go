@@ -36,7 +36,7 @@ const refHelp = "A BACKUP is its id, a unique beginning of that, its name, or la
 
 // show prints the backup or the restore that ref means. The beginning of an id must be unique among both.
 func (s *session) show(ctx context.Context, ref, source string) error {
-	b, err := s.backup(ctx, ref, source)
+	b, err := s.backup(ctx, ref, source, "")
 	could := "" // which backups could be meant, when the beginning of an id was given
 	switch kind := remora.KindOf(err); {
 	case err == nil && ref != b.ID && ref != b.Name && ref != "latest":
@@ -104,7 +104,8 @@ func (a *app) sayBackup(b remora.Backup) {
 		[2]string{"what to do", b.Hint},
 		[2]string{"holds", string(b.Kind)}, [2]string{"taken", purpose(b)}, [2]string{"by", b.RequestedBy},
 		[2]string{"started", a.moment(b.Started)}, [2]string{"took", took},
-		[2]string{"size", stored}, [2]string{"verified", a.verified(b)}, [2]string{"tool", b.Tool},
+		[2]string{"size", stored}, [2]string{"verified", a.verified(b)},
+		[2]string{"copies", strings.Join(b.Copies, ", ")}, [2]string{"read from", readFrom(b)}, [2]string{"tool", b.Tool},
 	)
 	for _, part := range b.Parts {
 		a.say("\n%s", part.Kind)
@@ -118,6 +119,14 @@ func (a *app) sayBackup(b remora.Backup) {
 		a.say("\n%s\n  nothing was live", k)
 	}
 	a.notes("\n", b.Warnings)
+}
+
+// readFrom says that a backup is read from a copy, and why.
+func readFrom(b remora.Backup) string {
+	if b.Location == "" {
+		return ""
+	}
+	return "the copy " + b.Location + "; " + b.Because
 }
 
 func purpose(b remora.Backup) string {

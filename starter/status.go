@@ -72,6 +72,9 @@ func (a *app) statusLines(s control.SourceStatus) [][2]string {
 	} else {
 		line("backup", "%s, %s, %s", a.age(s.Newest.Started), size(s.Newest.Bytes()), s.Newest.ID)
 	}
+	for _, b := range s.Behind {
+		line("copy "+b.Copy, "it lacks the newest %s, since %s; catch up with: remora copy --all --to %s", count(int64(b.Backups), "backup", "backups"), a.age(b.Since), b.Copy)
+	}
 	if s.Running != nil {
 		line("running", "%s", s.Running.Sentence(a.Now()))
 	}

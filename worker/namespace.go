@@ -17,9 +17,9 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// retention is how long Temporal keeps the histories of finished runs. What must be known for longer is in the
+// histories is how long Temporal keeps the histories of finished runs. What must be known for longer is in the
 // repository.
-const retention = 90 * 24 * time.Hour
+const histories = 90 * 24 * time.Hour
 
 // ensureNamespace sees that our namespace and its search attributes are there and can be used, and makes what is
 // missing. Several workers may do it at once.
@@ -74,7 +74,7 @@ func tryEnsure(ctx context.Context, c client.Client, namespace string) (made []s
 	if errors.As(err, &missing) || errors.As(err, &absent) {
 		_, err = c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
 			Namespace: namespace, Description: "Backups and restores of Remora",
-			WorkflowExecutionRetentionPeriod: durationpb.New(retention),
+			WorkflowExecutionRetentionPeriod: durationpb.New(histories),
 		})
 		var exists *serviceerror.NamespaceAlreadyExists
 		if err != nil && !errors.As(err, &exists) {

@@ -35,18 +35,28 @@ func runnable(cfg *config.Config) error {
 // openTime bounds the opening of the repository.
 const openTime = time.Minute
 
-func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*repository.Repository, error) {
+// openRepository opens what can be opened: the repository, or while that is away a copy, so that what it holds can
+// still be restored.
+func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*repository.Locations, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
-	r, err := repository.Open(ctx, repository.Config{
-		Path: cfg.Repository.Path, Bucket: cfg.Repository.Bucket, Password: cfg.Repository.Password,
-		State: filepath.Join(cfg.State, "repository"), Compression: cfg.Compression, Log: log,
-	})
-	if err != nil {
+	at := func(r config.Repository, state string) repository.Config {
+		return repository.Config{Path: r.Path, Bucket: r.Bucket, Password: r.Password, State: filepath.Join(cfg.State, state), Compression: cfg.Compression, Log: log}
+	}
+	copies := map[string]repository.Config{}
+	for name, c := range cfg.Copies {
+		copies[name] = at(c.Repository, "copy-"+name)
+	}
+	l := repository.NewLocations(at(cfg.Repository, "repository"), copies)
+	_, name, err := l.Home(ctx)
+	switch {
+	case name != "":
+		log.Error("the repository cannot be opened: backups fail, and restores read from a copy", "repository", cfg.Repository.Where(), "copy", name, "error", err)
+	case err != nil:
 		return nil, err
 	}
-	lc.Append(fx.StopHook(r.Close))
-	return r, nil
+	lc.Append(fx.StopHook(l.Close))
+	return l, nil
 }
 
 // sources are what this worker can act on.
@@ -56,7 +66,11 @@ type sources struct {
 	checks     map[string][]remora.Check
 }
 
-func newSources(cfg *config.Config, repo *repository.Repository, log *slog.Logger) (*sources, error) {
+func newSources(cfg *config.Config, locations *repository.Locations, log *slog.Logger) (*sources, error) {
+	repo, name, err := locations.Home(context.Background())
+	if err != nil && name == "" {
+		return nil, err
+	}
 	s := &sources{
 		components: map[remora.Kind]map[string]remora.Component{remora.Database: {}, remora.Files: {}},
 		modes:      map[string]maintenance.Mode{},

@@ -86,7 +86,7 @@ func unreachable(address string) error {
 
 // startWorkers takes work from both queues as long as the program lives.
 // Its parts are made in the order of its arguments: what is wrong on this machine is said before Temporal is waited for.
-func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo *repository.Repository, s *sources, roll *roster, c client.Client, log *slog.Logger) {
+func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locations *repository.Locations, s *sources, roll *roster, c client.Client, log *slog.Logger) {
 	options := func(copies int) worker.Options {
 		return worker.Options{
 			MaxConcurrentActivityExecutionSize: copies, // 0: no limit worth naming
@@ -105,17 +105,19 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, repo 
 	workers := []worker.Worker{worker.New(c, remora.Queue, options(0)), worker.New(c, remora.DataQueue, options(copies))}
 	workflows.Register(workers[0])
 	watch := activities.Watch{Stall: cfg.Stall, Log: log}
-	store := activities.RepositoryStore(repo)
+	store := activities.RepositoryStore(locations)
 	for _, w := range workers {
 		for _, kind := range []remora.Kind{remora.Database, remora.Files} {
 			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch, MaxBytes: cfg.MaxBackup}).Register(w)
 		}
 		(&activities.Repository{Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup}).Register(w)
+		copying(cfg, locations, watch).Register(w)
 		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
 		(&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch}).Register(w)
 	}
 	lc.Append(fx.StartStopHook(
-		func() error {
+		func(ctx context.Context) error {
+			ensureSchedules(ctx, c, cfg, log)
 			roll.watch(c, cfg.Temporal.Namespace)
 			for _, w := range workers {
 				if err := w.Start(); err != nil {

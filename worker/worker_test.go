@@ -34,7 +34,7 @@ func TestNamespaceIsMade(t *testing.T) {
 	require.NoError(t, ensureNamespace(ctx, c, fresh, quiet))
 	made, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: fresh})
 	require.NoError(t, err)
-	require.Equal(t, retention, made.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration())
+	require.Equal(t, histories, made.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration())
 }
 
 // A worker that cannot run says one clear line and ends with the documented code.

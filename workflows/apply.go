@@ -61,7 +61,7 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	})
 	for _, kind := range plan.Kinds {
 		if err := op.stageAndCompare(ctx, kind, plan.Backup.ID); err != nil {
-			return done, err
+			return done, op.copyHint(plan.Backup, err)
 		}
 	}
 	if err := ctx.Err(); err != nil {

@@ -24,9 +24,10 @@ func Backup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult
 	if err != nil {
 		return remora.BackupResult{}, op.failed(ctx, m, req.Kinds, err)
 	}
+	copying := op.copyAfter(ctx, m.ID)
 	outcome(ctx, string(remora.Completed))
 	workflow.SetCurrentDetails(ctx, "completed: "+m.ID)
-	return remora.BackupResult{ID: m.ID, Kind: m.Kind, Bytes: m.Bytes(), Added: m.Added(), Warnings: warnings(m)}, nil
+	return remora.BackupResult{ID: m.ID, Kind: m.Kind, Bytes: m.Bytes(), Added: m.Added(), Warnings: warnings(m), Copying: copying}, nil
 }
 
 // backup is the story of a regular backup.

@@ -42,7 +42,8 @@ func (op *operation) findings(ctx workflow.Context, kinds []remora.Kind) (found 
 	for _, kind := range kinds {
 		found = append(found, op.preflightFindings(ctx, kind, "")...)
 	}
-	newest, err := op.describe(ctx, "latest")
+	newest, err := op.describe(ctx, "latest", "")
+	op.from = newest.Location
 	switch p := problemOf("look up the newest backup", err); {
 	case err != nil && p.Kind == remora.NotFound:
 		found = append(found, remora.Finding{

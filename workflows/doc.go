@@ -6,6 +6,8 @@
 // Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
 // workflow. Plan and Check only look.
 //
+// Copy and CopyAll bring backups to further repositories; they touch no source and need no lane.
+//
 // A restore that fails or is cancelled leaves the source as it was: every step pushes its compensation before it
 // starts (undo.go), and a compensation has no last attempt. What cannot be undone without a person waits for the
 // update "resolve", and keeps the lane meanwhile.
@@ -33,6 +35,9 @@ func Register(r Registry) {
 		remora.DiscardWorkflow: Discard,
 		remora.AdoptWorkflow:   Adopt,
 		remora.CheckWorkflow:   Check,
+		remora.CopyWorkflow:    Copy,
+		remora.CopyAllWorkflow: CopyAll,
+		remora.PruneWorkflow:   Prune,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

@@ -20,6 +20,8 @@ type operation struct {
 	restore string
 	// long and short are the policies of copies and of calls; the way back has its own (backwards).
 	long, short policy
+	// from is the copy that a restore reads from; empty means the repository.
+	from string
 	// told is what people are told. It is shared with the operation's way back.
 	told *told
 	// person answers what the way back cannot decide.
@@ -37,6 +39,11 @@ func begin(ctx workflow.Context, kind, source, run, actor string) (*operation, e
 	if err := remora.CheckSourceName(source); err != nil {
 		return nil, failure(&remora.Problem{Op: kind, Kind: remora.Invalid, Err: err})
 	}
+	return beginAny(ctx, kind, source, run, actor)
+}
+
+// beginAny is begin for what may concern all sources.
+func beginAny(ctx workflow.Context, kind, source, run, actor string) (*operation, error) {
 	op := &operation{
 		source: source, run: run, actor: actor,
 		long: longCopy, short: shortCall,

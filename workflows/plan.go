@@ -39,7 +39,8 @@ func (op *operation) refused(ctx workflow.Context, err error) error {
 func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
 	plan := remora.Plan{Source: req.Source, Undo: req.Undo}
 	err := op.phase(ctx, "look up backup "+req.Backup, func() (_ *remora.Summary, err error) {
-		plan.Backup, err = op.describe(ctx, req.Backup)
+		plan.Backup, err = op.describe(ctx, req.Backup, req.From)
+		op.from = plan.Backup.Location
 		return nil, err
 	})
 	if err != nil {

@@ -113,6 +113,7 @@ func TestBackupStory(t *testing.T) {
 	require.NoError(t, s.GetWorkflowResult(&result))
 	require.Equal(t, []string{
 		"database.Preflight", "files.Preflight", "database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
+		"repository.AfterBackup",
 	}, w.calls)
 	require.True(t, w.backups[result.ID].verified)
 	require.Equal(t, remora.FullBackup, result.Kind)

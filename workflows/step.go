@@ -119,14 +119,14 @@ func (op *operation) of(kind remora.Kind, verb string) step {
 	return s
 }
 
-func (op *operation) describe(ctx workflow.Context, backup string) (remora.Backup, error) {
+func (op *operation) describe(ctx workflow.Context, backup, from string) (remora.Backup, error) {
 	return take[remora.Backup](ctx, op.short, step{remora.DescribeActivity, remora.Queue, "look up backup " + backup},
-		remora.DescribeInput{Source: op.source, Backup: backup})
+		remora.DescribeInput{Source: op.source, Backup: backup, From: from})
 }
 
 func (op *operation) preflight(ctx workflow.Context, kind remora.Kind, backup string) (remora.Estimate, error) {
 	return take[remora.Estimate](ctx, firstLook, op.of(kind, remora.PreflightVerb),
-		remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup})
+		remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup, From: op.from})
 }
 
 func (op *operation) capture(ctx workflow.Context, kind remora.Kind, backup string, of remora.Subject) (remora.PartRef, error) {
@@ -149,12 +149,12 @@ func (op *operation) verify(ctx workflow.Context, backup string) (remora.Verific
 
 func (op *operation) stage(ctx workflow.Context, kind remora.Kind, backup string) (remora.Summary, error) {
 	return take[remora.Summary](ctx, op.long, op.of(kind, remora.StageVerb),
-		remora.StageInput{Source: op.source, Run: op.run, Backup: backup})
+		remora.StageInput{Source: op.source, Run: op.run, Backup: backup, From: op.from})
 }
 
 func (op *operation) compare(ctx workflow.Context, kind remora.Kind, backup string) (remora.Diff, error) {
 	return take[remora.Diff](ctx, op.long, op.of(kind, remora.CompareVerb),
-		remora.StageInput{Source: op.source, Run: op.run, Backup: backup})
+		remora.StageInput{Source: op.source, Run: op.run, Backup: backup, From: op.from})
 }
 
 // lookOffline tells whether somebody else has the application offline. The answer is kept in the history, where no crash

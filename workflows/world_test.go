@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,11 @@ type world struct {
 	backups  map[string]*stored
 	failures map[string]remora.FailedRun
 	restores map[string]remora.Restore
+	// copies hold ids of backups, by name; true once verified. afterBackup names those that each backup goes to.
+	copies      map[string]map[string]bool
+	afterBackup []string
+	// damaged backups cannot be copied.
+	damaged map[string]bool
 
 	// calls are the steps in order, each once however often it was tried.
 	calls []string
@@ -82,6 +88,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, kinds: map[remora.Kind]*side{}, offline: map[string]bool{}, backups: map[string]*stored{},
 		failures: map[string]remora.FailedRun{}, restores: map[string]remora.Restore{}, seen: map[string]int{},
+		copies: map[string]map[string]bool{"offsite": {}}, damaged: map[string]bool{},
 	}
 	good := &stored{verified: true, content: map[remora.Kind]string{}, manifest: remora.Manifest{
 		Format: 1, ID: "good", Run: "earlier", Source: "shop", Kind: remora.FullBackup, Purpose: remora.Regular,
@@ -165,6 +172,8 @@ func (w *world) register(r steps) {
 		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look,
 		remora.ChecksActivity:      w.check,
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
+		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
+		remora.RecordCopiesActivity: w.recordCopies, remora.PruneActivity: w.prune,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -211,9 +220,54 @@ func (w *world) commit(ctx context.Context, in remora.CommitInput) (remora.Manif
 
 func (w *world) verify(ctx context.Context, in remora.VerifyInput) (v remora.Verification, err error) {
 	return v, w.step(ctx, remora.VerifyActivity, func() error {
+		if in.In != "" {
+			if _, there := w.copies[in.In][in.Backup]; !there {
+				return broken(remora.NotFound)
+			}
+			w.copies[in.In][in.Backup] = true
+			return nil
+		}
 		w.backups[in.Backup].verified = true
 		return nil
 	})
+}
+
+func (w *world) after(ctx context.Context, _ struct{}) (names []string, err error) {
+	return w.afterBackup, w.step(ctx, remora.AfterBackupActivity, func() error { return nil })
+}
+
+func (w *world) copy(ctx context.Context, in remora.CopyInput) (c remora.Copied, err error) {
+	return remora.Copied{To: in.To, Backups: 1, Bytes: 10, Added: 1}, w.step(ctx, remora.CopyActivity, func() error {
+		switch {
+		case w.damaged[in.Backup]:
+			return broken(remora.Corrupt)
+		case w.backups[in.Backup] == nil || !w.backups[in.Backup].verified:
+			return broken(remora.Invalid)
+		}
+		w.copies[in.To][in.Backup] = w.copies[in.To][in.Backup]
+		return nil
+	})
+}
+
+func (w *world) missing(ctx context.Context, in remora.MissingInput) (all []remora.MissingBackup, err error) {
+	err = w.step(ctx, remora.MissingActivity, func() error {
+		all = nil
+		for _, id := range slices.Sorted(maps.Keys(w.backups)) {
+			if !w.copies[in.To][id] && !slices.Contains(in.Skip, id) && len(all) < in.Limit {
+				all = append(all, remora.MissingBackup{ID: id, Source: "shop"})
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (w *world) recordCopies(ctx context.Context, _ remora.RecordCopiesInput) error {
+	return w.step(ctx, remora.RecordCopiesActivity, func() error { return nil })
+}
+
+func (w *world) prune(ctx context.Context, _ remora.PruneRequest) ([]string, error) {
+	return []string{"old"}, w.step(ctx, remora.PruneActivity, func() error { return nil })
 }
 
 func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {

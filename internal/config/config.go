@@ -33,7 +33,9 @@ type Config struct {
 	// logs, connection files. Nothing in it is irreplaceable.
 	State      string
 	Repository Repository
-	Temporal   Temporal
+	// Copies are further repositories, by name, that hold copies of the backups.
+	Copies   map[string]*Copy
+	Temporal Temporal
 	// Sources by name. Names lists them in order.
 	Sources map[string]*Source
 	// Stall is how long a copy may go without moving a byte before it is given up and tried again.
@@ -59,10 +61,30 @@ type Repository struct {
 	// Bucket is nil when the repository is not in one.
 	Bucket   *remora.Bucket
 	Password remora.SecretFunc
+	// PasswordFile is where Password is read from; empty when that is not a file.
+	PasswordFile string
 }
 
 // Where names the directory or the bucket; it is empty where none is configured.
 func (r Repository) Where() string { return cmp.Or(r.Path, r.Bucket.String()) }
+
+// Copy is a further repository that backups are copied to.
+type Copy struct {
+	Repository
+	// AfterBackup copies each backup as soon as it is completed.
+	AfterBackup bool
+	// Daily is the time of day, "03:30" in Zone, at which everything that is missing is copied; empty means never.
+	Daily, Zone string
+	// Keep says which backups stay in the copy; its zero value keeps all.
+	Keep Keep
+}
+
+// Keep is how many of the newest backups of a source stay, and for how many days all of them do. 0 means that it
+// does not count.
+type Keep struct{ Last, Days int }
+
+// CopyNames lists the copies in alphabetical order, which is also the order in which they are looked into.
+func (c *Config) CopyNames() []string { return slices.Sorted(maps.Keys(c.Copies)) }
 
 // Temporal says where the control plane answers.
 type Temporal struct {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ func parse(file string, text []byte, getenv func(string) string) (*Config, Mista
 	c := &Config{
 		File:     file,
 		Temporal: Temporal{Address: DefaultTemporalAddress, Namespace: DefaultNamespace},
+		Copies:   map[string]*Copy{},
 		Sources:  map[string]*Source{},
 		Stall:    remora.DefaultStall,
 	}
@@ -39,32 +41,73 @@ func parse(file string, text []byte, getenv func(string) string) (*Config, Mista
 func (r *reader) document(c *Config, root ast.Node) {
 	r.mapping("", root, fields{
 		"state":      r.path(&c.State),
-		"repository": r.repository(c),
+		"repository": func(key string, n ast.Node) { r.repository(c, &c.Repository, key, n, nil) },
+		"copies":     r.copies(c),
 		"temporal":   r.temporal(c),
 		"sources":    r.sources(c),
 	}, "notify", "retention", "schedules", "objectives", "checks", "console", "metrics")
 }
 
-func (r *reader) repository(c *Config) setter {
-	return func(key string, n ast.Node) {
-		password := secret{key: key}
-		r.mapping(key, n, fields{
-			"path":          r.path(&c.Repository.Path),
-			"s3":            r.bucket(c, &c.Repository.Bucket),
-			"password_file": r.path(&password.file),
-			"password_env":  r.variable(&password.env),
-		}, "password_command", "storage")
-		if r.has(key, "path") && r.has(key, "s3") {
-			r.wrongKey(below(key, "s3"), "a repository is in a directory or in a bucket; remove path or s3")
-		}
-		if c.Repository.Path == "/" {
-			r.wrongKey(below(key, "path"), "the root directory cannot be a repository; write a directory of its own")
-		}
-		if isMapping(n) && !r.has(key, "password_file", "password_env") {
-			r.wrongKey(key, "backups are always encrypted; write password_file: FILE or password_env: VARIABLE")
-		}
-		c.Repository.Password = r.password(c, password)
+// repository reads where one lies; further are the keys that it may have beside those that all have.
+func (r *reader) repository(c *Config, to *Repository, key string, n ast.Node, further fields) {
+	password := secret{key: key}
+	known := fields{
+		"path":          r.path(&to.Path),
+		"s3":            r.bucket(c, &to.Bucket),
+		"password_file": r.path(&password.file),
+		"password_env":  r.variable(&password.env),
 	}
+	maps.Copy(known, further)
+	r.mapping(key, n, known, "password_command", "storage")
+	if r.has(key, "path") && r.has(key, "s3") {
+		r.wrongKey(below(key, "s3"), "a repository is in a directory or in a bucket; remove path or s3")
+	}
+	if to.Path == "/" {
+		r.wrongKey(below(key, "path"), "the root directory cannot be a repository; write a directory of its own")
+	}
+	if isMapping(n) && !r.has(key, "password_file", "password_env") {
+		r.wrongKey(key, "backups are always encrypted; write password_file: FILE or password_env: VARIABLE")
+	}
+	to.Password, to.PasswordFile = r.password(c, password), password.file
+}
+
+func (r *reader) copies(c *Config) setter {
+	return func(key string, n ast.Node) {
+		r.each(key, n, func(name string, at, value ast.Node) {
+			path := below(key, shown(name))
+			r.where[path] = positionOf(at)
+			if err := remora.CheckSourceName(name); err != nil || name == remora.MainLocation {
+				r.wrong(path, at, "a copy's name has 1 to 40 of a-z, 0-9, - and _, begins with a letter or digit, and is not %s", remora.MainLocation)
+				return
+			}
+			c.Copies[name] = r.copy(c, path, value)
+		})
+	}
+}
+
+func (r *reader) copy(c *Config, key string, n ast.Node) *Copy {
+	to := &Copy{Zone: "UTC"}
+	r.repository(c, &to.Repository, key, n, fields{
+		"after_backup": r.flag(&to.AfterBackup),
+		"daily":        r.matching(&to.Daily, timeOfDay, "write a time of day in quotes, such as \"03:30\""),
+		"zone":         r.text(&to.Zone),
+		"keep": func(key string, n ast.Node) {
+			r.mapping(key, n, fields{"last": r.number(&to.Keep.Last, 1, 100000), "days": r.number(&to.Keep.Days, 1, 100000)})
+		},
+	})
+	if isMapping(n) && !r.has(key, "path", "s3") {
+		r.wrongKey(key, "it needs path: DIR or s3: {…}, where the copies lie")
+	}
+	if _, err := time.LoadLocation(to.Zone); err != nil || to.Zone == "Local" {
+		r.wrongKey(below(key, "zone"), "there is no such time zone; write one such as Europe/Berlin or UTC")
+	}
+	switch {
+	case r.has(key, "zone") && !r.has(key, "daily"):
+		r.wrongKey(below(key, "zone"), "it says of which zone the time daily: is; add that, or remove it")
+	case r.has(key, "keep") && !r.has(key, "daily"):
+		r.wrongKey(below(key, "keep"), "what is not kept is removed by the daily copy; write daily: \"03:30\", too")
+	}
+	return to
 }
 
 func (r *reader) temporal(c *Config) setter {
@@ -272,6 +315,7 @@ var (
 	namespace    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{1,254}$`)
 	exchanges    = regexp.MustCompile(`^(directories|entries)$`)
 	variableName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
+	timeOfDay    = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
 	hostName     = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})$`)
 )
 

@@ -19,9 +19,23 @@ func (r *reader) together(c *Config) {
 	if host, _, err := net.SplitHostPort(c.Temporal.Address); err == nil && !loopback(host) {
 		c.Warnings = append(c.Warnings, "temporal.address: "+c.Temporal.Address+" is reached without encryption; keep it inside a private network")
 	}
-	if b := c.Repository.Bucket; b != nil && b.Plain {
+	all := map[string]Repository{"repository": c.Repository}
+	for _, name := range c.CopyNames() {
+		key := "copies." + name
+		for other, at := range all {
+			if at.Bucket != nil && at.Where() == c.Copies[name].Where() {
+				r.wrongKey(below(key, "s3"), "it is the same place as that of %s; a copy beside the original is none", other)
+			}
+		}
+		all[key] = c.Copies[name].Repository
+	}
+	for key, at := range all {
+		b := at.Bucket
+		if b == nil || !b.Plain {
+			continue
+		}
 		if host, _, err := net.SplitHostPort(b.Endpoint); err == nil && !loopback(host) {
-			c.Warnings = append(c.Warnings, "repository.s3.endpoint: "+b.Endpoint+" is reached without TLS; backups are encrypted all the same, but anybody between can hold them up")
+			c.Warnings = append(c.Warnings, key+".s3.endpoint: "+b.Endpoint+" is reached without TLS; backups are encrypted all the same, but anybody between can hold them up")
 		}
 	}
 	r.overlappingSchemas(c)
@@ -70,16 +84,21 @@ type place struct {
 	key, what string // the key that names it, and its owner in words
 	path      string // with symbolic links resolved
 	source    bool
+	backups   bool
 }
 
 // overlappingDirectories refuses directories that lie within one another: a restore of one would exchange the other
-// under its feet (S11), and a repository inside a source would back itself up.
+// under its feet (S11), a repository inside a source would back itself up, and a copy beside the original is none.
 func (r *reader) overlappingDirectories(c *Config) {
 	var places []place
-	for _, own := range []place{
+	all := []place{
 		{key: "state", what: "the state directory", path: c.State},
-		{key: "repository.path", what: "the repository", path: c.Repository.Path},
-	} {
+		{key: "repository.path", what: "the repository", path: c.Repository.Path, backups: true},
+	}
+	for _, name := range c.CopyNames() {
+		all = append(all, place{key: "copies." + name + ".path", what: "the copy " + name, path: c.Copies[name].Path, backups: true})
+	}
+	for _, own := range all {
 		if own.path != "" {
 			own.path = resolved(own.path)
 			places = append(places, own)
@@ -105,7 +124,7 @@ func (r *reader) overlappingDirectories(c *Config) {
 	}
 	for i, a := range places {
 		for _, b := range places[:i] {
-			if a.source && (inside(a.path, b.path) || inside(b.path, a.path)) {
+			if (a.source || a.backups && b.backups) && (inside(a.path, b.path) || inside(b.path, a.path)) {
 				r.wrongKey(a.key, "it overlaps with %s: %s and %s; keep them apart", b.what, a.path, b.path)
 			}
 		}

@@ -44,6 +44,8 @@ type start struct {
 	summary  string
 	// limit ends the run when it takes longer; only for runs that have nothing to undo.
 	limit time.Duration
+	// join follows the run that has the id already, since it does the same.
+	join bool
 }
 
 // start starts a workflow unless its id is taken.
@@ -72,6 +74,9 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		var started *serviceerror.WorkflowExecutionAlreadyStarted
 		if !errors.As(err, &started) {
 			return Run{}, c.asked(s.op, s.source, err)
+		}
+		if s.join {
+			return Run{Source: s.source, Workflow: s.workflow, ID: s.id, RunID: started.RunId}, nil
 		}
 		now, err := c.stateOf(ctx, s.op, s.source)
 		if err != nil {

@@ -31,6 +31,8 @@ type Config struct {
 	Namespace string
 	// Actor is who asks: "alice@host". It is recorded with every run.
 	Actor string
+	// Copies names the copies of the repository, for Status.
+	Copies []string
 	// Poll is how often a followed run is looked at; 0 means 500 ms.
 	Poll time.Duration
 	// Now is the clock that ages in messages are counted from; nil means time.Now.

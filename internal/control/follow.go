@@ -68,6 +68,8 @@ type Ended struct {
 	Restore *remora.Restore
 	// Plan is the result of a Plan.
 	Plan *remora.Plan
+	// Copied is the result of a Copy or a CopyAll.
+	Copied *remora.Copied
 }
 
 // Follow tells what happens in a run until it ends; a restore is followed to its undo window. It outlives a Temporal
@@ -309,6 +311,10 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *common
 	if p.activity == remora.VerifyActivity && decode(result, &read) {
 		u.Summary = &remora.Summary{Bytes: read.Bytes}
 	}
+	var copied remora.Copied
+	if p.activity == remora.CopyActivity && decode(result, &copied) {
+		u.Summary = &remora.Summary{Bytes: copied.Bytes}
+	}
 	var maintenance remora.MaintenanceResult
 	if (p.activity == remora.EnterActivity || p.activity == remora.LeaveActivity) && decode(result, &maintenance) && maintenance.Mode == "" {
 		u.Skipped = "no maintenance mode is configured"
@@ -331,6 +337,7 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *common
 func bookkeeping(activity string) bool {
 	switch activity {
 	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity, remora.LookActivity,
+		remora.AfterBackupActivity, remora.MissingActivity, remora.RecordCopiesActivity,
 		remora.Database.Activity(remora.LeftoversVerb), remora.Files.Activity(remora.LeftoversVerb):
 		return true
 	}
@@ -364,6 +371,9 @@ func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 	case remora.PlanWorkflow:
 		ended.Plan = new(remora.Plan)
 		into = ended.Plan
+	case remora.CopyWorkflow, remora.CopyAllWorkflow:
+		ended.Copied = new(remora.Copied)
+		into = ended.Copied
 	default:
 		ended.Restore = f.record
 	}

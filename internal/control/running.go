@@ -61,6 +61,8 @@ func operationName(workflow string) string {
 		return "a plan"
 	case remora.AdoptWorkflow:
 		return "the taking over of a restore"
+	case remora.CopyWorkflow, remora.CopyAllWorkflow:
+		return "a copy"
 	}
 	return workflow
 }

@@ -31,12 +31,21 @@ type SourceStatus struct {
 	Last *remora.Backup `json:"last,omitempty"`
 	// FailedSince counts the runs that failed since Newest.
 	FailedSince int `json:"failed_since"`
+	// Behind are the copies of the repository that lack its newest good backups.
+	Behind []Behind `json:"behind,omitempty"`
 	// Running is what is at work on it now.
 	Running *Running `json:"running,omitempty"`
 	// Person says what Running waits for somebody to put right.
 	Person string `json:"person,omitempty"`
 	// Window is its restore whose undo window is open.
 	Window *remora.Restore `json:"window,omitempty"`
+}
+
+// Behind is a copy that lacks the newest good backups of a source: how many, and since when.
+type Behind struct {
+	Copy    string    `json:"copy"`
+	Backups int       `json:"backups"`
+	Since   time.Time `json:"since"`
 }
 
 // Status tells how the sources stand. When Temporal does not answer it tells what the repository knows, and says so
@@ -112,6 +121,9 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 	case remora.KindOf(err) != remora.NotFound:
 		return err
 	}
+	if err := c.behind(ctx, s); err != nil {
+		return err
+	}
 	filter := repository.Filter{Source: s.Source, Limit: recent}
 	if s.Newest != nil {
 		filter.Since = s.Newest.Started
@@ -133,6 +145,28 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 		}
 	}
 	return nil
+}
+
+func (c *Control) behind(ctx context.Context, s *SourceStatus) error {
+	if len(c.cfg.Copies) == 0 {
+		return nil
+	}
+	good, err := c.repository.List(ctx, repository.Filter{Source: s.Source, Status: remora.Completed, Limit: recent})
+	for _, name := range c.cfg.Copies {
+		b := Behind{Copy: name}
+		for _, g := range good { // newest first
+			if slices.Contains(g.Copies, name) {
+				break
+			}
+			if g.Purpose == remora.Regular {
+				b.Backups, b.Since = b.Backups+1, g.Started
+			}
+		}
+		if b.Backups > 0 {
+			s.Behind = append(s.Behind, b)
+		}
+	}
+	return err
 }
 
 // sentence is the one line that somebody reads who reads no more.

@@ -137,7 +137,16 @@ type Backup struct {
 	Problem string `json:"problem,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Phase   string `json:"phase,omitempty"`
+	// Copies names the copies that hold it, as last seen.
+	Copies []string `json:"copies,omitempty"`
+	// Location is the copy that it was found in, and Because why it was not taken from the repository; both are empty
+	// when it was.
+	Location string `json:"location,omitempty"`
+	Because  string `json:"because,omitempty"`
 }
+
+// MainLocation is the word for the repository itself where copies are named beside it.
+const MainLocation = "repository"
 
 // FailedRun is the small record that a run leaves when it did not become a backup.
 type FailedRun struct {

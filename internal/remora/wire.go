@@ -17,6 +17,9 @@ const (
 	DiscardWorkflow = "remora.Discard"
 	AdoptWorkflow   = "remora.Adopt"
 	CheckWorkflow   = "remora.Check"
+	CopyWorkflow    = "remora.Copy"
+	CopyAllWorkflow = "remora.CopyAll"
+	PruneWorkflow   = "remora.Prune"
 
 	// RollbackUpdate and AcceptUpdate are for the Restore workflow while its undo window is open; ResolveUpdate is for
 	// any workflow whose way back waits for a person.
@@ -33,6 +36,11 @@ const (
 	RecordFailureActivity = "repository.RecordFailure"
 	RecordRestoreActivity = "repository.RecordRestore"
 	FindRestoreActivity   = "repository.FindRestore"
+	CopyActivity          = "repository.Copy"
+	AfterBackupActivity   = "repository.AfterBackup"
+	MissingActivity       = "repository.Missing"
+	RecordCopiesActivity  = "repository.RecordCopies"
+	PruneActivity         = "repository.Prune"
 	// CheckRepositoryActivity takes nothing and answers with Findings.
 	CheckRepositoryActivity = "repository.Check"
 	EnterActivity           = "maintenance.Enter"
@@ -69,6 +77,17 @@ func Lane(source string) string { return "op/" + source }
 // RestoreLane is the workflow id of the one restore that a source can have, from its plan to the end of its window.
 func RestoreLane(source string) string { return "restore/" + source }
 
+// CopyLane is the workflow id under which one backup is copied to one place; without a backup, that of all backups.
+func CopyLane(to, backup string) string {
+	if backup == "" {
+		return "copy/" + to
+	}
+	return "copy/" + to + "/" + backup
+}
+
+// PruneLane is the workflow id under which backups are removed from a copy.
+func PruneLane(copied string) string { return "prune/" + copied }
+
 // BackupRequest starts a Backup.
 type BackupRequest struct {
 	Source      string `json:"source"`
@@ -84,6 +103,45 @@ type BackupResult struct {
 	Bytes    int64      `json:"bytes"`
 	Added    int64      `json:"added"`
 	Warnings []string   `json:"warnings,omitempty"`
+	// Copying names the copies to which it is on its way.
+	Copying []string `json:"copying,omitempty"`
+}
+
+// CopyRequest starts a Copy: of one backup, to one of the configured copies.
+type CopyRequest struct {
+	Source      string `json:"source"`
+	Backup      string `json:"backup"`
+	To          string `json:"to"`
+	RequestedBy string `json:"requested_by"`
+}
+
+// CopyAllRequest starts a CopyAll: of every completed regular backup that the copy lacks, oldest first.
+type CopyAllRequest struct {
+	To          string `json:"to"`
+	RequestedBy string `json:"requested_by"`
+	// Force lets the pruning after it remove more than half of a source's backups.
+	Force bool `json:"force,omitempty"`
+	// Copied and Damaged are what earlier pages of the same run came to.
+	Copied  Copied   `json:"copied,omitzero"`
+	Damaged []string `json:"damaged,omitempty"`
+}
+
+// Copied is the result of a Copy or CopyAll.
+type Copied struct {
+	To string `json:"to"`
+	// Backups counts them; Bytes is their logical size, Added what they added to the copy.
+	Backups int   `json:"backups"`
+	Bytes   int64 `json:"bytes"`
+	Added   int64 `json:"added"`
+	// Pruned names what was removed from the copy after it, because it need not be kept any more.
+	Pruned []string `json:"pruned,omitempty"`
+}
+
+// PruneRequest starts a Prune, and is the input of its step: remove from a copy what need not be kept, and give its
+// space back.
+type PruneRequest struct {
+	Copy  string `json:"copy"`
+	Force bool   `json:"force,omitempty"`
 }
 
 // PlanRequest asks for the plan of a restore.
@@ -93,6 +151,8 @@ type PlanRequest struct {
 	// Kinds are the components to restore; empty means all that the backup holds.
 	Kinds []Kind        `json:"kinds,omitempty"`
 	Undo  time.Duration `json:"undo"`
+	// From is the copy to read from; empty means wherever the backup is found, the repository first.
+	From string `json:"from,omitempty"`
 }
 
 // RestoreRequest starts a Restore.
@@ -185,6 +245,7 @@ type (
 		Source string `json:"source"`
 		Run    string `json:"run"`
 		Backup string `json:"backup,omitempty"`
+		From   string `json:"from,omitempty"` // see StageInput
 		// Partial is Intent.Partial: set it for the safety backup before a restore.
 		Partial bool `json:"partial,omitempty"`
 	}
@@ -195,11 +256,13 @@ type (
 		Backup string  `json:"backup"`
 		Of     Subject `json:"of,omitzero"`
 	}
-	// StageInput stages, or compares the stage with, the part of Backup.
+	// StageInput stages, or compares the stage with, the part of Backup as the copy From holds it; empty means the
+	// repository.
 	StageInput struct {
 		Source string `json:"source"`
 		Run    string `json:"run"`
 		Backup string `json:"backup"`
+		From   string `json:"from,omitempty"`
 	}
 	// SwitchInput makes a side live.
 	SwitchInput struct {
@@ -220,15 +283,38 @@ type (
 	CommitInput struct {
 		Manifest Manifest `json:"manifest"`
 	}
-	// VerifyInput reads a backup back.
+	// VerifyInput reads a backup back, as the copy In holds it; empty means where it was written.
 	VerifyInput struct {
 		Source string `json:"source"`
 		Backup string `json:"backup"`
+		In     string `json:"in,omitempty"`
 	}
-	// DescribeInput asks for a backup by its id, a unique prefix, its name, or "latest" of Source.
+	// DescribeInput asks for a backup by its id, a unique prefix, its name, or "latest" of Source; From is that of a
+	// PlanRequest.
 	DescribeInput struct {
 		Source string `json:"source"`
 		Backup string `json:"backup"`
+		From   string `json:"from,omitempty"`
+	}
+	// CopyInput copies a backup to a copy.
+	CopyInput struct {
+		Backup string `json:"backup"`
+		To     string `json:"to"`
+	}
+	// MissingInput asks which backups a copy lacks: the oldest first, without those in Skip, at most Limit.
+	MissingInput struct {
+		To    string   `json:"to"`
+		Skip  []string `json:"skip,omitempty"`
+		Limit int      `json:"limit"`
+	}
+	// MissingBackup is one that a copy lacks.
+	MissingBackup struct {
+		ID     string `json:"id"`
+		Source string `json:"source"`
+	}
+	// RecordCopiesInput notes in the repository what a copy holds.
+	RecordCopiesInput struct {
+		To string `json:"to"`
 	}
 	// FindRestoreInput asks for the record of a restore: that of Run, or the newest of Source that is not settled. The
 	// answer is a Restore without an id where there is none.

@@ -128,7 +128,7 @@ func (r *Repository) sameCommit(ctx context.Context, m remora.Manifest) (first r
 
 // commits reads the records of backups whose snapshot is there, the one to keep first where several have one id.
 func (r *Repository) commits(ctx context.Context, labels map[string]string) ([]record[committed], error) {
-	if err := bounded(ctx, r.rep.Refresh); err != nil {
+	if err := bounded(ctx, r.refresh); err != nil {
 		return nil, err
 	}
 	snapshots, err := snapshot.ListSnapshotManifests(ctx, r.rep, nil, nil)

@@ -33,6 +33,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
+	if path := os.Getenv("REMORA_TEST_COPIER"); path != "" {
+		if err := copyVictim(path); err != nil {
+			fmt.Println("failed:", err)
+		}
+		os.Exit(1)
+	}
 	if path := os.Getenv("REMORA_TEST_NOBODY"); path != "" {
 		nobody(path)
 		os.Exit(0)

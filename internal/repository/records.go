@@ -24,10 +24,12 @@ const (
 	verificationType = "remora-verification"
 	failureType      = "remora-failure"
 	restoreType      = "remora-restore"
+	copyType         = "remora-copy"
 
 	labelBackup  = "backup"
 	labelRestore = "restore"
 	labelSource  = "source"
+	labelCopy    = "copy"
 	labelFormat  = "format"
 )
 
@@ -161,16 +163,40 @@ func (r *Repository) all(ctx context.Context) ([]known, error) {
 	if err != nil {
 		return nil, err
 	}
+	copies, err := latest[held](ctx, r.rep, copyType, labelCopy)
+	if err != nil {
+		return nil, err
+	}
 	byID := make(map[string]known, len(commits)+len(failures))
 	for id, f := range failures {
 		byID[id] = known{Backup: failedBackup(f)}
 	}
 	for _, c := range slices.Backward(commits) { // the first one of an id counts
-		byID[c.Labels[labelBackup]] = known{Backup: backupOf(c, checks), snapshot: c.Value.Snapshot}
+		b := known{Backup: backupOf(c, checks), snapshot: c.Value.Snapshot}
+		for _, name := range slices.Sorted(maps.Keys(copies)) {
+			if slices.Contains(copies[name].Backups, b.ID) {
+				b.Copies = append(b.Copies, name)
+			}
+		}
+		byID[b.ID] = b
 	}
 	return slices.SortedFunc(maps.Values(byID), func(a, b known) int {
 		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
 	}), nil
+}
+
+// held is the record of what a copy held when it was last looked at.
+type held struct {
+	At      time.Time `json:"at"`
+	Backups []string  `json:"backups"`
+}
+
+// verified lists the backups of a source that were verified and found well, newest first.
+func (r *Repository) verified(ctx context.Context, source string) ([]known, error) {
+	all, err := r.all(ctx)
+	return keep(all, func(b known) bool {
+		return b.Source == source && b.Status == remora.Completed && b.Format <= remora.ManifestFormat
+	}), err
 }
 
 func backupOf(c record[committed], checks map[string]remora.Verification) remora.Backup {

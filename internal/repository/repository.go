@@ -59,6 +59,8 @@ type Config struct {
 	// Compression of what is backed up is none, fastest, default or better; empty means fastest. It may change at any
 	// time: what is stored stays readable, and is found again where it was compressed differently.
 	Compression string
+	// CopyOf is, for Create, the repository whose copies the new one will hold: both belong to one installation.
+	CopyOf *Repository
 	// Log takes what is worth an operator's look. Nil discards it.
 	Log *slog.Logger
 
@@ -70,6 +72,7 @@ type Config struct {
 type Repository struct {
 	cfg          Config
 	log          *slog.Logger
+	unique       []byte // of which installation is made
 	installation string
 	at           place
 	rep          repo.DirectRepository
@@ -125,6 +128,9 @@ func initialize(ctx context.Context, cfg Config, at place, password remora.Secre
 	defer func() { _ = st.Close(ctx) }()
 	unique := make([]byte, format.UniqueIDLengthBytes)
 	_, _ = rand.Read(unique) // never fails
+	if cfg.CopyOf != nil {
+		unique = cfg.CopyOf.unique
+	}
 	options := &repo.NewRepositoryOptions{
 		UniqueID:     unique,
 		BlockFormat:  format.ContentFormat{Hash: hash, Encryption: encryption},
@@ -185,6 +191,7 @@ func open(ctx context.Context, cfg Config, at place, unique []byte, password rem
 	r := &Repository{
 		cfg:          cfg,
 		log:          cfg.Log,
+		unique:       unique,
 		installation: hex.EncodeToString(sum[:8]),
 		at:           at,
 		settle:       at.settle,
@@ -384,20 +391,38 @@ func (r *Repository) Close(ctx context.Context) error {
 
 // Refresh makes what other processes wrote visible. Everything that lists or finds does so by itself.
 func (r *Repository) Refresh(ctx context.Context) error {
-	return problem("read the repository", r.Where(), bounded(ctx, r.rep.Refresh))
+	return problem("read the repository", r.Where(), bounded(ctx, r.refresh))
 }
 
 // Where is the directory or the bucket that holds the repository, in words.
 func (r *Repository) Where() string { return r.at.String() }
 
-// Installation is the stable id of this repository, and so of the installation that owns it: 16 hexadecimal digits.
+// Installation is the stable id of the installation that owns this repository: 16 hexadecimal digits. A repository and
+// its copies have the same.
 func (r *Repository) Installation() string { return r.installation }
+
+// present tells whether the repository is still where it was opened: not, say, on a disk that was unmounted since.
+func (r *Repository) present(ctx context.Context) error {
+	_, err := r.rep.BlobReader().GetMetadata(ctx, format.KopiaRepositoryBlobID)
+	if errors.Is(err, blob.ErrBlobNotFound) {
+		return &remora.Problem{Op: "open the repository", Kind: remora.Unavailable, Subject: r.Where(), Hint: "see that its disk is mounted", Err: errors.New("it is not there any more")}
+	}
+	return problem("open the repository", r.Where(), err)
+}
+
+// refresh makes what other processes wrote visible. kopia looks for the index of a repository that went away for ever.
+func (r *Repository) refresh(ctx context.Context) error {
+	if err := r.present(ctx); err != nil {
+		return err
+	}
+	return r.rep.Refresh(ctx)
+}
 
 // write runs change in one session, which sees what others wrote before: its records appear together, durable, or not
 // at all.
 func (r *Repository) write(ctx context.Context, purpose string, change func(context.Context, repo.RepositoryWriter) error) error {
 	err := bounded(ctx, func(ctx context.Context) error {
-		if err := r.rep.Refresh(ctx); err != nil {
+		if err := r.refresh(ctx); err != nil {
 			return err
 		}
 		return repo.WriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: purpose}, change)

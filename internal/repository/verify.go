@@ -22,17 +22,14 @@ import (
 
 const (
 	verifyOp = "verify the backup"
-	// clocks is how far the clock that began a run may be ahead of the one that wrote its blocks.
-	clocks = 15 * time.Minute
 	// parallelReads is how many blocks are read back at once.
 	parallelReads = 3
 	// shownDamage bounds how many damaged files a problem names.
 	shownDamage = 5
 )
 
-// Verify walks a backup: every block that its run wrote is read back, decrypted and authenticated, and so is what
-// earlier runs left that no verification has seen since; every other block must be in the index, and its pack there in
-// full length. The result is recorded, also when it is bad; then it is returned with a Corrupt problem that names what
+// Verify walks a backup: every block is read back, decrypted and authenticated, but for those that it shares with the
+// last earlier backup of the source that was verified; they must be in the index, and their packs there in full length. The result is recorded, also when it is bad; then it is returned with a Corrupt problem that names what
 // is damaged. report is called by one goroutine at a time; it may be nil.
 func (r *Repository) Verify(ctx context.Context, id string, report func(remora.Progress)) (remora.Verification, error) {
 	b, err := r.exactly(ctx, verifyOp, id)
@@ -61,33 +58,13 @@ func (r *Repository) Verify(ctx context.Context, id string, report func(remora.P
 type block struct {
 	info content.Info
 	file string
-}
-
-// window is a time in which blocks were written that nobody has read back yet.
-type window struct{ from, to time.Time }
-
-// unseen lists when this backup was written, and the runs before it that were not verified, back to the last of the
-// source's backups that was.
-func (r *Repository) unseen(ctx context.Context, m remora.Manifest) ([]window, error) {
-	all, err := r.List(ctx, Filter{Source: m.Source, Until: m.Started})
-	if err != nil {
-		return nil, err
-	}
-	windows := []window{{from: m.Started.Add(-clocks), to: time.Now().Add(clocks)}}
-	for _, b := range all {
-		if b.Status == remora.Completed {
-			break
-		}
-		windows = append(windows, window{from: b.Started.Add(-clocks), to: b.Ended.Add(clocks)})
-	}
-	return windows, nil
+	seen bool // has been read back by an earlier verification
 }
 
 type verifier struct {
 	r      *Repository
 	report func(remora.Progress)
 	began  time.Time
-	unseen []window
 	packs  map[blob.ID]blob.Metadata
 	blocks map[content.ID]block
 	total  int64 // the bytes to read
@@ -100,9 +77,6 @@ type verifier struct {
 // run returns an error only when it could not find out.
 func (v *verifier) run(ctx context.Context, b known) error {
 	var err error
-	if v.unseen, err = v.r.unseen(ctx, b.Manifest); err != nil {
-		return err
-	}
 	if v.packs, err = blob.ReadBlobMap(ctx, v.r.rep.BlobReader()); err != nil {
 		return err
 	}
@@ -113,7 +87,52 @@ func (v *verifier) run(ctx context.Context, b known) error {
 	if err := v.walk(ctx, ".", root); err != nil {
 		return err
 	}
+	if err := v.spare(ctx, b.Manifest); err != nil {
+		return err
+	}
 	return v.check(ctx)
+}
+
+// spare marks the blocks that the last verified backup before this one refers to. It only saves reading: what cannot be found out there
+// is read.
+func (v *verifier) spare(ctx context.Context, m remora.Manifest) error {
+	others, err := v.r.verified(ctx, m.Source)
+	if err != nil {
+		return err
+	}
+	others = slices.DeleteFunc(others, func(b known) bool { return !b.Started.Before(m.Started) })
+	if len(others) == 0 {
+		return nil
+	}
+	root, err := v.r.root(ctx, others[0])
+	if err != nil {
+		v.r.log.Warn("an earlier backup cannot be compared with", "backup", others[0].ID, "error", err)
+		return nil
+	}
+	return v.mark(ctx, root)
+}
+
+func (v *verifier) mark(ctx context.Context, entry *snapshot.DirEntry) error {
+	contents, err := v.r.rep.VerifyObject(ctx, entry.ObjectID)
+	if err != nil {
+		return ctx.Err()
+	}
+	for _, id := range contents {
+		if b, known := v.blocks[id]; known {
+			b.seen = true
+			v.blocks[id] = b
+		}
+	}
+	children, err := v.r.children(ctx, entry)
+	if err != nil {
+		return ctx.Err()
+	}
+	for _, child := range children {
+		if err := v.mark(ctx, child); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // walk collects the blocks of an entry and of everything below it.
@@ -176,7 +195,7 @@ func (v *verifier) check(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(a.info.PackBlobID, b.info.PackBlobID), cmp.Compare(a.info.PackOffset, b.info.PackOffset))
 	})
 	for _, b := range all {
-		if v.fresh(b) {
+		if !b.seen {
 			v.total += int64(b.info.PackedLength)
 		}
 	}
@@ -193,7 +212,7 @@ func (v *verifier) check(ctx context.Context) error {
 
 // look sees that a block is in its place, and reads it back if nobody has yet.
 func (v *verifier) look(ctx context.Context, b block) error {
-	id, fresh := b.info.PackBlobID, v.fresh(b)
+	id := b.info.PackBlobID
 	pack, listed := v.packs[id]
 	if !listed { // moved since the listing, perhaps
 		var err error
@@ -204,14 +223,14 @@ func (v *verifier) look(ctx context.Context, b block) error {
 	if int64(b.info.PackOffset)+int64(b.info.PackedLength) > pack.Length {
 		return fmt.Errorf("invalid length: pack %s is cut off", id)
 	}
-	if fresh {
+	if !b.seen {
 		if _, err := v.r.rep.ContentReader().GetContent(ctx, b.info.ContentID); err != nil {
 			return err
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !fresh {
+	if b.seen {
 		v.sum.Present++
 		return nil
 	}
@@ -219,12 +238,6 @@ func (v *verifier) look(ctx context.Context, b block) error {
 	v.sum.Bytes += int64(b.info.PackedLength)
 	v.tell(remora.Progress{Done: v.sum.Bytes, Total: v.total, Unit: "bytes", Item: b.file})
 	return nil
-}
-
-// fresh tells whether the block may have been written since somebody last looked.
-func (v *verifier) fresh(b block) bool {
-	at := b.info.Timestamp()
-	return slices.ContainsFunc(v.unseen, func(w window) bool { return !at.Before(w.from) && !at.After(w.to) })
 }
 
 // tell reports how far it is, to one listener at a time: with the lock held, or before there are readers.

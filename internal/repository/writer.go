@@ -142,11 +142,11 @@ func (s *stream) Write(b []byte) (int, error) {
 }
 
 // keepEntry takes what is stored under name. A directory takes the place of its content.
-func (p *PartWriter) keepEntry(name string, entry *snapshot.DirEntry, content []fs.DirEntry) {
+func (p *PartWriter) keepEntry(name string, entry *snapshot.DirEntry, content []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range content {
-		delete(p.entries, path.Join(name, c.Name()))
+		delete(p.entries, path.Join(name, c))
 	}
 	p.entries[name] = entry
 }
@@ -245,6 +245,9 @@ func (p *PartWriter) checkpoint(ctx context.Context) (root *snapshot.DirEntry, e
 }
 
 func (p *PartWriter) saveCheckpoint(ctx context.Context) (*snapshot.DirEntry, error) {
+	if err := p.r.present(ctx); err != nil {
+		return nil, err
+	}
 	if err := p.w.Refresh(ctx); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/remora-backup/remora/internal/control"
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// copyFlags are what the command line says about a copy.
+type copyFlags struct {
+	all, force, detach bool
+	to                 string
+}
+
+func newCopyCommand(a *app) *cobra.Command {
+	var f copyFlags
+	cmd := &cobra.Command{
+		Use:   "copy BACKUP | copy --all",
+		Short: "Copy backups to a further repository",
+		Long: `Copies a completed backup to the further repositories that the configuration names under copies, and reads it back there.
+With --all it copies every backup on request that a copy lacks, the oldest first, and then removes from the copy what it
+need not keep. What a copy has already is not copied again, and a copy that was interrupted goes on.
+` + refHelp + `
+
+Ctrl-C stops watching, not the copy.`,
+		Example: "  remora copy latest\n  remora copy --all --to offsite",
+		Args:    atMostOne("one BACKUP, or --all"),
+		PreRunE: func(_ *cobra.Command, args []string) error {
+			switch {
+			case (len(args) == 1) == f.all:
+				return badUsage("", "what to copy is not clear", "name one BACKUP, or use --all")
+			case f.force && !f.all:
+				return badFlag("--force", "it belongs to --all")
+			}
+			return nil
+		},
+		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
+			return s.copyTo(ctx, args, f)
+		}),
+	}
+	cmd.Flags().BoolVar(&f.all, "all", false, "copy everything that is missing")
+	cmd.Flags().StringVar(&f.to, "to", "", "the `name` of the copy (default: all that are configured)")
+	cmd.Flags().BoolVar(&f.force, "force", false, "with --all: remove what need not be kept even if it is more than half")
+	cmd.Flags().BoolVar(&f.detach, "detach", false, "start it and do not wait")
+	return cmd
+}
+
+func (s *session) copyTo(ctx context.Context, args []string, f copyFlags) error {
+	names := s.cfg.CopyNames()
+	switch {
+	case len(names) == 0:
+		return invalid("copy", s.cfg.File, "no copy is configured", "add copies: {offsite: {path: DIR, password_file: FILE}}, and make it with: remora repository create offsite")
+	case f.to != "" && s.cfg.Copies[f.to] == nil:
+		return unknownCopy("copy", s.cfg, f.to)
+	case f.to != "":
+		names = []string{f.to}
+	}
+	begin := func(to string) (control.Run, error) { return s.control.CopyAll(ctx, to, f.force) }
+	if !f.all {
+		b, err := s.backup(ctx, args[0], "", "")
+		if err != nil {
+			return err
+		}
+		if b.Location != "" {
+			return invalid("copy", b.ID, "it is in the copy "+b.Location+" alone: "+b.Because, "a copy is made from the repository")
+		}
+		begin = func(to string) (control.Run, error) { return s.control.Copy(ctx, b, to) }
+	}
+	var errs []error
+	for _, name := range names { // one that fails does not keep the backup from the next
+		errs = append(errs, s.copyOne(ctx, name, begin, f.detach))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *session) copyOne(ctx context.Context, name string, begin func(to string) (control.Run, error), detach bool) error {
+	run, err := begin(name)
+	if err != nil {
+		return err
+	}
+	a := s.app
+	if detach {
+		return a.answer(run, func() { a.say("The copy to %s has started. See what came of it: remora history", name) })
+	}
+	var end control.Ended
+	err = s.told(ctx, "", func(tell func(control.Update)) error {
+		end, err = s.control.Follow(ctx, run, tell)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c := cmp.Or(end.Copied, &remora.Copied{To: name})
+	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Copied: c}, func() {
+		a.say("%s copied to %s: %s, of which %s were new there; all of it was read back.", count(int64(c.Backups), "backup was", "backups were"), name, size(c.Bytes), size(c.Added))
+		for _, id := range c.Pruned {
+			a.say("  removed there, as it need not be kept: %s", id)
+		}
+	})
+}

@@ -1,0 +1,189 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Copy brings one completed backup to one copy of the repository, and reads it back there. It touches no source and
+// needs no lane. An error means: the copy does not count there yet; the backup itself is as good as before.
+func Copy(ctx workflow.Context, req remora.CopyRequest) (remora.Copied, error) {
+	op, err := begin(ctx, "copy", req.Source, firstRun(workflow.GetInfo(ctx)), req.RequestedBy)
+	if err != nil {
+		return remora.Copied{}, err
+	}
+	copied, err := op.copyTo(ctx, req.Backup, req.To)
+	if err == nil {
+		op.recordCopies(ctx, req.To)
+	}
+	return copied, op.copied(ctx, "copy "+req.Backup+" to "+req.To, err)
+}
+
+// page is how many backups a CopyAll copies before it begins a new history.
+const page = 200
+
+// CopyAll brings every completed regular backup that a copy lacks to it, the oldest first, and then removes from the
+// copy what need not be kept there. A damaged backup is left out, and told at the end; any other trouble ends it, and
+// the next one goes on.
+func CopyAll(ctx workflow.Context, req remora.CopyAllRequest) (remora.Copied, error) {
+	op, err := beginAny(ctx, "copy", "", firstRun(workflow.GetInfo(ctx)), req.RequestedBy)
+	if err != nil {
+		return remora.Copied{}, err
+	}
+	req.Copied.To = req.To
+	more, err := op.copyMissing(ctx, &req)
+	op.recordCopies(ctx, req.To)
+	if more && err == nil {
+		return req.Copied, workflow.NewContinueAsNewError(ctx, remora.CopyAllWorkflow, req)
+	}
+	if err == nil {
+		req.Copied.Pruned, err = op.prune(ctx, req)
+	}
+	if err == nil && len(req.Damaged) > 0 {
+		err = &remora.Problem{
+			Op: "copy all backups to " + req.To, Kind: remora.Corrupt, Hint: "Take a new backup now, and check the repository's disk.",
+			Err: fmt.Errorf("damaged in the repository, and not copied: %s", strings.Join(req.Damaged, ", ")),
+		}
+	}
+	return req.Copied, op.copied(ctx, "copy all backups to "+req.To, err)
+}
+
+// copyMissing copies one page, and tells whether there may be another.
+func (op *operation) copyMissing(ctx workflow.Context, req *remora.CopyAllRequest) (more bool, err error) {
+	missing, err := take[[]remora.MissingBackup](ctx, op.short,
+		step{remora.MissingActivity, remora.Queue, "compare " + req.To + " with the repository"},
+		remora.MissingInput{To: req.To, Skip: req.Damaged, Limit: page})
+	if err != nil {
+		return false, err
+	}
+	for _, b := range missing {
+		one, err := op.copyTo(ctx, b.ID, req.To)
+		switch {
+		case err == nil:
+			req.Copied.Backups++
+			req.Copied.Bytes += one.Bytes
+			req.Copied.Added += one.Added
+		case problemOf("copy", err).Kind == remora.Corrupt:
+			req.Damaged = append(req.Damaged, b.ID)
+		default:
+			return false, err
+		}
+	}
+	return len(missing) == page, nil
+}
+
+// copyTo copies a backup and reads it back.
+func (op *operation) copyTo(ctx workflow.Context, backup, to string) (copied remora.Copied, err error) {
+	name := "copy " + backup + " to " + to
+	err = op.phase(ctx, name, func() (*remora.Summary, error) {
+		copied, err = take[remora.Copied](ctx, op.long, step{remora.CopyActivity, remora.DataQueue, name}, remora.CopyInput{Backup: backup, To: to})
+		return &remora.Summary{Bytes: copied.Bytes}, err
+	})
+	if err != nil {
+		return copied, err
+	}
+	return copied, op.phase(ctx, "verify "+backup+" in "+to, func() (*remora.Summary, error) {
+		read, err := take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, "verify " + backup + " in " + to},
+			remora.VerifyInput{Backup: backup, In: to})
+		return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
+	})
+}
+
+// recordCopies notes what the copy holds now. The next copy makes good what is missed here.
+func (op *operation) recordCopies(ctx workflow.Context, to string) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	_, err := take[nothing](ctx, bestEffort, step{remora.RecordCopiesActivity, remora.Queue, "record what " + to + " holds"}, remora.RecordCopiesInput{To: to})
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("what the copy holds was not recorded", "copy", to, "error", err)
+	}
+}
+
+// prune runs the Prune child, unless another one is at work on the same copy.
+func (op *operation) prune(ctx workflow.Context, req remora.CopyAllRequest) (pruned []string, err error) {
+	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID: remora.PruneLane(req.To), TaskQueue: remora.Queue, WaitForCancellation: true,
+		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL, StaticSummary: "remove from " + req.To + " what need not be kept",
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	})
+	err = workflow.ExecuteChildWorkflow(child, remora.PruneWorkflow, remora.PruneRequest{Copy: req.To, Force: req.Force}).Get(ctx, &pruned)
+	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+		return nil, nil
+	}
+	if err == nil && len(pruned) > 0 {
+		op.recordCopies(ctx, req.To)
+	}
+	return pruned, err
+}
+
+// Prune removes from a copy what need not be kept there, and gives its space back. Its id sees to it that there is one
+// at a time.
+func Prune(ctx workflow.Context, req remora.PruneRequest) ([]string, error) {
+	op, err := beginAny(ctx, "prune", "", firstRun(workflow.GetInfo(ctx)), "")
+	if err != nil {
+		return nil, err
+	}
+	pruned, err := take[[]string](ctx, op.long, step{remora.PruneActivity, remora.Queue, "remove from " + req.Copy + " what need not be kept"}, req)
+	return pruned, op.copied(ctx, "prune the copy "+req.Copy, err)
+}
+
+// copied tells how it ended, and gives the error to end with.
+func (op *operation) copied(ctx workflow.Context, what string, err error) error {
+	if err == nil {
+		outcome(ctx, string(remora.Completed))
+		workflow.SetCurrentDetails(ctx, "completed")
+		return nil
+	}
+	p := problemOf(what, err)
+	if ctx.Err() != nil && p.Kind == remora.Cancelled {
+		outcome(ctx, "cancelled")
+		return err
+	}
+	outcome(ctx, string(remora.Failed))
+	workflow.SetCurrentDetails(ctx, "failed: "+p.Error())
+	return failure(p)
+}
+
+// copyAfter starts the copies that a completed backup goes to, and does not wait for them: how they end changes
+// nothing about the backup.
+func (op *operation) copyAfter(ctx workflow.Context, backup string) (copying []string) {
+	if workflow.GetVersion(ctx, "copy-after-backup", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	to, err := take[[]string](ctx, bestEffort, step{remora.AfterBackupActivity, remora.Queue, "see where copies go"}, nothing{})
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("the backup is not copied", "backup", backup, "error", err)
+	}
+	for _, name := range to {
+		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+			WorkflowID: remora.CopyLane(name, backup), TaskQueue: remora.Queue,
+			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, StaticSummary: "copy " + backup + " to " + name,
+			WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		})
+		req := remora.CopyRequest{Source: op.source, Backup: backup, To: name, RequestedBy: op.actor}
+		err := workflow.ExecuteChildWorkflow(child, remora.CopyWorkflow, req).GetChildWorkflowExecution().Get(ctx, nil)
+		if err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+			workflow.GetLogger(ctx).Warn("the backup is not copied", "backup", backup, "to", name, "error", err)
+			continue
+		}
+		copying = append(copying, name)
+	}
+	return copying
+}
+
+// copyHint points at a copy of a backup that turned out to be damaged where it was read.
+func (op *operation) copyHint(b remora.Backup, err error) error {
+	if p := problemOf("restore "+op.source, err); p.Kind == remora.Corrupt && op.from == "" && len(b.Copies) > 0 {
+		return &remora.Problem{
+			Op: p.Op, Kind: p.Kind, Subject: p.Subject, Err: p.Err,
+			Hint: fmt.Sprintf("A copy holds it, too. Restore that one: remora restore %s --from %s", b.ID, b.Copies[0]),
+		}
+	}
+	return err
+}
