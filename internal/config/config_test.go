@@ -36,6 +36,9 @@ repository:
   path: /var/backups/remora
   password_file: repository.password
 temporal: {address: localhost, namespace: backups}
+copies:
+  offsite: {path: /mnt/offsite, password_file: offsite.password, after_backup: true, daily: "03:30", zone: Europe/Berlin, keep: {last: 7, days: 30}}
+  cloud: {s3: {endpoint: s3.example, bucket: remora, access_key_env: K, secret_key_env: S}, password_env: CLOUD}
 sources:
   shop:
     database:
@@ -99,6 +102,12 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	require.Empty(t, cmp.Diff(want, c.Sources, functions))
 	require.Equal(t, "/var/lib/remora-test", c.State)
 	require.Equal(t, "/var/backups/remora", c.Repository.Path)
+	require.Equal(t, []string{"cloud", "offsite"}, c.CopyNames())
+	require.Empty(t, cmp.Diff(&Copy{
+		Repository:  Repository{Path: "/mnt/offsite", PasswordFile: filepath.Join(folder, "offsite.password")},
+		AfterBackup: true, Daily: "03:30", Zone: "Europe/Berlin", Keep: Keep{Last: 7, Days: 30},
+	}, c.Copies["offsite"], functions))
+	require.Equal(t, "s3:https://s3.example/remora", c.Copies["cloud"].Where())
 	require.Equal(t, Temporal{Address: "localhost:7233", Namespace: "backups"}, c.Temporal)
 	require.Equal(t, time.Minute, c.Stall)
 	require.Equal(t, []string{
