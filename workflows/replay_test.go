@@ -56,6 +56,8 @@ func TestRecord(t *testing.T) {
 		"backup-completed":     playBackup,
 		"backup-failed":        playFailedBackup,
 		"backup-cancelled":     playCancelledBackup,
+		"backup-copied":        playCopied,
+		"copy-all":             playCopyAll,
 		"restore-expired":      playExpired,
 		"restore-undone":       playUndone,
 		"restore-rolled-back":  playRolledBack,
