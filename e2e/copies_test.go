@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,5 +109,26 @@ func TestCopyAllCatchesUpAndPrunes(t *testing.T) {
 	require.Empty(t, backups[2].Copies)
 	require.Equal(t, []string{"offsite"}, backups[1].Copies)
 	require.Equal(t, 2, strings.Count(s.must("history"), "(also in offsite)"))
+
+	// Every block of the repository is damaged: the restore leaves the site alone and names the copy, which is well.
+	before := s.read()
+	s.damage()
+	damaged := s.read()
+	require.NoError(t, filepath.WalkDir(filepath.Join(s.dir, "repository", "p"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for i := len(text) / 4; i < len(text)*3/4; i++ {
+			text[i] ^= 1
+		}
+		return errors.Join(err, os.WriteFile(path, text, 0o600))
+	}))
+	out, code = s.remora("restore", "latest", "--force")
+	require.NotZero(t, code)
+	require.Contains(t, out, "remora restore "+backups[0].ID+" --from offsite")
+	s.requireEqual(damaged, s.read(), "after the restore that failed")
+	s.must("restore", backups[0].ID, "--from", "offsite", "--force")
+	s.requireEqual(before, s.read(), "after the restore from the copy")
 
 }

@@ -102,9 +102,19 @@ func plan() remora.Plan {
 func TestTextsForPeople(t *testing.T) {
 	backups := []remora.Backup{goodBackup(), safetyBackup(), failedBackup()}
 	for name, do := range map[string]func(a *app) error{
-		"history":        func(a *app) error { return a.printHistory(backups) },
-		"history-none":   func(a *app) error { return a.printHistory(nil) },
-		"show-good":      func(a *app) error { return a.printBackup(goodBackup()) },
+		"history":      func(a *app) error { return a.printHistory(backups) },
+		"history-none": func(a *app) error { return a.printHistory(nil) },
+		"show-good":    func(a *app) error { return a.printBackup(goodBackup()) },
+		"show-copied": func(a *app) error {
+			b := goodBackup()
+			b.Copies, b.Location, b.Because = []string{"cloud", "offsite"}, "offsite", "the repository at /b does not hold it"
+			return errors.Join(a.printBackup(b), a.printHistory([]remora.Backup{b}))
+		},
+		"plan-copy": func(a *app) error {
+			p := plan()
+			p.Backup.Location, p.Backup.Because = "offsite", "the repository at /var/backups/remora cannot be opened: there is no repository"
+			return a.printPlan(p, "", "")
+		},
 		"show-failed":    func(a *app) error { return a.printBackup(failedBackup()) },
 		"show-safety":    func(a *app) error { return a.printBackup(safetyBackup()) },
 		"show-restore":   func(a *app) error { return a.printRestore(openRestore()) },
@@ -148,7 +158,7 @@ func overview() control.Overview {
 		Sources: []control.SourceStatus{
 			{Source: "blog"},
 			{Source: "shop", Newest: &good, Last: &failed, FailedSince: 1, Window: &window},
-			{Source: "wiki", Newest: &good, Last: &good, Running: &control.Running{
+			{Source: "wiki", Newest: &good, Last: &good, Behind: []control.Behind{{Copy: "offsite", Backups: 3, Since: ago(50 * time.Hour)}}, Running: &control.Running{
 				Operation: "a backup", By: "bob@desk", Since: ago(4 * time.Minute), Phase: "dump wiki", Attempt: 2, Problem: "connection lost",
 				Progress: &remora.Progress{Phase: "dump wiki", Done: 1_200_000_000, Total: 2_800_000_000, Unit: "bytes"},
 			}},

@@ -79,8 +79,12 @@ func (a *app) open(ctx context.Context, needs need) (*session, error) {
 		}
 	}
 	if needs&needControl != 0 {
+		copies := cfg.CopyNames()
+		if s.copy != "" { // which cannot tell what the others hold
+			copies = nil
+		}
 		s.control, err = control.New(control.Config{
-			Address: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace, Actor: a.actor(), Now: a.Now, Copies: cfg.CopyNames(),
+			Address: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace, Actor: a.actor(), Now: a.Now, Copies: copies,
 		}, s.repository)
 		if err != nil {
 			s.close(ctx)

@@ -48,9 +48,11 @@ Fields are added, never renamed or removed.
 | restores | one restore a line |
 | show | the backup or the restore |
 | ls | one entry a line: path, kind, size, mode, modified, target |
-| status | one object: summary, worker, sources (newest, last, failed_since, running, window) |
+| status | one object: summary, worker, sources (newest, last, failed_since, behind, running, window) |
+| copy | for each copy one update a line, as of a backup; the last line is the result: copied (to, backups, bytes, added, pruned) |
+| repository create | repository, and repository_password_file where a password was made |
 | backup, restore, watch, rollback, accept | one update a line (event: phase_started, phase_ended, progress, retry, notice); restore begins with its plan; the last line is the result |
-| backup and restore with --detach | the started run: source, workflow, id, run |
+| backup, restore and copy with --detach | the started run: source, workflow, id, run |
 | cancel | source, cancelled, message, running |
 | resolve | source, message |
 | check | one finding a line: level (ok, warning, failed), subject, said, hint |

@@ -32,6 +32,9 @@ which restores can still be undone. When Temporal does not answer it tells what 
 			if err != nil {
 				return err
 			}
+			if s.copy != "" {
+				o.Sentence = "The repository cannot be opened, so no backup can be taken; this is what the copy " + s.copy + " holds. " + o.Sentence
+			}
 			if err := a.printStatus(o); err != nil || o.Away == "" {
 				return err
 			}

@@ -87,6 +87,38 @@ func TestStatusBeginsWithOneSentence(t *testing.T) {
 	require.Equal(t, "All 2 sources have a good backup; the oldest is of 2 days ago."+away, sentence("blog", "shop"))
 }
 
+func TestStatusTellsWhichCopyIsBehind(t *testing.T) {
+	c, r := withRepository(t, "127.0.0.1:1", "")
+	ctx, dir := context.Background(), t.TempDir()
+	cfg := repository.Config{Path: filepath.Join(dir, "copy"), State: dir, CopyOf: r, Password: func() (remora.Secret, error) { return "another", nil }}
+	require.NoError(t, repository.Create(ctx, cfg))
+	offsite, err := repository.Open(ctx, cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, offsite.Close(ctx)) }()
+	c.cfg.Copies = []string{"offsite"}
+	behind := func() []Behind {
+		o, err := c.Status(ctx, []string{"shop"})
+		require.NoError(t, err)
+		return o.Sources[0].Behind
+	}
+	require.Empty(t, behind())
+	commit(t, r, "shop", remora.Regular, 9*time.Hour)
+	second := commit(t, r, "shop", remora.Regular, 8*time.Hour)
+	commit(t, r, "shop", remora.Safety, 7*time.Hour)
+	found := behind()
+	require.Len(t, found, 1)
+	require.Equal(t, 2, found[0].Backups)
+	require.WithinDuration(t, time.Now().Add(-9*time.Hour), found[0].Since, time.Minute)
+	_, err = r.Copy(ctx, offsite, second, nil)
+	require.NoError(t, err)
+	_, err = offsite.Verify(ctx, second, nil)
+	require.NoError(t, err)
+	require.NoError(t, r.RecordCopies(ctx, "offsite", offsite))
+	require.Empty(t, behind(), "an older one may have been left out")
+	commit(t, r, "shop", remora.Regular, time.Hour)
+	require.Equal(t, 1, behind()[0].Backups)
+}
+
 func TestTheSentenceBeginsWithWhatNeedsAPersonMostAndStaysShort(t *testing.T) {
 	good := &remora.Backup{Manifest: remora.Manifest{Started: time.Now()}}
 	o := Overview{Worker: true, Sources: []SourceStatus{
