@@ -59,7 +59,7 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 			return &target.Live.Summary, err
 		})
 		if err != nil {
-			return plan, err
+			return plan, op.copyHint(plan.Backup, err)
 		}
 		plan.Targets = append(plan.Targets, target)
 	}
