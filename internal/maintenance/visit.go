@@ -27,7 +27,7 @@ func Visit(ctx context.Context, page string, pass *http.Cookie) (why string, err
 func visit(ctx context.Context, page string, pass *http.Cookie) (why string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
-		return "this is not a URL", nil
+		return "this is not a URL", nil //nolint:nilerr // it is the answer
 	}
 	req.Header.Set("User-Agent", "remora")
 	if pass != nil {
