@@ -15,8 +15,10 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 	s := newSite(t, small)
 	s.must("backup", s.source())
 	out := s.must("check")
-	for _, line := range []string{"configuration", "temporal", "queue remora", "queue remora-data", "worker", "repository", "repository space", "repository clock",
-		s.source() + " database", s.source() + " files", s.source() + " restore of database", s.source() + " maintenance"} {
+	for _, line := range []string{
+		"configuration", "temporal", "queue remora", "queue remora-data", "worker", "repository", "repository space", "repository clock",
+		s.source() + " database", s.source() + " files", s.source() + " restore of database", s.source() + " maintenance",
+	} {
 		require.Regexp(t, `(?m)^ok +`+line+`  `, out)
 	}
 	require.Contains(t, out, "0 of ")

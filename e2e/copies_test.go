@@ -130,5 +130,4 @@ func TestCopyAllCatchesUpAndPrunes(t *testing.T) {
 	s.requireEqual(damaged, s.read(), "after the restore that failed")
 	s.must("restore", backups[0].ID, "--from", "offsite", "--force")
 	s.requireEqual(before, s.read(), "after the restore from the copy")
-
 }

@@ -59,7 +59,7 @@ func (r *recording) reset(id, run string, first bool) {
 	}
 	_, err := r.WorkflowService().ResetWorkflowExecution(r.t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: "remora", WorkflowExecution: &common.WorkflowExecution{WorkflowId: id, RunId: run}, Reason: "the test does",
-		WorkflowTaskFinishEventId: point, RequestId: fmt.Sprint(time.Now().UnixNano()),
+		WorkflowTaskFinishEventId: point, RequestId: fmt.Sprintf("%s-%d", run, point),
 	})
 	require.NoError(r.t, err)
 }

@@ -244,7 +244,9 @@ func (w *world) copy(ctx context.Context, in remora.CopyInput) (c remora.Copied,
 		case w.backups[in.Backup] == nil || !w.backups[in.Backup].verified:
 			return broken(remora.Invalid)
 		}
-		w.copies[in.To][in.Backup] = w.copies[in.To][in.Backup]
+		if !w.copies[in.To][in.Backup] {
+			w.copies[in.To][in.Backup] = false // there, and not verified yet
+		}
 		return nil
 	})
 }

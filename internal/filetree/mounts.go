@@ -51,7 +51,7 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 		}
 		within := path.Join(on.root, strings.TrimPrefix(live, on.point))
 		for _, m := range all {
-			if m.device == on.device && below(m.root, within) && !(t.byEntry && m.root == within) {
+			if m.device == on.device && below(m.root, within) && (!t.byEntry || m.root != within) {
 				return hidden, refuse(remora.Unsupported, live, hint, "%s has it mounted at %s and would keep the replaced directory", m.seenBy, m.point)
 			}
 		}

@@ -184,21 +184,21 @@ func (o *object) read(ctx context.Context, s *session) error {
 		}
 		for i, name := range names {
 			value := values[i].String
-			switch name = strings.ToLower(name); {
-			case name == "sql original statement" || name == "create "+o.Kind:
+			switch strings.ToLower(name) {
+			case "sql original statement", "create " + o.Kind:
 				if !values[i].Valid {
 					return fail(remora.Denied, "read a definition", o.String(), "grant "+s.server.routines(forBackup, everywhere)[0].privileges[0]+" to the user", "the server hides its text")
 				}
 				o.Create = sqlText(value)
-			case name == "sql_mode":
+			case "sql_mode":
 				o.Mode = value
-			case name == "character_set_client":
+			case "character_set_client":
 				o.Client = value
-			case name == "collation_connection":
+			case "collation_connection":
 				o.Connection = value
-			case name == "database collation":
+			case "database collation":
 				o.Database = value
-			case name == "time_zone":
+			case "time_zone":
 				o.Zone = value
 			}
 		}
@@ -309,7 +309,7 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 			case isCode(err, codeUnknownTable, codeViewInvalid) && one.Kind == kindView && len(later) < len(waiting)-1:
 				later = append(later, one)
 			case err != nil:
-				return notes, &uncreated{one.object.String(), err}
+				return notes, &uncreated{one.String(), err}
 			}
 		}
 		waiting = later

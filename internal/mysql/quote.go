@@ -26,9 +26,6 @@ func quoteAll(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// placeholders are n of them, for a list.
-func placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
-
 // text makes a string literal, for the few statements that take no placeholder. It holds for sql_mode without
 // NO_BACKSLASH_ESCAPES, which every connection pins.
 func text(s string) string {
