@@ -82,8 +82,8 @@ func (r *reader) costs(c *Config) {
 				variable, why string
 			}{
 				{d.SingleTransaction, "DB_BACKUP_SINGLE_TRANSACTION", "nobody can write to any schema of the server while a backup reads"},
-				{d.Routines, "DB_BACKUP_ROUTINES", "without effect in this version: backups hold the routines"},
-				{d.Triggers, "DB_BACKUP_TRIGGERS", "without effect in this version: backups hold the triggers"},
+				{d.Routines, "DB_BACKUP_ROUTINES", "routines are left out of backups, and a restore keeps the live ones"},
+				{d.Triggers, "DB_BACKUP_TRIGGERS", "triggers are left out of backups, and a restore keeps the live ones"},
 			} {
 				if !choice.kept {
 					c.Warnings = append(c.Warnings, "sources."+name+": "+choice.variable+" is false: "+choice.why)

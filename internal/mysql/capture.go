@@ -40,7 +40,7 @@ func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subjec
 	c.snap = snap
 	kept, stop := snap.keep(ctx)
 	defer stop()
-	summary, err := c.run(kept, job)
+	summary, err := c.run(kept, job, of)
 	return summary, d.problem(kept, op, d.subject(), err)
 }
 
@@ -52,9 +52,11 @@ type capture struct {
 	needs  func(server) []need
 	places []place
 	// kept are the objects of a side that is not live, by schema: they are in the journal alone.
-	kept   [][]object
-	to     remora.PartWriter
-	snap   *snapshot
+	kept [][]object
+	to   remora.PartWriter
+	snap *snapshot
+	// left are the kinds of objects that are left out.
+	left   []string
 	meter  *meter
 	tables []*captured
 }
@@ -65,7 +67,7 @@ type captured struct {
 	in string
 }
 
-func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, error) {
+func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (remora.Summary, error) {
 	weaker, err := c.snap.grants.checkRights(c.op, c.needs(c.snap.control.server))
 	if err != nil {
 		return remora.Summary{}, err
@@ -88,6 +90,7 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 	if err := c.snap.holdsAll(found); err != nil {
 		return remora.Summary{}, err
 	}
+	c.leaveOut(of, found)
 	c.meter = newMeter(job, c.op, sum(found, census.bytes))
 	stop := c.meter.watch(ctx)
 	defer stop()
@@ -101,6 +104,26 @@ func (c *capture) run(ctx context.Context, job remora.Job) (remora.Summary, erro
 		c.snap.warnings = append(c.snap.warnings, r.warning())
 	}
 	return c.finish(ctx, found)
+}
+
+// leaveOut takes out of the census what the configuration does not want in a backup, and says so. What a restore saves
+// of the live data is always whole.
+func (c *capture) leaveOut(of remora.Subject, found []census) {
+	if of.Partial || of.PutAway != "" {
+		return
+	}
+	if c.d.cfg.WithoutRoutines {
+		c.left = append(c.left, kindFunction, kindProcedure)
+	}
+	if c.d.cfg.WithoutTriggers {
+		c.left = append(c.left, kindTrigger)
+	}
+	for i := range found {
+		if out := ofKinds(found[i].objects, c.left...); len(out) > 0 {
+			c.snap.warnings = append(c.snap.warnings, "left out, as configured: "+listed(out))
+			found[i].objects = without(found[i].objects, out)
+		}
+	}
 }
 
 // plan cuts every table. Those that no snapshot holds come first, since writers wait for them; then the largest, so that
@@ -311,7 +334,7 @@ func serverCheck(ctx context.Context, r *reader, t table, schema string) (rows i
 // finish compares what was read with what the server counted, and writes how to load it and, last, part.json.
 func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, error) {
 	p := part{
-		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position,
+		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position, LeftOut: c.left,
 	}
 	for _, schema := range found {
 		p.Schemas = append(p.Schemas, partSchema{Name: schema.name, Directory: fileName(schema.name), schemaOptions: schema.options})
@@ -373,7 +396,7 @@ func (c *capture) unchanged(ctx context.Context, found []census) error {
 		return a.Name == b.Name && (len(c.snap.readers) == 1 || a.digest() == b.digest())
 	}
 	for i := range now {
-		if now[i].exists != found[i].exists || !slices.Equal(now[i].objects, found[i].objects) || !slices.EqualFunc(now[i].tables, found[i].tables, same) {
+		if now[i].exists != found[i].exists || !slices.Equal(without(now[i].objects, ofKinds(now[i].objects, c.left...)), found[i].objects) || !slices.EqualFunc(now[i].tables, found[i].tables, same) {
 			return fail(remora.Busy, c.op, "schema "+found[i].name, "a migration ran at the same moment: try again when it is over", "its tables, views, triggers, routines or events changed while it was read")
 		}
 	}

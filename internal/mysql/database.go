@@ -28,6 +28,10 @@ type Config struct {
 	RestorePassword remora.SecretFunc
 	// Schemas are the schemas of the source, one or more. They are backed up as of one moment and switched as one.
 	Schemas []string
+	// WithoutRoutines and WithoutTriggers leave these out of backups; a restore of such a backup keeps the live ones.
+	WithoutRoutines, WithoutTriggers bool
+	// Online tells that nothing takes the application offline while a restore switches.
+	Online bool
 	// Sessions is how many connections copy rows at the same time; 0 means 4.
 	Sessions int
 	// Stall is how long a copy may stand still before its caller gives it up: the server waits longer than that for its

@@ -330,3 +330,24 @@ func TestS4AServerKilledWhileObjectsMoveLosesNone(t *testing.T) {
 	}
 	require.NotZero(t, cut, "no switch was cut off")
 }
+
+// What is left out of a backup is said, and stays as it is live when that backup is restored.
+func TestRoutinesAndTriggersMayBeLeftOut(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t), func(c *Config) { c.WithoutRoutines, c.WithoutTriggers = true, true })
+	w.exec(objectsZoo)
+	part, summary := w.captureOf(remora.Subject{})
+	require.Contains(t, strings.Join(summary.Warnings, "\n"), "left out, as configured: function shout")
+	w.exec("DROP TRIGGER logged; DROP PROCEDURE two; CREATE PROCEDURE later() SELECT 1; DROP VIEW a_top")
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Warnings, "\n"), "the live ones stay: function, procedure, trigger")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	after := w.reading()
+	require.Contains(t, after, "later")
+	require.Contains(t, after, "second_in")
+	require.NotContains(t, after, "logged")
+	require.Contains(t, after, "a_top")
+	_, summary = w.captureOf(remora.Subject{Partial: true})
+	require.NotContains(t, strings.Join(summary.Warnings, "\n"), "left out", "what a restore saves is whole")
+}

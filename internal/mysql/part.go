@@ -22,9 +22,11 @@ type part struct {
 	Taken  time.Time `json:"taken"`
 	Server server    `json:"server"`
 	// Consistency says how the rows came to belong to one moment.
-	Consistency string       `json:"consistency"`
-	Position    *position    `json:"position,omitempty"`
-	Schemas     []partSchema `json:"schemas"`
+	Consistency string    `json:"consistency"`
+	Position    *position `json:"position,omitempty"`
+	// LeftOut are the kinds of objects that are not in the part because the configuration says so.
+	LeftOut []string     `json:"left_out,omitempty"`
+	Schemas []partSchema `json:"schemas"`
 }
 
 // position is the moment of the part in the server's binary log.
@@ -53,6 +55,17 @@ func (s *partSchema) takeObjects(objects []object) {
 	for _, kind := range objectKinds {
 		s.Census[kind] = len(ofKinds(objects, kind))
 	}
+}
+
+// restored are the objects of the nth schema after a restore of the part: its own, and those of the live schema that it
+// leaves out.
+func (p *part) restored(n int, live census) []object {
+	schema := p.Schemas[n]
+	kept := ofKinds(live.objects, p.LeftOut...)
+	kept = slices.DeleteFunc(kept, func(o object) bool {
+		return o.Table != "" && !slices.ContainsFunc(schema.Tables, func(t partTable) bool { return t.Name == o.Table })
+	})
+	return inOrder(slices.Concat(schema.Objects, kept))
 }
 
 // tables lists the tables of a part with the schemas that they belong to.

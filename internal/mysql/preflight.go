@@ -152,11 +152,32 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	if !p.Server.sameKind(s.server) {
 		est.Warnings = append(est.Warnings, fmt.Sprintf("the backup was taken from %s, and is restored into %s", p.Server, s.server))
 	}
+	if err := d.needsOffline(s.server, p, live, refuse); err != nil {
+		return err
+	}
+	if len(p.LeftOut) > 0 {
+		est.Warnings = append(est.Warnings, "the backup was taken without these, so the live ones stay: "+strings.Join(p.LeftOut, ", "))
+	}
 	est.Warnings = append(est.Warnings, numbersAgain(p, live)...)
 	if err := d.probe(ctx, s); err != nil {
 		return err
 	}
 	return d.rehearseBoth(ctx, s, &p, &est.Warnings)
+}
+
+// needsOffline refuses to switch tables with triggers under a running application where the server cannot do it without
+// a moment in which rows are written past them (S32).
+func (d *Database) needsOffline(on server, p part, live []census, refuse func(remora.ProblemKind, string, string, ...any) error) error {
+	if !d.cfg.Online || !on.mariadb() {
+		return nil
+	}
+	for i, schema := range p.Schemas {
+		if t := ofKinds(slices.Concat(live[i].objects, schema.Objects), kindTrigger); len(t) > 0 {
+			return refuse(remora.Invalid, "configure maintenance: for this source, so that nobody writes meanwhile",
+				"%s cannot exchange tables and their triggers in one moment, and nothing takes the application offline: %s", on.maker(), listed(t))
+		}
+	}
+	return nil
 }
 
 // checkFilters refuses binary log filters: a replica that does not get all of a RENAME breaks (S25). Without the right

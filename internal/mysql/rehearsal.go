@@ -24,7 +24,7 @@ func (d *Database) rehearseBoth(ctx context.Context, s *session, p *part, notes 
 	}
 	restored := make([]census, len(p.Schemas))
 	for i, schema := range p.Schemas {
-		restored[i] = census{place: place{schema.Name, schema.Name}, options: schema.schemaOptions, objects: schema.Objects}
+		restored[i] = census{place: place{schema.Name, schema.Name}, options: schema.schemaOptions, objects: p.restored(i, live[i])}
 		for _, t := range schema.Tables {
 			restored[i].tables = append(restored[i].tables, table{Name: t.Name, Definition: t.Definition})
 		}

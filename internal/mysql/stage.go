@@ -113,7 +113,7 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		st.entry.State = stateStaging
 		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions)}
 		for i, schema := range st.part.Schemas {
-			restored := census{options: schema.schemaOptions, objects: schema.Objects}
+			restored := census{options: schema.schemaOptions, objects: st.part.restored(i, live[i])}
 			for _, t := range schema.Tables {
 				restored.tables = append(restored.tables, t.table)
 			}
