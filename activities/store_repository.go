@@ -97,13 +97,14 @@ func (s store) Restores(ctx context.Context, source string) ([]remora.Restore, e
 
 func (s store) Check(ctx context.Context, copied string) (repository.Health, error) {
 	r, err := s.locations.At(ctx, copied)
-	if err == nil {
-		err = r.Refresh(ctx)
-	}
 	if err != nil {
 		return repository.Health{}, err
 	}
-	return r.Check(ctx)
+	health, err := r.Check(ctx) // it fails at once where everything else tries for long
+	if err == nil {
+		err = r.Refresh(ctx)
+	}
+	return health, err
 }
 
 func (s store) Copies() []string { return s.locations.Names() }

@@ -22,7 +22,7 @@ func newConfigCommand(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "Tell whether the configuration makes sense",
 		Long: `Reads the configuration, the password files and the environment, and names everything that is wrong, each with its line
-and what to write instead. No server is asked: remora backup and the worker test rights and reachability.`,
+and what to write instead. No server is asked: remora check tries them.`,
 		Example: "  remora config check --config /etc/remora/remora.yaml",
 		Args:    exactly(0, "no arguments"),
 		RunE:    func(*cobra.Command, []string) error { return a.checkConfig() },

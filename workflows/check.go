@@ -14,7 +14,7 @@ import (
 )
 
 // oneLook is for a person who waits for the answer: what does not answer now is the answer.
-func oneLook() workflow.ActivityOptions { return bounded(time.Minute, 1, time.Second) }
+func oneLook() workflow.ActivityOptions { return bounded(30*time.Second, 1, time.Second) }
 
 // Check looks at everything that only a worker can see: the repository, and for each source whether a backup, and a
 // restore of its newest backup, could be made now. It changes nothing and holds no lane; what is wrong is a finding.
@@ -30,21 +30,27 @@ func Check(ctx workflow.Context, req remora.FindingsRequest) ([]remora.Finding, 
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer looking.Done()
 			op := &operation{source: source.Name, run: firstRun(workflow.GetInfo(ctx)), short: oneLook}
-			found[i] = op.findings(ctx, source.Kinds)
+			found[i] = op.findings(ctx, source.Kinds, err == nil)
 		})
 	}
 	looking.Wait(ctx)
 	return slices.Concat(repository, slices.Concat(found...)), nil
 }
 
-// findings are those of one source.
-func (op *operation) findings(ctx workflow.Context, kinds []remora.Kind) (found []remora.Finding) {
+// findings are those of one source. Without its repository nothing can be restored.
+func (op *operation) findings(ctx workflow.Context, kinds []remora.Kind, stored bool) (found []remora.Finding) {
 	for _, kind := range kinds {
 		found = append(found, op.preflightFindings(ctx, kind, "")...)
 	}
-	newest, err := op.describe(ctx, "latest", "")
-	op.from = newest.Location
+	var newest remora.Backup
+	var err error
+	if stored {
+		newest, err = op.describe(ctx, "latest", "")
+		op.from = newest.Location
+	}
 	switch p := problemOf("look up the newest backup", err); {
+	case !stored:
+		found = append(found, remora.Found(remora.Warning, op.source+" restore", "not tried: the repository cannot be read"))
 	case err != nil && p.Kind == remora.NotFound:
 		found = append(found, remora.Finding{
 			Level: remora.Warning, Subject: op.source + " restore", Said: "not tried: there is no backup yet", Hint: "remora backup " + op.source,
@@ -53,7 +59,7 @@ func (op *operation) findings(ctx workflow.Context, kinds []remora.Kind) (found 
 		found = append(found, remora.FoundProblem(op.source+" restore", p))
 	}
 	for _, kind := range kinds {
-		if _, ok := newest.Part(kind); ok && err == nil {
+		if _, ok := newest.Part(kind); ok {
 			found = append(found, op.preflightFindings(ctx, kind, newest.ID)...)
 		}
 	}

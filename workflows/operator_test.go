@@ -2,7 +2,7 @@ package workflows
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
 	"testing"
 	"time"
 
@@ -59,7 +59,7 @@ func (r *recording) reset(id, run string, first bool) {
 	}
 	_, err := r.WorkflowService().ResetWorkflowExecution(r.t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: "remora", WorkflowExecution: &common.WorkflowExecution{WorkflowId: id, RunId: run}, Reason: "the test does",
-		WorkflowTaskFinishEventId: point, RequestId: fmt.Sprintf("%s-%d", run, point),
+		WorkflowTaskFinishEventId: point, RequestId: rand.Text(),
 	})
 	require.NoError(r.t, err)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// answerTime ends a check that is not answered; each of its looks gives up after a minute.
+// answerTime ends a check that is not answered; each of its looks gives up after half a minute.
 const answerTime = 5 * time.Minute
 
 // Check looks at the control plane, and asks a worker how everything is that only a worker can see. What is wrong, and
