@@ -181,7 +181,7 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 	}
 	var bounds [2]uint64
 	for i, function := range []string{"MIN", "MAX"} {
-		value, err := r.value(ctx, fmt.Sprintf("SELECT %s(%s) FROM %s", function, quote(key.Name), qualified(t.in, t.Name)), 0)
+		value, err := r.value(ctx, fmt.Sprintf("SELECT %s(%s) FROM %s", function, quote(key.Name), t.from(t.in)), 0)
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +200,7 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 		within := span(i)
 		// Into an index that is forced, rather than used, the server would not look for its estimate.
 		rows, err := r.value(ctx, fmt.Sprintf("%s SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s BETWEEN %s AND %s",
-			explain, qualified(t.in, t.Name), quote(key.Name), within.From, within.To), rowsColumn)
+			explain, t.from(t.in), quote(key.Name), within.From, within.To), rowsColumn)
 		if err != nil || rows == "" {
 			return 0, err
 		}
@@ -317,7 +317,7 @@ func (c *capture) names() map[string]string {
 
 // serverCheck is what the server itself says of a table's rows.
 func serverCheck(ctx context.Context, r *reader, t table, schema string) (rows int64, checksum string, err error) {
-	counted, err := r.value(ctx, "SELECT COUNT(*) FROM "+qualified(schema, t.Name), 0)
+	counted, err := r.value(ctx, "SELECT COUNT(*) FROM "+t.from(schema), 0)
 	if err != nil {
 		return 0, "", err
 	}

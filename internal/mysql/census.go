@@ -67,8 +67,21 @@ type table struct {
 	Key []string `json:"key,omitempty"`
 	// Engine is the storage engine where that is not InnoDB: no snapshot holds such a table.
 	Engine string `json:"engine,omitempty"`
+	// Sequence marks a SEQUENCE of MariaDB: a table of one row, which others may be made of. History marks a table WITH
+	// SYSTEM VERSIONING: its rows of the past are rows like others, told apart by when they began and ended.
+	Sequence bool `json:"sequence,omitempty"`
+	History  bool `json:"history,omitempty"`
 
 	rows, bytes, rowBytes int64 // estimates
+	period                bool  // the columns that tell when a row began and ended have been named
+}
+
+// from is the table with all its rows.
+func (t table) from(schema string) string {
+	if t.History {
+		return qualified(schema, t.Name) + " FOR SYSTEM_TIME ALL"
+	}
+	return qualified(schema, t.Name)
 }
 
 // cut is the leading column of the key, when ranges can be cut along it.
@@ -231,7 +244,9 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 		switch {
 		case ours(schema) && strings.HasPrefix(t.Name, fencePrefix):
 		case kind == "VIEW": // see listObjects
-		case kind != "BASE TABLE":
+		case kind == "SYSTEM VERSIONED" && !s.server.keepsHistory():
+			c.refuse("table", t.Name, "it is WITH SYSTEM VERSIONING, and MariaDB before 10.11 takes no rows of the past")
+		case !slices.Contains([]string{"BASE TABLE", "SYSTEM VERSIONED", "SEQUENCE"}, kind):
 			c.refuse(strings.ToLower(kind), t.Name, "")
 		case !slices.Contains(engines, engine.String):
 			c.refuse("table", t.Name, "its engine is "+engine.String+": ALTER TABLE … ENGINE=InnoDB")
@@ -239,6 +254,7 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 			if engine.String != "InnoDB" {
 				t.Engine = engine.String
 			}
+			t.Sequence, t.History = kind == "SEQUENCE", kind == "SYSTEM VERSIONED"
 			c.tables = append(c.tables, t)
 		}
 		return nil
@@ -272,8 +288,13 @@ func (c *census) listColumns(ctx context.Context, s *session, schema string) err
 		col.AutoIncrement = strings.Contains(extra, "auto_increment")
 		col.Decimals = scale.Valid
 		col.Indexed = emptyMember.MatchString(full)
-		if t := byName[name]; t != nil && expression == "" {
+		period := expression == "ROW START" || expression == "ROW END"
+		if t := byName[name]; t != nil && (expression == "" || t.History && period) {
 			t.Columns = append(t.Columns, col)
+			t.period = t.period || period
+			if period && col.Type != "timestamp" {
+				c.refuse("table", name, "its rows are versioned by transactions, not by time")
+			}
 		}
 		return nil
 	}, `SELECT table_name, column_name, data_type, column_type, extra, COALESCE(generation_expression, ''), numeric_scale
@@ -298,9 +319,17 @@ func (c *census) listKeys(ctx context.Context, s *session, schema string) error 
 		return nil
 	}, `SELECT table_name, column_name, sub_part FROM information_schema.statistics
 		WHERE table_schema = ? AND index_name = 'PRIMARY' ORDER BY table_name, seq_in_index`, schema)
-	for name := range prefixed {
-		if prefixed[name] {
-			c.find(name).Key = nil
+	for i := range c.tables {
+		t := &c.tables[i]
+		if prefixed[t.Name] {
+			t.Key = nil
+		}
+		if t.History && !t.period { // nobody named them, but they are there
+			const began, ended = "row_start", "row_end"
+			t.Columns = append(t.Columns, column{Name: began, Type: "timestamp"}, column{Name: ended, Type: "timestamp"})
+			if len(t.Key) > 0 {
+				t.Key = append(t.Key, ended)
+			}
 		}
 	}
 	return err

@@ -71,39 +71,43 @@ func (d definition) text(name string, elements []string) string {
 
 var tableCollation = regexp.MustCompile(` COLLATE=(\w+)`)
 
-// referenced finds the schema that a foreign key names.
-var referenced = regexp.MustCompile("REFERENCES (`(?:[^`]|``)+`)\\.")
-
 // foreignKey tells whether an element of a definition is one.
 func foreignKey(element string) bool {
 	const begin = "CONSTRAINT "
 	return strings.HasPrefix(element, begin) && strings.HasPrefix(element[closing(element, len(begin)):], "` FOREIGN KEY")
 }
 
-// requalified is a definition whose foreign keys name other schemas than they did: as names says. A key within its own
-// schema names none.
-func requalified(sql string, names map[string]string) string {
-	d, err := parseDefinition(sql)
-	if err != nil || !strings.Contains(sql, "REFERENCES ") {
-		return sql
-	}
-	for i, e := range d.elements {
-		if foreignKey(e) {
-			d.elements[i] = rereferenced(e, names)
-		}
-	}
-	return sql[:closing(sql, len("CREATE TABLE "))+1] + " (\n  " + strings.Join(d.elements, ",\n  ") + "\n) " + d.options
-}
+// qualifier finds the schema that a foreign key or a sequence in a DEFAULT names.
+var qualifier = regexp.MustCompile("(REFERENCES |(?:next|last|set)val\\()`((?:[^`]|``)+)`\\.")
 
-// rereferenced is requalified for one foreign key.
-func rereferenced(key string, names map[string]string) string {
-	return referenced.ReplaceAllStringFunc(key, func(m string) string {
-		quoted := strings.TrimSuffix(strings.TrimPrefix(m, "REFERENCES `"), "`.")
-		if to, ok := names[strings.ReplaceAll(quoted, "``", "`")]; ok {
-			return "REFERENCES " + quote(to) + "."
+// requalified is a text whose foreign keys and sequences name other schemas than they did: as names says. A key within
+// its own schema names none. Strings stay as they are.
+func requalified(sql string, names map[string]string) string {
+	var b strings.Builder
+	start := 0
+	flush := func(end int) {
+		b.WriteString(qualifier.ReplaceAllStringFunc(sql[start:end], func(m string) string {
+			parts := qualifier.FindStringSubmatch(m)
+			if to, ok := names[strings.ReplaceAll(parts[2], "``", "`")]; ok {
+				return parts[1] + quote(to) + "."
+			}
+			return m
+		}))
+		start = end
+	}
+	for i := 0; i < len(sql); i++ {
+		switch sql[i] {
+		case '`':
+			i = closing(sql, i)
+		case '\'':
+			flush(i)
+			i = min(closing(sql, i), len(sql))
+			b.WriteString(sql[start:i])
+			start = i
 		}
-		return m
-	})
+	}
+	flush(len(sql))
+	return b.String()
 }
 
 // unsaid leaves out of a column what SHOW CREATE TABLE adds though nobody said it: the collation, where it is that of

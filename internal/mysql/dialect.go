@@ -128,7 +128,7 @@ func (s *session) chooseRole(ctx context.Context) error {
 func (v server) pinned() string {
 	const both = "SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, group_concat_max_len = 1048576, "
 	if v.mariadb() {
-		return both + "max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = 0, system_versioning_asof = DEFAULT"
+		return both + "max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = 0, system_versioning_asof = DEFAULT, system_versioning_alter_history = KEEP"
 	}
 	return both + "max_execution_time = 0, show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0"
 }
@@ -148,7 +148,7 @@ func (v server) loading() []string {
 	if v.mariadb() {
 		all = append(all, "check_constraint_checks = 0")
 		if v.keepsHistory() {
-			all = append(all, "system_versioning_insert_history = 1", "system_versioning_alter_history = KEEP")
+			all = append(all, "system_versioning_insert_history = 1")
 		}
 	}
 	return all

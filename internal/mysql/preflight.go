@@ -149,6 +149,9 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(p.tables(), func(t partTable) bool { return t.History }); i >= 0 && !p.Server.sameKind(s.server) {
+		return refuse(remora.Unsupported, "restore into a server of the same version, and upgrade that", "table %s is WITH SYSTEM VERSIONING, and versions differ in how they end a row that is current (the backup was taken from %s, this is %s)", p.tables()[i].Name, p.Server, s.server)
+	}
 	if !p.Server.sameKind(s.server) {
 		est.Warnings = append(est.Warnings, fmt.Sprintf("the backup was taken from %s, and is restored into %s", p.Server, s.server))
 	}

@@ -98,7 +98,7 @@ func (t table) selects(schema string, r partRange) string {
 	for i, c := range t.Columns {
 		columns[i] = c.read()
 	}
-	query := "SELECT " + strings.Join(columns, ", ") + " FROM " + qualified(schema, t.Name)
+	query := "SELECT " + strings.Join(columns, ", ") + " FROM " + t.from(schema)
 	if len(t.Key) == 0 {
 		return query + " USE INDEX ()"
 	}

@@ -26,13 +26,13 @@ func (d *Database) rehearseBoth(ctx context.Context, s *session, p *part, notes 
 	for i, schema := range p.Schemas {
 		restored[i] = census{place: place{schema.Name, schema.Name}, options: schema.schemaOptions, objects: p.restored(i, live[i])}
 		for _, t := range schema.Tables {
-			restored[i].tables = append(restored[i].tables, table{Name: t.Name, Definition: t.Definition})
+			restored[i].tables = append(restored[i].tables, table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence})
 		}
 	}
 	for i := range live { // only what a rehearsal looks at, so that equal sides are rehearsed once
 		live[i] = census{place: live[i].place, options: live[i].options, objects: live[i].objects, tables: live[i].tables}
 		for j, t := range live[i].tables {
-			live[i].tables[j] = table{Name: t.Name, Definition: t.Definition}
+			live[i].tables[j] = table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence}
 		}
 	}
 	sides := [][]census{restored, live}
@@ -105,15 +105,19 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 // createScratchTables creates what views and triggers stand on: empty tables without foreign keys.
 func createScratchTables(ctx context.Context, s *session, side []census, scratch []place) error {
 	views := slices.ContainsFunc(side, func(c census) bool { return len(ofKinds(c.objects, kindView)) > 0 })
+	names := map[string]string{}
+	for _, p := range scratch {
+		names[p.name] = p.schema
+	}
 	for i, c := range side {
 		if err := s.all(ctx, "USE "+quote(scratch[i].schema), "SET SESSION sql_mode = '"+loadMode+"'"); err != nil {
 			return err
 		}
-		for _, t := range c.tables {
-			if !views && !slices.ContainsFunc(c.objects, func(o object) bool { return o.Table == t.Name }) {
+		for _, t := range inSequence(c.tables) {
+			if !views && !t.Sequence && !slices.ContainsFunc(c.objects, func(o object) bool { return o.Table == t.Name }) {
 				continue
 			}
-			if err := s.exec(ctx, recreateWithoutForeignKeys(t.Name, t.Definition)); err != nil {
+			if err := s.exec(ctx, recreateWithoutForeignKeys(t.Name, requalified(t.Definition, names))); err != nil {
 				return fmt.Errorf("create table %s: %w", t.Name, err)
 			}
 		}

@@ -184,13 +184,11 @@ func (st *stage) create(ctx context.Context) error {
 	if err := allowOldKeys(ctx, st.s); err != nil {
 		return err
 	}
-	for _, t := range st.part.tables() {
+	for _, t := range inSequence(st.part.tables()) {
+		t.Definition = requalified(t.Definition, staged)
 		plan, err := t.stage()
 		if err != nil {
 			return err
-		}
-		for i, key := range plan.foreign {
-			plan.foreign[i] = rereferenced(key, staged)
 		}
 		st.tables = append(st.tables, stagedTable{t, staged[t.schema], plan})
 		st.meter.begin(t.Name)

@@ -263,6 +263,11 @@ func (sw *switcher) raiseCounters(ctx context.Context, found looked) error {
 	for i, c := range found.incoming {
 		for _, t := range c.tables {
 			live := found.live[i].find(t.Name)
+			if live != nil && live.Sequence && t.Sequence {
+				if err := raiseSequence(ctx, sw.s, qualified(found.live[i].schema, t.Name), qualified(c.schema, t.Name)); err != nil {
+					return err
+				}
+			}
 			if live == nil || !below(nextNumber(t.Definition), nextNumber(live.Definition)) {
 				continue
 			}
@@ -424,7 +429,7 @@ func (sw *switcher) complete(ctx context.Context) error {
 // completeAs brings back what a move dropped, and takes away what is not of this side. Events come last, and not while
 // they are held. Where no move is unfinished, nothing is touched but the options: what people changed since is theirs.
 func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool) error {
-	if err := sw.shape(ctx, side); err != nil || !sw.entry.Detail.Moving {
+	if err := errors.Join(sw.shape(ctx, side), sw.requalify(ctx)); err != nil || !sw.entry.Detail.Moving {
 		return err
 	}
 	live, err := takeCensuses(ctx, sw.s, sw.d.live(), false)

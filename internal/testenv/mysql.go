@@ -143,6 +143,7 @@ func (s *MySQLServer) start() error {
 		"--datadir=" + s.Datadir(),
 		"--socket=" + filepath.Join(s.dir, "sock"),
 		"--pid-file=" + filepath.Join(s.dir, "pid"),
+		"--tmpdir=" + s.dir, // a server that starts removes what others have in theirs
 		"--bind-address=127.0.0.1",
 		"--port=" + strconv.Itoa(s.port),
 		"--local-infile=ON",
@@ -160,7 +161,8 @@ func (s *MySQLServer) start() error {
 		args = append(args, "--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=64M")
 	default:
 		program = "mariadbd"
-		args = append(args, "--innodb-log-file-size=64M", "--character-set-server=utf8mb4") // the latter as Debian sets it
+		args = append(args, "--innodb-log-file-size=64M", "--character-set-server=utf8mb4", // as Debian sets it
+			"--event-scheduler=ON") // as it is in MySQL
 		if s.kind == "mariadb-11.8" {
 			args = append(args, "--log-bin=binlog") // off in both as they are shipped: one of them has it on
 		}
