@@ -62,15 +62,13 @@ func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.
 		if err != nil {
 			return nil, err
 		}
-		there, err := copied.List(ctx, repository.Filter{})
+		there, err := copied.List(ctx, repository.Filter{Status: remora.Completed})
 		if err != nil {
 			return nil, err
 		}
 		settled := in.Skip
 		for _, b := range there {
-			if b.Status == remora.Completed || b.Status == remora.Corrupted {
-				settled = append(settled, b.ID)
-			}
+			settled = append(settled, b.ID)
 		}
 		for _, b := range retention.Plan(c.Keep[in.To], here, nil, time.Now()) {
 			settled = append(settled, b.ID)

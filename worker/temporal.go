@@ -118,7 +118,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 	lc.Append(fx.StartStopHook(
 		func(ctx context.Context) error {
 			ensureSchedules(ctx, c, cfg, log)
-			roll.watch(c, cfg.Temporal.Namespace) //nolint:contextcheck // for as long as the worker lives
+			roll.watch(c, cfg.Temporal.Namespace) //nolint:contextcheck // the watch outlives the start
 			for _, w := range workers {
 				if err := w.Start(); err != nil {
 					return &remora.Problem{Op: "take work from Temporal", Kind: remora.Unreachable, Subject: cfg.Temporal.Address, Err: err}

@@ -47,8 +47,8 @@ func CopyAll(ctx workflow.Context, req remora.CopyAllRequest) (remora.Copied, er
 	}
 	if err == nil && len(req.Damaged) > 0 {
 		err = &remora.Problem{
-			Op: "copy all backups to " + req.To, Kind: remora.Corrupt, Hint: "Take a new backup now, and check the repository's disk.",
-			Err: fmt.Errorf("damaged in the repository, and not copied: %s", strings.Join(req.Damaged, ", ")),
+			Op: "copy all backups to " + req.To, Kind: remora.Corrupt, Hint: "See where each is damaged with: remora copy BACKUP --to " + req.To + "; take a new backup now.",
+			Err: fmt.Errorf("damaged, and not copied: %s", strings.Join(req.Damaged, ", ")),
 		}
 	}
 	return req.Copied, op.copied(ctx, "copy all backups to "+req.To, err)

@@ -244,9 +244,7 @@ func (w *world) copy(ctx context.Context, in remora.CopyInput) (c remora.Copied,
 		case w.backups[in.Backup] == nil || !w.backups[in.Backup].verified:
 			return broken(remora.Invalid)
 		}
-		if !w.copies[in.To][in.Backup] {
-			w.copies[in.To][in.Backup] = false // there, and not verified yet
-		}
+		w.copies[in.To][in.Backup] = false // until it is verified
 		return nil
 	})
 }

@@ -33,11 +33,8 @@ func (r *Repository) Copy(ctx context.Context, to *Repository, id string, report
 	if b.Status != remora.Completed {
 		return remora.Manifest{}, &remora.Problem{Op: copyOp, Kind: notCompleted(b.Status), Subject: id, Hint: "choose one that completed: remora history --status completed", Err: fmt.Errorf("it is %s; what was not read back well is not copied", b.Status)}
 	}
-	switch there, err := to.exactly(ctx, copyOp, id); {
-	case remora.KindOf(err) == remora.NotFound:
-	case err == nil && there.Status == remora.Corrupted:
-		return remora.Manifest{}, &remora.Problem{Op: copyOp, Kind: remora.Corrupt, Subject: id + " in " + to.Where(), Hint: "check its disk; a copy repository that is damaged is made anew", Err: errors.New("the copy is there, and damaged: " + there.Problem)}
-	default:
+	there, err := to.exactly(ctx, copyOp, id)
+	if remora.KindOf(err) != remora.NotFound { // it has been committed: Verify tells, also once more, how it is
 		return there.Manifest, err
 	}
 	c := &copier{r: r, to: to, id: id, report: report, began: time.Now(), slots: make(chan struct{}, parallelFiles)}

@@ -268,6 +268,29 @@ func TestAKilledCopyGoesOn(t *testing.T) {
 	require.Len(t, checkpoints, 1, "no checkpoint is left")
 }
 
+func TestADamagedCopyIsFoundByAnotherCopy(t *testing.T) {
+	r := created(t)
+	to := twin(t, r)
+	m := backedUp(t, r, at("shop", "run-1", 1), map[string][]byte{"a": noise(1, 4<<20)})
+	verified(t, r, m.ID)
+	copyOf(t, r, to, m.ID)
+	pack := largestPack(t, to)
+	good, err := os.ReadFile(pack)
+	require.NoError(t, err)
+	bad := bytes.Clone(good)
+	bad[len(bad)/2] ^= 1
+	require.NoError(t, os.WriteFile(pack, bad, 0o600))
+	_, err = r.Copy(t.Context(), to, m.ID, nil)
+	require.NoError(t, err)
+	_, err = to.Verify(t.Context(), m.ID, nil)
+	requireProblem(t, err, remora.Corrupt, m.ID)
+	b, err := r.Find(t.Context(), m.ID, "")
+	require.NoError(t, err)
+	require.Equal(t, remora.Completed, b.Status, "the original is as good as before")
+	require.NoError(t, os.WriteFile(pack, good, 0o600))
+	copyOf(t, r, to, m.ID)
+}
+
 func TestAFullCopyLeavesWhatItHad(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small disk needs root")
@@ -334,6 +357,15 @@ func TestLocationsFindABackupWhereverItIs(t *testing.T) {
 	require.Equal(t, "offsite", b.Location)
 	require.Contains(t, b.Because, "does not hold it")
 
+	sealed := there
+	sealed.Password = secret("wrong")
+	other := NewLocations(cfg, map[string]Config{"offsite": sealed})
+	_, err = other.At(t.Context(), "offsite")
+	requireProblem(t, err, remora.Denied, "offsite", "the password is wrong")
+	_, err = other.At(t.Context(), "")
+	require.NoError(t, err, "the repository is not held up by its copies")
+	require.NoError(t, other.Close(t.Context()))
+
 	// The password is wrong, or the directory is gone, before it is opened or after.
 	wrong := cfg
 	wrong.Password = secret("wrong")
@@ -359,7 +391,7 @@ func TestLocationsFindABackupWhereverItIs(t *testing.T) {
 
 	// A repository of others is no copy.
 	stranger := created(t)
-	other := NewLocations(cfg, map[string]Config{"offsite": {Path: stranger.cfg.Path, State: t.TempDir(), Password: stranger.cfg.Password}})
+	other = NewLocations(cfg, map[string]Config{"offsite": {Path: stranger.cfg.Path, State: t.TempDir(), Password: stranger.cfg.Password}})
 	defer func() { require.NoError(t, other.Close(context.Background())) }()
 	_, err = other.At(t.Context(), "offsite")
 	requireProblem(t, err, remora.Invalid, "another installation")

@@ -60,7 +60,7 @@ func (l *Locations) At(ctx context.Context, name string) (*Repository, error) {
 	case at.err != nil && time.Since(at.tried) < again:
 		return nil, at.err
 	}
-	r, err := Open(ctx, at.cfg)
+	r, err := l.openSoon(ctx, at.cfg)
 	if err == nil && name != "" {
 		err = l.ours(ctx, r, name)
 	}
@@ -73,6 +73,22 @@ func (l *Locations) At(ctx context.Context, name string) (*Repository, error) {
 		at.err, at.tried = err, time.Now()
 	}
 	return nil, err
+}
+
+// openTime is how long a location may take to open where there is another one to look into.
+const openTime = 20 * time.Second
+
+func (l *Locations) openSoon(ctx context.Context, cfg Config) (*Repository, error) {
+	if len(l.names) == 0 {
+		return Open(ctx, cfg)
+	}
+	soon, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	r, err := Open(soon, cfg)
+	if err != nil && soon.Err() != nil && ctx.Err() == nil {
+		err = &remora.Problem{Op: "open the repository", Kind: remora.Unavailable, Subject: cfg.where(), Hint: "see that its storage answers", Err: fmt.Errorf("no answer within %s", openTime)}
+	}
+	return r, err
 }
 
 const openCopyOp = "open the copy"
