@@ -165,6 +165,11 @@ func fakeRestore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restor
 	case req.Adopt && req.Source == "half-done":
 		save(ctx, remora.OutcomeRolledBack)
 		return record, nil
+	case req.Adopt && req.Source == "between":
+		record.KeepUntil = workflow.Now(ctx).Add(time.Hour)
+		save(ctx, remora.OutcomeUndone)
+		err = workflow.Await(ctx, func() bool { return over && workflow.AllHandlersFinished(ctx) })
+		return record, err
 	case req.Adopt && req.Source != "lost":
 		return record, failed(&remora.Problem{Op: "take over", Kind: remora.NotFound, Err: errors.New("nothing waits")})
 	case req.Adopt:

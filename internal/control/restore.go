@@ -96,7 +96,10 @@ func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell
 	run := s.restore.run(source)
 	var record remora.Restore
 	if !s.restore.open {
-		if record, run, err = c.takeOver(ctx, op, s, tell); err != nil || !record.Outcome.Open() {
+		var was remora.Outcome
+		record, run, was, err = c.takeOver(ctx, op, s, tell)
+		back := update == remora.RollbackUpdate && record.Outcome == remora.OutcomeUndone && was != remora.OutcomeUndone
+		if err != nil || back || !record.Outcome.Open() { // to go back is what was asked for, and it has been done
 			return record, err
 		}
 	}
@@ -111,27 +114,29 @@ func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell
 }
 
 // takeOver adopts what a source's last restore left, for somebody who wants to end or turn it. Without a sign of one a
-// worker is asked only where there is one: the journals beside the data may know more than the repository.
-func (c *Control) takeOver(ctx context.Context, op string, s state, tell func(Update)) (remora.Restore, Run, error) {
+// worker is asked only where there is one: the journals beside the data may know more than the repository. was is how the
+// restore stood as far as anybody knew.
+func (c *Control) takeOver(ctx context.Context, op string, s state, tell func(Update)) (record remora.Restore, run Run, was remora.Outcome, err error) {
 	none := noOpenRestore(op, s.source, "no restore of it has an open undo window")
 	if s.restore.id != "" {
 		none = noOpenRestore(op, s.source, "its last restore is over since "+s.restore.closed.Local().Format("2006-01-02 15:04:05"))
 	}
 	left, err := c.lost(ctx, s)
-	if err != nil {
-		return remora.Restore{}, Run{}, err
-	}
-	if left == nil && !c.HasWorker(ctx) {
-		return remora.Restore{}, Run{}, none
-	}
-	if left == nil {
+	switch {
+	case err != nil:
+		return record, run, was, err
+	case left != nil:
+		was = left.Outcome
+	case !c.HasWorker(ctx):
+		return record, run, was, none
+	default:
 		tell = nil // there may be nothing to tell of
 	}
-	record, run, err := c.adopt(ctx, op, s.source, tell)
+	record, run, err = c.adopt(ctx, op, s.source, tell)
 	if remora.KindOf(err) == remora.NotFound {
 		err = none
 	}
-	return record, run, err
+	return record, run, was, err
 }
 
 func noOpenRestore(op, source, why string) error {

@@ -118,10 +118,10 @@ func TestARestoreWithoutAWorkflowIsTakenOver(t *testing.T) {
 	s.startWorker(server)
 	c, r := withRepository(t, server.Address, server.Namespace)
 	ctx := context.Background()
-	for _, source := range []string{"lost", "half-done"} {
+	for _, source := range []string{"lost", "half-done", "between"} {
 		s.terminate(remora.RestoreLane(source))
 		outcome := remora.OutcomeApplied
-		if source == "half-done" {
+		if source != "lost" {
 			outcome = remora.OutcomeRunning
 		}
 		require.NoError(t, r.RecordRestore(ctx, remora.Restore{ID: source + "-restore-1", Run: "gone", Source: source, Outcome: outcome, Started: time.Now()}))
@@ -146,4 +146,11 @@ func TestARestoreWithoutAWorkflowIsTakenOver(t *testing.T) {
 	settled, err := c.Rollback(ctx, "half-done", nil)
 	require.NoError(t, err)
 	require.Equal(t, remora.OutcomeRolledBack, settled.Outcome)
+
+	back, err := c.Rollback(ctx, "between", nil)
+	require.NoError(t, err)
+	require.Equal(t, remora.OutcomeUndone, back.Outcome)
+	s2, err := c.stateOf(ctx, "look", "between")
+	require.NoError(t, err)
+	require.Zero(t, s2.lane.id, "taking it over went back already; it is not turned forth again")
 }
