@@ -18,6 +18,7 @@ import (
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -407,4 +408,41 @@ func TestReclaimIsTheOwnersAlone(t *testing.T) {
 	require.NoError(t, r.Reclaim(t.Context()))
 	verified(t, r, kept.ID)
 	require.FileExists(t, largestPack(t, r), "what is young stays, whoever deleted it")
+}
+
+// A bucket is as good a place as a directory, on either side; and one that does not answer is no end.
+func TestCopiesGoToBucketsAndComeFromThem(t *testing.T) {
+	server := testenv.NewMinIO(t)
+	main := inCreatedBucket(t, server)
+	m := backedUp(t, main, at("shop", "run-1", 1), map[string][]byte{"a": noise(1, 3<<20)})
+	verified(t, main, m.ID)
+	near := twin(t, main)
+	copyOf(t, main, near, m.ID)
+	require.Equal(t, listing(t, main, m.ID), listing(t, near, m.ID))
+	cfg := inBucket(t, server)
+	cfg.patience, cfg.CopyOf = impatient(), near // which can take the place of the first
+	require.NoError(t, Create(t.Context(), cfg))
+	far := reopened(t, cfg)
+	require.Equal(t, main.Installation(), far.Installation())
+	copyOf(t, near, far, m.ID)
+	require.Equal(t, listing(t, main, m.ID), listing(t, far, m.ID))
+	require.NoError(t, far.Reclaim(t.Context()))
+
+	there := near.cfg
+	there.State = t.TempDir()
+	l := NewLocations(main.cfg, map[string]Config{"near": there})
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	b, err := l.Find(t.Context(), m.ID, "", "")
+	require.NoError(t, err)
+	require.Empty(t, b.Location)
+	server.Kill(t)
+	for _, l := range []*Locations{l, NewLocations(main.cfg, map[string]Config{"near": there})} {
+		began := time.Now()
+		b, err = l.Find(t.Context(), m.ID, "", "")
+		require.NoError(t, err)
+		require.Equal(t, "near", b.Location)
+		require.Contains(t, b.Because, main.Where()+" cannot be opened")
+		require.Less(t, time.Since(began), openTime+10*time.Second)
+	}
+	server.Restart(t)
 }

@@ -51,44 +51,45 @@ func (l *Locations) At(ctx context.Context, name string) (*Repository, error) {
 	}
 	at.mu.Lock()
 	defer at.mu.Unlock()
-	switch {
-	case at.open != nil:
-		if err := at.open.present(ctx); err != nil {
-			return nil, atCopy(name, err)
-		}
-		return at.open, nil
-	case at.err != nil && time.Since(at.tried) < again:
+	if at.err != nil && time.Since(at.tried) < again {
 		return nil, at.err
 	}
-	r, err := l.openSoon(ctx, at.cfg)
-	if err == nil && name != "" {
-		err = l.ours(ctx, r, name)
-	}
+	began := time.Now()
+	err := l.soon(ctx, at)
+	at.err = nil
 	if err == nil {
-		at.open, at.err = r, nil
-		return r, nil
+		return at.open, nil
 	}
 	err = atCopy(name, err)
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && (at.open == nil || time.Since(began) > time.Second) {
 		at.err, at.tried = err, time.Now()
 	}
 	return nil, err
 }
 
-// openTime is how long a location may take to open where there is another one to look into.
+// openTime is how long a location may take to answer where there is another one to look into.
 const openTime = 20 * time.Second
 
-func (l *Locations) openSoon(ctx context.Context, cfg Config) (*Repository, error) {
-	if len(l.names) == 0 {
-		return Open(ctx, cfg)
+// soon opens a location, or sees that it is still there.
+func (l *Locations) soon(ctx context.Context, at *location) error {
+	soon := ctx
+	if len(l.names) > 0 {
+		var cancel context.CancelFunc
+		soon, cancel = context.WithTimeout(ctx, openTime)
+		defer cancel()
 	}
-	soon, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
-	r, err := Open(soon, cfg)
+	var err error
+	if at.open != nil {
+		err = at.open.present(soon)
+	} else if r, failed := Open(soon, at.cfg); failed != nil {
+		err = failed
+	} else if err = l.ours(ctx, r, at.name); err == nil {
+		at.open = r
+	}
 	if err != nil && soon.Err() != nil && ctx.Err() == nil {
-		err = &remora.Problem{Op: "open the repository", Kind: remora.Unavailable, Subject: cfg.where(), Hint: "see that its storage answers", Err: fmt.Errorf("no answer within %s", openTime)}
+		err = &remora.Problem{Op: "open the repository", Kind: remora.Unavailable, Subject: at.cfg.where(), Hint: "see that its storage answers", Err: fmt.Errorf("no answer within %s", openTime)}
 	}
-	return r, err
+	return err
 }
 
 const openCopyOp = "open the copy"
@@ -109,6 +110,9 @@ func atCopy(name string, err error) error {
 
 // ours refuses the repository of another installation, which has backups of its own and its own idea of what to keep.
 func (l *Locations) ours(ctx context.Context, r *Repository, name string) error {
+	if name == "" {
+		return nil
+	}
 	main, err := l.At(ctx, "")
 	if err != nil || main.installation == r.installation {
 		return nil //nolint:nilerr // the copy is looked into because the repository is away
