@@ -53,5 +53,6 @@ func removeAbandoned(dir string) error {
 	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil // in use
 	}
+	removeContainers(dir)
 	return os.RemoveAll(dir)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -37,7 +36,7 @@ type MySQLServer struct {
 	tree    string // of the unpacked packages
 	dir     string
 	port    int
-	process *process
+	process server
 
 	mu      sync.Mutex
 	schemas int // handed out and not dropped yet
@@ -131,15 +130,13 @@ func (e *environment) startDatabase(k kind) (*MySQLServer, error) {
 }
 
 func (s *MySQLServer) start() error {
-	me, err := user.Current()
+	image, err := image(string(s.kind))
 	if err != nil {
 		return err
 	}
 	// What is not named here is as it is shipped: performance schema, sql_mode, time zone, MySQL's binary log.
 	args := []string{
 		"--no-defaults",
-		"--user=" + me.Username,
-		"--basedir=" + filepath.Join(s.tree, "root", "usr"),
 		"--datadir=" + s.Datadir(),
 		"--socket=" + filepath.Join(s.dir, "sock"),
 		"--pid-file=" + filepath.Join(s.dir, "pid"),
@@ -167,7 +164,13 @@ func (s *MySQLServer) start() error {
 			args = append(args, "--log-bin=binlog") // off in both as they are shipped: one of them has it on
 		}
 	}
-	s.process, err = s.env.start(filepath.Join(s.dir, "log"), filepath.Join(s.Bin(), program), args...)
+	if image == "" {
+		args = append(args, "--basedir="+filepath.Join(s.tree, "root", "usr"))
+	}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root")
+	}
+	s.process, err = s.env.serve(image, s.dir, nil, filepath.Join(s.Bin(), program), args...)
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,19 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
 )
+
+// server is a running server.
+type server interface {
+	// kill ends it as a crash would, and returns when it is gone; an ended one stays as it is.
+	kill()
+	// alive returns an error that ends all waiting when the server has ended.
+	alive() error
+}
 
 // process is a server that cannot outlive this one.
 type process struct {
@@ -19,16 +28,19 @@ type process struct {
 	done chan struct{}
 }
 
-// start runs a program whose output goes to the end of the file log.
+// serve starts a server that has dir to itself: in a container, or, where image is empty, as a process.
+func (e *environment) serve(image, dir string, environ []string, program string, args ...string) (server, error) {
+	if image != "" {
+		return e.contain(image, dir, environ, program, args...)
+	}
+	return e.start(environ, filepath.Join(dir, "log"), program, args...)
+}
+
+// start runs a program, with more variables in its environment, whose output goes to the end of the file log.
 //
 // The kernel kills the child when the thread that started it ends. So the goroutine that starts it keeps its thread
 // and stays in it until the child is gone.
-func (e *environment) start(log, program string, args ...string) (*process, error) {
-	return e.startIn(nil, log, program, args...)
-}
-
-// startIn starts a program with more variables in its environment.
-func (e *environment) startIn(environ []string, log, program string, args ...string) (*process, error) {
+func (e *environment) start(environ []string, log, program string, args ...string) (server, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -57,13 +69,11 @@ func (e *environment) startIn(environ []string, log, program string, args ...str
 	return p, nil
 }
 
-// kill sends SIGKILL and waits until the process is gone; an ended one stays as it is.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// alive returns an error that ends all waiting when the process has ended.
 func (p *process) alive() error {
 	select {
 	case <-p.done:

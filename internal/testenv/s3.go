@@ -33,7 +33,7 @@ type S3Server struct {
 	tool    string
 	dir     string
 	port    int
-	process *process
+	process server
 }
 
 // MinIO returns the MinIO that the tests of this binary share.
@@ -99,7 +99,11 @@ func (s *S3Server) start() error {
 		"HOME=" + s.dir, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_ROOT_USER=" + S3AccessKey, "MINIO_ROOT_PASSWORD=" + S3SecretKey,
 		"ROOT_ACCESS_KEY_ID=" + S3AccessKey, "ROOT_SECRET_ACCESS_KEY=" + S3SecretKey,
 	}
-	if s.process, err = s.env.startIn(environ, filepath.Join(s.dir, "log"), program, args...); err != nil {
+	image, err := image(s.tool)
+	if err != nil {
+		return err
+	}
+	if s.process, err = s.env.serve(image, s.dir, environ, program, args...); err != nil {
 		return err
 	}
 	client, err := s.client()

@@ -32,7 +32,7 @@ type TemporalServer struct {
 	dir     string
 	port    int
 	uiPort  int
-	process *process
+	process server
 }
 
 // Temporal returns the server that the tests of this binary share.
@@ -99,8 +99,11 @@ func (s *TemporalServer) start() error {
 	for _, attribute := range searchAttributes() {
 		args = append(args, "--search-attribute", attribute+"=Keyword")
 	}
-	var err error
-	if s.process, err = s.env.start(filepath.Join(s.dir, "log"), s.binary, args...); err != nil {
+	image, err := image("temporal")
+	if err != nil {
+		return err
+	}
+	if s.process, err = s.env.serve(image, s.dir, nil, s.binary, args...); err != nil {
 		return err
 	}
 	err = poll(time.Minute, func() error {

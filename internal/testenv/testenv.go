@@ -1,4 +1,5 @@
-// Package testenv gives tests real servers: MySQL, MariaDB, Temporal and S3 storages as processes of their own, in
+// Package testenv gives tests real servers: MySQL, MariaDB, Temporal and S3 storages, in containers of the images that an
+// engine has (REMORA_TEST_ENGINE chooses, see container.go), and otherwise as processes of their own; in
 // temporary directories, on free loopback ports. Nothing has to be installed first: what is missing is fetched or built
 // into a cache beside the clone (see tools/).
 //
@@ -9,7 +10,7 @@
 // [MySQL], [Temporal], [MinIO] and [VersityGW] then return servers that all tests of the package share, started when the
 // first test asks; [NewMySQL], [NewTemporal] and [NewMinIO] return one that a test has to itself, to kill and to restart.
 // [EachServer] and [EachNewServer] run a test on MySQL and on every MariaDB. No server outlives the test binary, however
-// that ends.
+// that ends; but the containers of a killed one end with the next.
 package testenv
 
 import (
@@ -36,7 +37,7 @@ type environment struct {
 	minio, versitygw func() (*S3Server, error)
 
 	mu      sync.Mutex
-	running []*process
+	running []server
 }
 
 // current is set by Run before the first test and cleared after the last: TestMain has no other way to hand something

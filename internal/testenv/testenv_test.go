@@ -3,13 +3,12 @@ package testenv_test
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -140,12 +139,13 @@ func TestToolIsTheVersionThatIsPinned(t *testing.T) {
 	require.Contains(t, string(pinned), "github.com/temporalio/cli v"+filepath.Base(testenv.Tool(t, "temporal"))[len("temporal-"):])
 }
 
-// TestNothingOutlivesAKilledTestBinary runs this binary a second time and kills it while its server works.
+// TestNothingOutlivesAKilledTestBinary runs this binary a second time and kills it while its server works. A process ends
+// with it; a container, and all files, with the next test binary.
 func TestNothingOutlivesAKilledTestBinary(t *testing.T) {
 	const helper = "REMORA_TESTENV_HELPER"
 	if os.Getenv(helper) != "" {
 		server := testenv.NewMySQL(t)
-		_, _ = os.Stdout.WriteString("\npidfile " + filepath.Join(filepath.Dir(server.Datadir()), "pid") + "\n")
+		_, _ = os.Stdout.WriteString("\nserver " + server.Address + " " + server.Datadir() + "\n")
 		select {} // until killed
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
@@ -155,40 +155,36 @@ func TestNothingOutlivesAKilledTestBinary(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 
-	var pidfile string
+	var address, datadir string
 	testenv.Wait(t, time.Minute, "the other binary's server", func() error {
-		_, after, _ := strings.Cut(out.String(), "pidfile ")
-		var ok bool
-		if pidfile, _, ok = strings.Cut(after, "\n"); !ok {
+		_, after, _ := strings.Cut(out.String(), "server ")
+		line, _, ok := strings.Cut(after, "\n")
+		if address, datadir, _ = strings.Cut(line, " "); !ok {
 			return errors.New("not started: " + out.String())
 		}
 		return nil
 	})
-	pid := readPid(t, pidfile)
-	require.NoError(t, syscall.Kill(pid, 0))
+	reached := func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}
+	require.True(t, reached())
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	testenv.Wait(t, 10*time.Second, "its server to end", func() error {
-		if syscall.Kill(pid, 0) == nil {
-			return errors.New("still alive")
-		}
-		return nil
-	})
 
-	require.FileExists(t, pidfile)
 	next := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 	text, err := next.CombinedOutput()
 	require.NoError(t, err, string(text))
-	require.NoFileExists(t, pidfile, "the next test binary removes what the killed one left")
-}
-
-func readPid(t *testing.T, path string) int {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	require.NoError(t, err)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	require.NoError(t, err)
-	return pid
+	testenv.Wait(t, 10*time.Second, "its server to end", func() error {
+		if reached() {
+			return errors.New("it answers at " + address)
+		}
+		return nil
+	})
+	require.NoDirExists(t, datadir)
 }
 
 // synced is a buffer that one goroutine writes while another reads.
