@@ -58,3 +58,14 @@ INSERT INTO order_items (order_id, sku, quantity, price_cents, fingerprint)
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 350000)
 SELECT 1 + i * 7877 % 120000, CONCAT('SKU-', LPAD(i * 31 % 40000, 8, '0')), 1 + i % 9, 99 + i * 17 % 9900, UNHEX(LEFT(SHA2(i, 256), 32))
 FROM n;
+
+-- What an application keeps in its database besides tables.
+CREATE USER 'shop_app'@'127.0.0.1';
+GRANT ALL ON shop.* TO 'shop_app'@'127.0.0.1';
+CREATE TABLE order_log (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, order_id BIGINT UNSIGNED NOT NULL, what VARCHAR(40) NOT NULL, at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP);
+CREATE DEFINER = 'shop_app'@'127.0.0.1' FUNCTION euros (cents BIGINT) RETURNS DECIMAL(12,2) DETERMINISTIC RETURN cents / 100;
+CREATE DEFINER = 'shop_app'@'127.0.0.1' VIEW open_orders AS
+  SELECT orders.id, users.email, euros(orders.total_cents) AS total FROM orders JOIN users ON users.id = orders.user_id WHERE orders.status = 'open';
+CREATE DEFINER = 'shop_app'@'127.0.0.1' TRIGGER order_changed AFTER UPDATE ON orders FOR EACH ROW
+  INSERT INTO order_log (order_id, what) VALUES (NEW.id, CONCAT(OLD.status, ' to ', NEW.status));
+CREATE DEFINER = 'shop_app'@'127.0.0.1' EVENT forget_old_logs ON SCHEDULE EVERY 1 DAY DO DELETE FROM order_log WHERE at < NOW() - INTERVAL 90 DAY;

@@ -129,6 +129,10 @@ func (s *site) fill(sh shape) {
 			KEY user (user_id), CONSTRAINT order_user FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE)`,
 		fmt.Sprintf(`INSERT INTO orders (user_id, weight, note, proof, document) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < %d)
 			SELECT 1 + i %% %d, i/13, IF(i %% 3, REPEAT(LEFT(SHA2(i, 256), 32), 4), NULL), UNHEX(LEFT(SHA2(i, 256), 32)), CONCAT('receipts/', i, '.pdf') FROM n`, sh.orders, sh.users),
+		"CREATE FUNCTION loud (s VARCHAR(100)) RETURNS VARCHAR(110) DETERMINISTIC RETURN CONCAT(UPPER(s), '!')",
+		"CREATE VIEW heavy AS SELECT orders.id, loud(users.name) AS name FROM orders JOIN users ON users.id = orders.user_id WHERE weight > 1",
+		"CREATE TRIGGER no_weight BEFORE INSERT ON orders FOR EACH ROW SET NEW.weight = COALESCE(NEW.weight, 0)",
+		"CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO DELETE FROM orders WHERE weight < 0",
 	)
 	seed := rand.New(rand.NewPCG(1, 2))
 	for i := range sh.files {
@@ -145,7 +149,7 @@ func (s *site) fill(sh shape) {
 
 // damage makes a bad migration and loses files.
 func (s *site) damage() {
-	s.exec("ALTER TABLE orders DROP COLUMN note", "DELETE FROM users WHERE id % 2 = 0", "CREATE TABLE orders_new (id INT PRIMARY KEY)",
+	s.exec("ALTER TABLE orders DROP COLUMN note", "DELETE FROM users WHERE id % 2 = 0", "CREATE TABLE orders_new (id INT PRIMARY KEY)", "DROP VIEW heavy", "DROP TRIGGER no_weight", "ALTER EVENT nightly DISABLE",
 		"INSERT INTO orders_new VALUES (1), (2)")
 	require.NoError(s.t, os.RemoveAll(filepath.Join(s.storage, "receipts", "2026")))
 	require.NoError(s.t, os.WriteFile(filepath.Join(s.storage, "pre-alerts", "virus.exe"), []byte("MZ"), 0o755))

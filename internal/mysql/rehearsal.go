@@ -143,8 +143,12 @@ func (d *Database) cannotCreate(ctx context.Context, s *session, op string, err 
 		subject = what.what
 	}
 	if isCode(err, codeRightDenied) {
+		right := s.server.definer()
+		if _, said := answer(err); strings.Contains(said, "SYSTEM_USER") { // the definer has that right
+			right = "SYSTEM_USER"
+		}
 		return fail(remora.Denied, op, subject,
-			fmt.Sprintf("GRANT %s ON *.* TO the user %s", s.server.definer(), d.write.user),
+			fmt.Sprintf("GRANT %s ON *.* TO the user %s", right, d.write.user),
 			"the restore user may not create it again with the same definer: %w", scrubbed(err))
 	}
 	return d.problem(ctx, op, subject, err)

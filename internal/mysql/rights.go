@@ -37,7 +37,7 @@ func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 	for _, purpose := range []struct {
 		who   account
 		needs func(server) []need
-	}{{d.read, d.backupNeeds}, {d.write, d.restoreNeeds}} {
+	}{{d.read, d.backupNeeds}, {d.write, d.restoreNeeds}, {d.write, definerNeeds}} {
 		err := d.with(ctx, purpose.who, "read the rights", purpose.who.user, func(s *session) error {
 			g, err := readGrants(ctx, s)
 			all = append(all, g.missing(purpose.needs(s.server))...)
@@ -131,6 +131,11 @@ func (v server) definer() string {
 	default:
 		return "SET_USER_ID"
 	}
+}
+
+// definerNeeds are worth having from the beginning; whether they are needed, a plan finds out (S5).
+func definerNeeds(on server) []need {
+	return []need{{forRestore, strings.Split(on.definer(), ", "), everywhere, false, "without it views, triggers, routines and events that somebody else has defined cannot be restored"}}
 }
 
 // scopes are the schemas of the source.
