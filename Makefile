@@ -34,7 +34,7 @@ vulnerabilities: ## known vulnerabilities in code that is called
 
 check: lint workflowcheck test vulnerabilities ## all that must hold before a change is taken
 
-demo: build mysql ## the story: backup, disaster, restore, rollback, on a private MySQL in demo/data; REPO=s3 with a private MinIO
+demo: build ## the story: backup, disaster, restore, rollback, on a private MySQL in demo/data; DB=mariadb and REPO=s3 for others
 	demo/run
 
 demo-clean: ## stop and remove what the demo left

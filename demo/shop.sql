@@ -1,8 +1,8 @@
 -- A small shop, made by the server itself and the same every time: users, their orders, the items of each order. Each
 -- paid order names its receipt, each open one its pre-alert.
-CREATE DATABASE shop CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci;
+CREATE DATABASE shop CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;
 USE shop;
-SET SESSION cte_max_recursion_depth = 1000000, sql_log_bin = 0;
+SET SESSION sql_log_bin = 0;
 
 CREATE TABLE users (
   id         BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,

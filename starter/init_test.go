@@ -64,7 +64,10 @@ func (g *ground) left() []string {
 }
 
 func TestInitPrintsTheMissingGrantsAndWorksOnceTheyAreGiven(t *testing.T) {
-	server := testenv.MySQL(t)
+	testenv.EachServer(t, initPrintsTheMissingGrants)
+}
+
+func initPrintsTheMissingGrants(t *testing.T, server *testenv.MySQLServer) {
 	schema, db := server.Schema(t), server.DB(t)
 	const password = "pa@ss/w:ord) 'x"
 	_, err := db.ExecContext(t.Context(), "CREATE USER 'init me'@'127.0.0.1' IDENTIFIED BY '"+strings.ReplaceAll(password, "'", "''")+"'")

@@ -79,9 +79,9 @@ func asUsage(err error, args []string, a *app) error {
 func newRootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "remora",
-		Short: "Backs up live MySQL databases and files, and brings them back safely",
-		Long: `Remora backs up live MySQL databases and the files that belong to them, and brings them back safely:
-a restore is prepared beside the live data, compared byte for byte with the backup, switched in at once,
+		Short: "Backs up live MySQL and MariaDB databases and files, and brings them back safely",
+		Long: `Remora backs up live MySQL and MariaDB databases and the files that belong to them, and brings them back
+safely: a restore is prepared beside the live data, compared byte for byte with the backup, switched in at once,
 and can be undone for a day.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

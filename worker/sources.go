@@ -83,7 +83,8 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 				Source: name, Installation: repo.Installation(),
 				Address: d.Address, User: d.User, Password: d.Password,
 				RestoreUser: d.RestoreUser, RestorePassword: d.RestorePassword,
-				Schemas: d.Schemas, WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, Online: source.Maintenance == config.Maintenance{}, Sessions: d.Sessions, Stall: cfg.Stall, Log: log.With("source", name),
+				Schemas: d.Schemas, Sessions: d.Sessions, Stall: cfg.Stall, Log: log.With("source", name),
+				WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, StaysOnline: source.Maintenance == config.Maintenance{},
 			})
 			if err != nil {
 				return nil, err

@@ -30,13 +30,13 @@ type Config struct {
 	Schemas []string
 	// WithoutRoutines and WithoutTriggers leave these out of backups; a restore of such a backup keeps the live ones.
 	WithoutRoutines, WithoutTriggers bool
-	// Online tells that nothing takes the application offline while a restore switches.
-	Online bool
 	// Sessions is how many connections copy rows at the same time; 0 means 4.
 	Sessions int
 	// Stall is how long a copy may stand still before its caller gives it up: the server waits longer than that for its
 	// reader (S22). 0 means 300 seconds.
 	Stall time.Duration
+	// StaysOnline says that nothing takes the application offline while a restore switches.
+	StaysOnline bool
 	// Log takes what is worth knowing but no error; nil means nowhere.
 	Log *slog.Logger
 }

@@ -210,6 +210,13 @@ func (t table) numbers(key string) bool {
 
 var autoIncrement = regexp.MustCompile(` AUTO_INCREMENT=(\d+)`)
 
+// What versions of MariaDB write differently: whether a column is INVISIBLE stands before its DEFAULT or after it, and the
+// number of an engine's own option bare or in quotes.
+var (
+	invisible    = regexp.MustCompile("(?s)^(`(?:[^`]|``)+` [^']*?) INVISIBLE( .*)?$")
+	engineOption = regexp.MustCompile("(`=)'([0-9]+)'")
+)
+
 // normalised makes definitions comparable: the counter left out, keys and constraints sorted, since those that are
 // added later come later.
 func normalised(sql string) string {
@@ -221,7 +228,10 @@ func normalised(sql string) string {
 	if first >= 0 {
 		slices.Sort(d.elements[first:])
 	}
-	return strings.Join(d.elements, ",\n") + "\n" + autoIncrement.ReplaceAllString(d.options, "")
+	for i, e := range d.elements {
+		d.elements[i] = invisible.ReplaceAllString(e, "$1$2 INVISIBLE")
+	}
+	return strings.Join(d.elements, ",\n") + "\n" + engineOption.ReplaceAllString(autoIncrement.ReplaceAllString(d.options, ""), "$1$2")
 }
 
 // nextNumber is the AUTO_INCREMENT of a definition, "" when there is none.

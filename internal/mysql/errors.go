@@ -37,6 +37,7 @@ const (
 	codeDefinition      = 1412
 	codeTriggerInSchema = 1435
 	codeKeyNotStandard  = 6125
+	codeLocalRows       = 4166 // MariaDB's 3948
 )
 
 // kinds translates the server's codes for people and for the retry policy.
@@ -45,12 +46,12 @@ var kinds = map[uint16]remora.ProblemKind{
 	codeColumnDenied: remora.Denied, codeRightDenied: remora.Denied, codeAccountDenied: remora.Denied,
 	1129: remora.Denied, 1130: remora.Denied, 1251: remora.Denied, 1396: remora.Denied, 1698: remora.Denied,
 	1820: remora.Denied, 1862: remora.Denied, 3118: remora.Denied, 3948: remora.Denied, 1148: remora.Denied,
-	codeReadOnly: remora.Denied, 1418: remora.Denied, codeTrustDefiner: remora.Denied, 1836: remora.Denied, codeKeyNotStandard: remora.Denied,
+	codeLocalRows: remora.Denied, codeReadOnly: remora.Denied, 1418: remora.Denied, codeTrustDefiner: remora.Denied, 1836: remora.Denied, codeKeyNotStandard: remora.Denied,
 	codeUnknownSchema: remora.NotFound, codeUnknownTable: remora.Changed, codeTriggerInSchema: remora.Changed,
 	codeDefinition: remora.Busy, codeLockWait: remora.Busy, codeDeadlock: remora.Busy,
 	1040: remora.Unavailable, 1053: remora.Unavailable, 1077: remora.Unavailable, 1158: remora.Unavailable,
 	1159: remora.Unavailable, 1160: remora.Unavailable, 1161: remora.Unavailable, 1203: remora.Unavailable,
-	1226: remora.Unavailable, 1317: remora.Unavailable, 1927: remora.Unavailable, 2006: remora.Unavailable,
+	1226: remora.Unavailable, 1969: remora.Unavailable, 1317: remora.Unavailable, 1927: remora.Unavailable, 2006: remora.Unavailable,
 	2013: remora.Unavailable, 4031: remora.Unavailable, 3168: remora.Unavailable,
 	3: remora.Full, 1021: remora.Full, 1114: remora.Full, 1026: remora.Full, 1197: remora.Full,
 }
@@ -131,6 +132,8 @@ func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
 		return "the server refuses this host: CREATE USER for this host, or FLUSH HOSTS"
 	case code == 3948 || code == 1148:
 		return localInfileHint
+	case code == codeLocalRows:
+		return server{Version: "-MariaDB"}.localInfileHint()
 	case code == codeReadOnly || code == 1836:
 		return "the server is read-only: restore on the primary"
 	case code == codeKeyNotStandard:

@@ -149,14 +149,14 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err
 	}
+	if trigger := anyTrigger(p, live); s.server.mariadb() && d.cfg.StaysOnline && trigger != "" {
+		return refuse(remora.Unsupported, "set maintenance: for the source, so that nobody writes meanwhile, or drop the triggers", "while MariaDB switches, %s and all other triggers are absent for a moment, and nothing takes the application offline", trigger)
+	}
 	if i := slices.IndexFunc(p.tables(), func(t partTable) bool { return t.History }); i >= 0 && !p.Server.sameKind(s.server) {
 		return refuse(remora.Unsupported, "restore into a server of the same version, and upgrade that", "table %s is WITH SYSTEM VERSIONING, and versions differ in how they end a row that is current (the backup was taken from %s, this is %s)", p.tables()[i].Name, p.Server, s.server)
 	}
 	if !p.Server.sameKind(s.server) {
 		est.Warnings = append(est.Warnings, fmt.Sprintf("the backup was taken from %s, and is restored into %s", p.Server, s.server))
-	}
-	if err := d.needsOffline(s.server, p, live, refuse); err != nil {
-		return err
 	}
 	if len(p.LeftOut) > 0 {
 		est.Warnings = append(est.Warnings, "the backup was taken without these, so the live ones stay: "+strings.Join(p.LeftOut, ", "))
@@ -168,19 +168,16 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	return d.rehearseBoth(ctx, s, &p, &est.Warnings)
 }
 
-// needsOffline refuses to switch tables with triggers under a running application where the server cannot do it without
-// a moment in which rows are written past them (S32).
-func (d *Database) needsOffline(on server, p part, live []census, refuse func(remora.ProblemKind, string, string, ...any) error) error {
-	if !d.cfg.Online || !on.mariadb() {
-		return nil
-	}
+// anyTrigger is one of either side, "" when there is none (S32).
+func anyTrigger(p part, live []census) string {
+	var all []object
 	for i, schema := range p.Schemas {
-		if t := ofKinds(slices.Concat(live[i].objects, schema.Objects), kindTrigger); len(t) > 0 {
-			return refuse(remora.Invalid, "configure maintenance: for this source, so that nobody writes meanwhile",
-				"%s cannot exchange tables and their triggers in one moment, and nothing takes the application offline: %s", on.maker(), listed(t))
-		}
+		all = append(append(all, schema.Objects...), live[i].objects...)
 	}
-	return nil
+	if triggers := ofKinds(all, kindTrigger); len(triggers) > 0 {
+		return triggers[0].String()
+	}
+	return ""
 }
 
 // checkFilters refuses binary log filters: a replica that does not get all of a RENAME breaks (S25). Without the right

@@ -112,6 +112,52 @@ func TestAPartOfTheOtherMakerIsRefusedInThePlan(t *testing.T) {
 	})
 }
 
+// An upgrade may lie between backup and restore; what the newer one cannot bring back exactly is refused.
+func TestAPartOfAnOlderMariaDBIsRestoredByANewerOne(t *testing.T) {
+	older, newer := newWorld(t, testenv.MariaDB(t, "10.11")), newWorld(t, testenv.MariaDB(t, "11.8"))
+	older.exec(older.zoo())
+	part := older.capture()
+	newer.d = newer.database(func(c *Config) { c.Schemas = []string{older.schema} })
+	est, err := newer.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Warnings, " "), "taken from MariaDB 10.11")
+	newer.staged("r", part)
+	require.NoError(t, newer.turn("r", 1, remora.Restored))
+	defer newer.exec("DROP DATABASE " + older.schema)
+	rows := func(w *world) (all []string) {
+		for line := range strings.Lines(w.server.Dump(t, older.schema)) {
+			if strings.HasPrefix(line, "INSERT ") {
+				all = append(all, line)
+			}
+		}
+		return all
+	}
+	require.Equal(t, rows(older), rows(newer))
+
+	older.exec("CREATE TABLE v (id INT) WITH SYSTEM VERSIONING")
+	part = older.capture()
+	require.NoError(t, newer.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+	_, err = newer.d.Preflight(t.Context(), remora.Job{Run: "r2"}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Unsupported, "table v", "same version")
+}
+
+// Rows that are written while triggers are absent would lack what those do: so nobody may write then (S32).
+func TestS32TriggersNeedAMaintenanceModeOnMariaDB(t *testing.T) {
+	onMariaDB(t, func(w *world) {
+		w.exec(shop)
+		part := w.capture()
+		w.exec("CREATE TRIGGER loud BEFORE INSERT ON users FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
+		online := w.database(func(c *Config) { c.StaysOnline = true })
+		_, err := online.Preflight(w.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+		requireProblem(w, err, remora.Unsupported, "trigger loud on users", "set maintenance")
+		_, err = w.d.Preflight(w.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+		require.NoError(w, err)
+		w.exec("DROP TRIGGER loud")
+		_, err = online.Preflight(w.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+		require.NoError(w, err)
+	})
+}
+
 func TestQualifiersAreRenamedOutsideStringsAlone(t *testing.T) {
 	names := map[string]string{"sh`op": "stage"}
 	for from, to := range map[string]string{

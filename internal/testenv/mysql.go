@@ -48,6 +48,12 @@ func MySQL(t testing.TB) *MySQLServer {
 	return shared(t, kinds[0])
 }
 
+// MariaDB returns the MariaDB of that version, 11.8 or 10.11, that the tests of this binary share.
+func MariaDB(t testing.TB, version string) *MySQLServer {
+	t.Helper()
+	return shared(t, kind("mariadb-"+version))
+}
+
 // NewMySQL returns an empty MySQL for this test alone. It is gone when the test ends.
 func NewMySQL(t testing.TB) *MySQLServer {
 	t.Helper()
