@@ -100,7 +100,11 @@ func (s *session) copyOne(ctx context.Context, name string, begin func(to string
 	}
 	c := cmp.Or(end.Copied, &remora.Copied{To: name})
 	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Copied: c}, func() {
-		a.say("%s copied to %s: %s, of which %s were new there; all of it was read back.", count(int64(c.Backups), "backup was", "backups were"), name, size(c.Bytes), size(c.Added))
+		if c.Backups == 0 {
+			a.say("There was nothing to copy: %s has every backup that belongs there.", name)
+		} else {
+			a.say("%s copied to %s: %s, of which %s were new there; all of it was read back.", count(int64(c.Backups), "backup was", "backups were"), name, size(c.Bytes), size(c.Added))
+		}
 		for _, id := range c.Pruned {
 			a.say("  removed there, as it need not be kept: %s", id)
 		}
