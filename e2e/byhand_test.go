@@ -88,7 +88,7 @@ func (s *site) comesBackByHand(connect, filledIn string) {
 			script = append(script, fill.Replace(command))
 		}
 	}
-	require.GreaterOrEqual(s.t, len(script), 8, text)
+	require.GreaterOrEqual(s.t, len(script), 7, text)
 	bash(strings.Join(script, "\n"))
 	s.requireEqual(before, s.read(), "rebuilt by hand")
 }

@@ -166,6 +166,13 @@ func (b *bucket) GetMetadata(ctx context.Context, id blob.ID) (blob.Metadata, er
 	err := b.try(ctx, func() error {
 		info, err := b.client.StatObject(ctx, b.cfg.Name, b.key(id), minio.StatObjectOptions{})
 		m.Length, m.Timestamp = info.Size, info.LastModified
+		if errors.As(err, new(minio.ErrorResponse)) { // it came without a word: a key that is missing, or a bucket, or a right?
+			from, _, _, said := b.client.GetObject(ctx, b.cfg.Name, b.key(id), minio.GetObjectOptions{})
+			if said == nil {
+				return errors.Join(err, from.Close())
+			}
+			return said
+		}
 		return err
 	})
 	return m, err

@@ -31,6 +31,7 @@ func inCreatedBucket(t *testing.T, server *testenv.S3Server) *Repository {
 }
 
 func TestCreateInABucketSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	server := testenv.MinIO(t)
 	r := inCreatedBucket(t, server)
 	again := r.cfg
@@ -78,6 +79,7 @@ func unreadable() (remora.Secret, error) {
 }
 
 func TestTheConnectionFileHoldsNoKey(t *testing.T) {
+	t.Parallel()
 	r := inCreatedBucket(t, testenv.MinIO(t))
 	backedUp(t, r, draft("shop", "run-1"), map[string][]byte{"a": noise(1, 100)})
 	require.NoError(t, filepath.WalkDir(r.cfg.State, func(path string, e os.DirEntry, err error) error {
@@ -108,6 +110,7 @@ func restricted(t *testing.T, server *testenv.S3Server, actions string) *remora.
 }
 
 func TestKeysThatMayOnlyReadReadAndAreToldSo(t *testing.T) {
+	t.Parallel()
 	server := testenv.MinIO(t)
 	r := inCreatedBucket(t, server)
 	m := backedUp(t, r, draft("shop", "run-1"), map[string][]byte{"a": noise(1, 3000)})
@@ -126,6 +129,7 @@ func TestKeysThatMayOnlyReadReadAndAreToldSo(t *testing.T) {
 }
 
 func TestRotatedKeysAreReadAgain(t *testing.T) {
+	t.Parallel()
 	server := testenv.MinIO(t)
 	r := inCreatedBucket(t, server)
 	all := `"s3:*"`
@@ -151,6 +155,7 @@ func TestRotatedKeysAreReadAgain(t *testing.T) {
 }
 
 func TestABucketThatVanishesAndComesBack(t *testing.T) {
+	t.Parallel()
 	server := testenv.VersityGW(t)
 	r := inCreatedBucket(t, server)
 	m := backedUp(t, r, draft("shop", "run-1"), map[string][]byte{"a": noise(1, 3<<20)})
@@ -178,6 +183,7 @@ func TestABucketThatVanishesAndComesBack(t *testing.T) {
 }
 
 func TestTLSTrustsTheAuthorityThatIsNamed(t *testing.T) {
+	t.Parallel()
 	storm := newStorm(t, testenv.MinIO(t).Address)
 	server := httptest.NewTLSServer(storm.pass)
 	t.Cleanup(server.Close)
@@ -192,6 +198,7 @@ func TestTLSTrustsTheAuthorityThatIsNamed(t *testing.T) {
 }
 
 func TestObjectLockKeepsBackupsFromBeingDeleted(t *testing.T) {
+	t.Parallel()
 	server := testenv.MinIO(t)
 	cfg := inBucket(t, server)
 	cfg.Bucket.Lock = remora.ObjectLock{Mode: remora.Compliance, Days: 3}
@@ -224,6 +231,7 @@ func TestObjectLockKeepsBackupsFromBeingDeleted(t *testing.T) {
 }
 
 func TestAStorageThatIsKilledAndComesBackIsRiddenOut(t *testing.T) {
+	t.Parallel()
 	server := testenv.NewMinIO(t)
 	cfg := inBucket(t, server)
 	require.NoError(t, Create(t.Context(), cfg))

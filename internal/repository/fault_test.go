@@ -20,7 +20,7 @@ func impatient() patience {
 	if os.Getenv("REMORA_PATIENCE") == "usual" {
 		return usual
 	}
-	return patience{tries: usual.tries, total: usual.total / 30, idle: usual.idle / 30, pause: usual.pause / 30}
+	return patience{tries: usual.tries, total: usual.total / 30, idle: usual.idle / 60, pause: usual.pause / 30}
 }
 
 // attempt is one backup under a fault, which begins at a point of it.
@@ -88,6 +88,7 @@ func (a *attempt) run(ctx context.Context, seed uint64) error {
 }
 
 func TestFaultsOfAStorageEndInTimeAndLoseNothing(t *testing.T) {
+	t.Parallel()
 	server := testenv.MinIO(t)
 	weather := newStorm(t, server.Address)
 	calm := inBucket(t, server)

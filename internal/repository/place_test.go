@@ -18,6 +18,7 @@ func everywhere(t *testing.T, test func(t *testing.T, r *Repository)) {
 		"versitygw": func(t testing.TB) Config { return inBucket(t, testenv.VersityGW(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // with the other places
 			cfg := at(t)
 			require.NoError(t, Create(t.Context(), cfg))
 			test(t, reopened(t, cfg))
