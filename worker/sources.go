@@ -84,7 +84,7 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 				Address: d.Address, User: d.User, Password: d.Password,
 				RestoreUser: d.RestoreUser, RestorePassword: d.RestorePassword,
 				Schemas: d.Schemas, Sessions: d.Sessions, Stall: cfg.Stall, Log: log.With("source", name),
-				WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, StaysOnline: source.Maintenance == config.Maintenance{},
+				Empty: d.Empty, WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, StaysOnline: source.Maintenance == config.Maintenance{},
 			})
 			if err != nil {
 				return nil, err

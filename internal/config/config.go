@@ -143,6 +143,8 @@ type Database struct {
 	Sessions int
 	// SingleTransaction reads in transactions of one moment; false keeps everybody from writing while it is read.
 	SingleTransaction bool
+	// Empty names the tables that a restore brings back without rows.
+	Empty []string
 	// Routines and Triggers tell whether these are part of a backup.
 	Routines, Triggers bool
 }

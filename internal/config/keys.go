@@ -136,11 +136,14 @@ func (r *reader) sources(c *Config) setter {
 func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	s := &Source{Name: name, UndoWindow: remora.DefaultUndo}
 	restore := login{secret: secret{key: below(key, "restore")}}
+	var empty []string
 	r.mapping(key, n, fields{
 		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },
 		"restore": func(key string, n ast.Node) {
-			r.mapping(key, n, r.login(&restore), "empty", "after")
-			if restore.user == "" && !r.has(key, "user") {
+			known := r.login(&restore)
+			known["empty"] = r.texts(&empty)
+			r.mapping(key, n, known, "after")
+			if !r.has(key, "user") && (!r.has(key, "empty") || r.has(key, "password_file", "password_env")) {
 				r.wrongKey(key, "it needs user: NAME, the database user with writing rights")
 			}
 		},
@@ -159,7 +162,7 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	case r.has(key, "restore") && !hasDatabase:
 		r.wrongKey(below(key, "restore"), "this source has no database to restore into; remove it, or add database:")
 	case s.Database != nil:
-		s.Database.RestoreUser, s.Database.RestorePassword = s.Database.User, s.Database.Password
+		s.Database.RestoreUser, s.Database.RestorePassword, s.Database.Empty = s.Database.User, s.Database.Password, empty
 		if restore.user != "" {
 			s.Database.RestoreUser, s.Database.RestorePassword = restore.user, r.password(c, restore.secret)
 		}

@@ -28,6 +28,8 @@ type Config struct {
 	RestorePassword remora.SecretFunc
 	// Schemas are the schemas of the source, one or more. They are backed up as of one moment and switched as one.
 	Schemas []string
+	// Empty names tables that a restore brings back without rows: "jobs", or "shop.jobs".
+	Empty []string
 	// WithoutRoutines and WithoutTriggers leave these out of backups; a restore of such a backup keeps the live ones.
 	WithoutRoutines, WithoutTriggers bool
 	// Sessions is how many connections copy rows at the same time; 0 means 4.

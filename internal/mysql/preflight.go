@@ -161,7 +161,7 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	if len(p.LeftOut) > 0 {
 		est.Warnings = append(est.Warnings, "the backup was taken without these, so the live ones stay: "+strings.Join(p.LeftOut, ", "))
 	}
-	est.Warnings = append(est.Warnings, numbersAgain(p, live)...)
+	est.Warnings = slices.Concat(est.Warnings, numbersAgain(p, live), d.emptyWarnings(p))
 	if err := d.probe(ctx, s); err != nil {
 		return err
 	}

@@ -207,6 +207,9 @@ func (sw *switcher) tryMove(ctx context.Context) error {
 		}
 	}
 	if err == nil {
+		err = sw.emptyStage(ctx, found)
+	}
+	if err == nil {
 		err = sw.raiseCounters(ctx, found)
 	}
 	if err == nil {
