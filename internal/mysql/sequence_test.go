@@ -1,8 +1,12 @@
 package mysql
 
 import (
+	"context"
+	"io"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -170,4 +174,37 @@ func TestQualifiersAreRenamedOutsideStringsAlone(t *testing.T) {
 	} {
 		require.Equal(t, to, requalified(from, names))
 	}
+}
+
+// What keeps definitions as they are also keeps writers from tables without transactions, of whatever schema: they go
+// first.
+func TestWritersOfOtherSchemasDoNotWaitForABackupOfMariaDB(t *testing.T) {
+	w := newWorld(t, testenv.MariaDB(t, "11.8"))
+	other := w.server.Schema(t)
+	w.exec(shop + "CREATE TABLE " + other + ".visits (id INT) ENGINE = MyISAM")
+	visit := sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := w.root.ExecContext(ctx, "INSERT INTO "+other+".visits VALUES (1)")
+		require.NoError(t, err)
+	})
+	to := lookingAt{folder{t.TempDir()}, func(path string) {
+		if strings.Contains(path, "users") {
+			visit()
+		}
+	}}
+	_, err := w.d.Capture(t.Context(), remora.Job{Run: "run"}, remora.Subject{}, to)
+	require.NoError(t, err)
+	require.Equal(t, "1", w.ask("SELECT COUNT(*) FROM "+other+".visits"))
+}
+
+// lookingAt is a part that somebody looks at while it is written.
+type lookingAt struct {
+	folder
+	look func(path string)
+}
+
+func (l lookingAt) Put(ctx context.Context, path string, write func(io.Writer) error) error {
+	l.look(path)
+	return l.folder.Put(ctx, path, write)
 }

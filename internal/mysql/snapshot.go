@@ -21,7 +21,8 @@ const (
 	pingEvery     = 2 * time.Second
 
 	// statementPatience is the age in seconds beyond which a running statement keeps us from taking the global read
-	// lock, which would queue everybody behind it (S16); lockPatience is how long we wait for such statements to end.
+	// lock, which would queue everybody behind it (S16), and beyond which one that waits for us has waited long enough;
+	// lockPatience is how long we wait for such statements to end.
 	statementPatience = 2
 	lockPatience      = 30 * time.Second
 
@@ -228,12 +229,12 @@ func (s *snapshot) ping(ctx context.Context) error {
 		return s.d.problem(ctx, op, s.d.cfg.Address, err)
 	}
 	// MariaDB's seal keeps writes from tables without transactions, too, of whatever schema: they go before it.
-	state, whose := "Waiting for table metadata lock", ""
+	state, patience, whose := "Waiting for table metadata lock", migrationPatience, ""
 	if s.sealed.Load() {
-		state, whose = "Waiting for backup lock", "AND info REGEXP '^[[:space:]]*(INSERT|REPLACE|UPDATE|DELETE|LOAD|CALL)'"
+		state, patience, whose = "Waiting for backup lock", statementPatience, "AND info REGEXP '^[[:space:]]*(INSERT|REPLACE|UPDATE|DELETE|LOAD|CALL)'"
 	}
 	waiting, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
-		WHERE state = ? AND time > ? `+whose, state, migrationPatience)
+		WHERE state = ? AND time > ? `+whose, state, patience)
 	switch {
 	case err != nil || len(waiting) == 0:
 	case s.sealed.Load():
