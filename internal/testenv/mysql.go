@@ -37,6 +37,7 @@ type MySQLServer struct {
 	dir     string
 	port    int
 	process server
+	options []string
 
 	mu      sync.Mutex
 	schemas int // handed out and not dropped yet
@@ -170,6 +171,7 @@ func (s *MySQLServer) start() error {
 			args = append(args, "--log-bin=binlog") // off in both as they are shipped: one of them has it on
 		}
 	}
+	args = append(args, s.options...)
 	if image == "" {
 		args = append(args, "--basedir="+filepath.Join(s.tree, "root", "usr"))
 	}
@@ -305,9 +307,11 @@ func (s *MySQLServer) Kill(t testing.TB) {
 	s.process.kill()
 }
 
-// Restart starts a server again that was killed, and kills it before if it was not. Address and data stay.
-func (s *MySQLServer) Restart(t testing.TB) {
+// Restart starts a server again that was killed, and kills it before if it was not. Address and data stay; options, where
+// given, are options of the server from then on.
+func (s *MySQLServer) Restart(t testing.TB, options ...string) {
 	t.Helper()
+	s.options = append(s.options, options...)
 	s.process.kill()
 	if err := s.start(); err != nil {
 		t.Fatalf("start %s again: %v", s.kind, err)

@@ -1,0 +1,122 @@
+package mysql
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+// A restore, its rollback and its end reach a replica through the log like any other work (S25).
+func TestS25AReplicaFollowsARestore(t *testing.T) {
+	w := newWorld(t, testenv.NewMySQL(t))
+	replica := testenv.NewMySQL(t)
+	host, port, _ := strings.Cut(w.server.Address, ":")
+	for _, statement := range []string{
+		"SET GLOBAL server_id = 2",
+		"CHANGE REPLICATION SOURCE TO SOURCE_HOST = '" + host + "', SOURCE_PORT = " + port + ", SOURCE_USER = 'root', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+		"START REPLICA",
+	} {
+		_, err := replica.DB(t).ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+	state := regexp.MustCompile(` (ENABLE|DISABLE ON REPLICA|DISABLE) (COMMENT|DO) `) // an event never acts on a replica
+	follows := func() {
+		t.Helper()
+		var late int
+		require.NoError(t, replica.DB(t).QueryRowContext(t.Context(), "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 30)", w.ask("SELECT @@GLOBAL.gtid_executed")).Scan(&late))
+		require.Zero(t, late, "the replica did not follow")
+		require.Equal(t, state.ReplaceAllString(w.reading(), " $2"), state.ReplaceAllString(replica.Dump(t, w.schema), " $2"))
+	}
+	w.exec(objectsZoo)
+	follows()
+	part := w.capture()
+	w.exec("DROP TRIGGER logged; DROP VIEW a_top; DELETE FROM orders; CREATE TABLE more (id INT PRIMARY KEY)")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	follows()
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	follows()
+	require.NoError(t, w.turn("r", 3, remora.Restored))
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+	follows()
+	var left int
+	require.NoError(t, replica.DB(t).QueryRowContext(t.Context(), `SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`).Scan(&left))
+	require.Zero(t, left)
+}
+
+// A log that leaves schemas out would break a replica at the switch: it is refused (S25). And a restart after the
+// comparison has emptied what lies in memory: it is staged again (S27).
+func TestS25AFilteredLogIsRefusedAndS27ARestartIsNoticed(t *testing.T) {
+	w := newWorld(t, testenv.NewMySQL(t))
+	w.exec(shop + "CREATE TABLE hot (id INT PRIMARY KEY) ENGINE = MEMORY; INSERT INTO hot VALUES (1)")
+	part := w.capture()
+	w.staged("r", part)
+	time.Sleep(4 * time.Second) // a server tells its age in seconds
+	w.server.Restart(t)
+	requireProblem(t, w.turn("r", 1, remora.Restored), remora.Changed, "restarted since the stage was compared")
+	w.staged("r", part)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, "1", w.ask("SELECT COUNT(*) FROM "+w.schema+".hot"))
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+
+	w.server.Restart(t, "--binlog-ignore-db=elsewhere")
+	_, err := w.d.Preflight(t.Context(), remora.Job{Run: "r2"}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Unsupported, "a replica would break")
+}
+
+// Whoever freezes while it keeps others out loses its locks within seconds (S17).
+func TestS17LocksOfTablesEndWithAFrozenWorker(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "CREATE TABLE mine (id INT PRIMARY KEY) ENGINE = MyISAM")
+	s, err := w.d.hold(t.Context())
+	require.NoError(t, err)
+	defer release(t.Context(), s)
+	patience := func(s *session) (seconds int) {
+		require.NoError(t, s.row(t.Context(), "SELECT @@SESSION.wait_timeout").Scan(&seconds))
+		return seconds
+	}
+	sw := switcher{d: w.d, s: s}
+	require.NoError(t, sw.locked(t.Context(), []string{qualified(w.schema, "users")}, func() error {
+		require.Equal(t, holderTimeout, patience(s))
+		return nil
+	}))
+	require.Greater(t, patience(s), 1000000, "and has time again afterwards")
+	snap, err := w.d.openSnapshot(t.Context(), w.d.read, w.d.live())
+	require.NoError(t, err)
+	defer snap.close()
+	require.Equal(t, holderTimeout, patience(snap.locked.s))
+}
+
+// Where the rights keep no migration out, one that waits for a snapshot ends it before long (S18).
+func TestS18AMigrationThatWaitsEndsTheSnapshot(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "CREATE USER watcher; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON " + w.schema + ".* TO watcher; GRANT SHOW_ROUTINE, PROCESS ON *.* TO watcher")
+	defer w.exec("DROP USER watcher")
+	d := w.database(withUser("watcher"))
+	snap, err := d.openSnapshot(t.Context(), d.read, d.live())
+	require.NoError(t, err)
+	defer snap.close()
+	_, err = snap.readers[0].value(t.Context(), "SELECT COUNT(*) FROM "+qualified(w.schema, "users"), 0)
+	require.NoError(t, err)
+	kept, stop := snap.keep(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.root.ExecContext(t.Context(), "ALTER TABLE "+w.schema+".users ADD COLUMN x INT")
+		done <- err
+	}()
+	select {
+	case <-kept.Done():
+	case <-time.After(time.Minute):
+		t.Fatal("the snapshot goes on")
+	}
+	requireProblem(t, d.problem(kept, "dump", "", kept.Err()), remora.Busy, "a migration waits for the backup")
+	snap.close()
+	require.NoError(t, <-done)
+}
