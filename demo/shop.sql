@@ -65,7 +65,7 @@ GRANT ALL ON shop.* TO 'shop_app'@'127.0.0.1';
 CREATE TABLE order_log (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, order_id BIGINT UNSIGNED NOT NULL, what VARCHAR(40) NOT NULL, at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP);
 CREATE DEFINER = 'shop_app'@'127.0.0.1' FUNCTION euros (cents BIGINT) RETURNS DECIMAL(12,2) DETERMINISTIC RETURN cents / 100;
 CREATE DEFINER = 'shop_app'@'127.0.0.1' VIEW open_orders AS
-  SELECT orders.id, users.email, euros(orders.total_cents) AS total FROM orders JOIN users ON users.id = orders.user_id WHERE orders.status = 'open';
+  SELECT orders.id, users.email, orders.created_at FROM orders JOIN users ON users.id = orders.user_id WHERE orders.status = 'open';
 CREATE DEFINER = 'shop_app'@'127.0.0.1' TRIGGER order_changed AFTER UPDATE ON orders FOR EACH ROW
   INSERT INTO order_log (order_id, what) VALUES (NEW.id, CONCAT(OLD.status, ' to ', NEW.status));
 CREATE DEFINER = 'shop_app'@'127.0.0.1' EVENT forget_old_logs ON SCHEDULE EVERY 1 DAY DO DELETE FROM order_log WHERE at < NOW() - INTERVAL 90 DAY;
