@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +36,9 @@ type site struct {
 	mysql   *testenv.MySQLServer
 	worker  *exec.Cmd
 	log     *os.File
+
+	connect   sync.Once
+	connected *sql.DB // see db
 }
 
 // shape says how much a site holds.
@@ -106,7 +110,10 @@ func (s *site) replaceConfig(old, text string) {
 	require.NoError(s.t, os.WriteFile(s.config, []byte(strings.Replace(string(found), old, text, 1)), 0o600))
 }
 
-func (s *site) db() *sql.DB { return s.mysql.DB(s.t) }
+func (s *site) db() *sql.DB {
+	s.connect.Do(func() { s.connected = s.mysql.DB(s.t) })
+	return s.connected
+}
 
 func (s *site) exec(statements ...string) {
 	s.t.Helper()

@@ -179,7 +179,7 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	}
 	if turn.Hold {
 		turn.Hold = false
-		err := op.phase(ctx, "start events of "+op.source, func() (*remora.Summary, error) { return nil, op.turn(ctx, remora.Database, turn) })
+		err := op.phase(ctx, "start events of "+op.source, func() (*remora.Summary, error) { return nil, op.startEvents(ctx, turn) })
 		if err != nil {
 			return nil, err
 		}

@@ -200,6 +200,14 @@ func (op *operation) turn(ctx workflow.Context, kind remora.Kind, turn remora.Tu
 	return err
 }
 
+// startEvents asks for the turn that was made once more, now with what it held back.
+func (op *operation) startEvents(ctx workflow.Context, turn remora.Turn) error {
+	s := op.of(remora.Database, remora.SwitchVerb)
+	s.summary = "start events of " + op.source
+	_, err := take[nothing](ctx, op.short, s, remora.SwitchInput{Source: op.source, Turn: turn})
+	return err
+}
+
 func (op *operation) discard(ctx workflow.Context, kind remora.Kind, heldBy string) error {
 	_, err := take[nothing](ctx, op.short, op.of(kind, remora.DiscardVerb),
 		remora.DiscardInput{Source: op.source, Run: op.run, HeldBy: heldBy})

@@ -54,9 +54,9 @@ func testEveryMissingRightIsNamedWithItsGrant(t *testing.T, on *testenv.MySQLSer
 	part := w.capture()
 	poor := w.database(withUser("poor"))
 
-	routines, weaker := "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%';", 4
+	routines, weaker := "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%';", 5
 	if on.MariaDB() {
-		routines, weaker = "GRANT SELECT ON mysql.proc TO 'poor'@'%';", 3
+		routines, weaker = "GRANT SELECT ON mysql.proc TO 'poor'@'%';", 4
 		if found := w.serverFound(); found.since(11, 3) {
 			routines = "GRANT SHOW CREATE ROUTINE ON `" + strings.ReplaceAll(w.schema, "_", `\_`) + "`.* TO 'poor'@'%';"
 		}
