@@ -174,11 +174,8 @@ func job(run string, report reporter) remora.Job {
 
 // NoSuchComponent is the problem of a source that has no component of a kind.
 func NoSuchComponent(source string, kind remora.Kind) error {
-	return &remora.Problem{
-		Op: "find the " + string(kind) + " of " + source, Kind: remora.Invalid, Subject: "source " + source,
-		Hint: "Add it to the source in remora.yaml, or leave it out.",
-		Err:  errNoComponent,
-	}
+	return remora.Fail(remora.Invalid, "find the "+string(kind)+" of "+source, "source "+source,
+		"Add it to the source in remora.yaml, or leave it out.", "%w", errNoComponent)
 }
 
 var errNoComponent = errors.New("none is configured")

@@ -55,10 +55,8 @@ func tooLarge(size, most int64) error {
 	if most == 0 || size <= most {
 		return nil
 	}
-	return &remora.Problem{
-		Op: "back up", Kind: remora.Unsupported, Err: fmt.Errorf("the backup has %s and more, and may have %s", humanize.IBytes(uint64(size)), humanize.IBytes(uint64(most))),
-		Hint: "Raise BACKUP_MAX_FILE_SIZE (megabytes), or leave something out.",
-	}
+	return remora.Fail(remora.Unsupported, "back up", "",
+		"Raise BACKUP_MAX_FILE_SIZE (megabytes), or leave something out.", "the backup has %s and more, and may have %s", humanize.IBytes(uint64(size)), humanize.IBytes(uint64(most)))
 }
 
 // nearly warns of a backup that is going to be refused.

@@ -36,20 +36,18 @@ func translate(ctx context.Context, op string, err error) error {
 // problemOf says what went wrong: nil means that the step was cancelled, as it should be when somebody asks for it.
 func problemOf(ctx context.Context, op string, err error) *remora.Problem {
 	cause := context.Cause(ctx)
-	var why *remora.Problem
+	why, known := errors.AsType[*remora.Problem](cause)
 	switch {
 	case cause != nil && temporal.IsCanceledError(cause):
 		return nil
-	case errors.As(cause, &why): // a stall, or the end of this worker
+	case known: // a stall, or the end of this worker
 		return why
 	case errors.Is(cause, activity.ErrActivityPaused), errors.Is(cause, activity.ErrActivityReset):
 		// What the step has stored so far it finds again: it stops, and nothing is undone.
-		return &remora.Problem{Op: op, Kind: remora.Stopping, Err: errors.New("it was asked to stop in Temporal: " + cause.Error())}
+		return remora.Fail(remora.Stopping, op, "", "", "it was asked to stop in Temporal: %s", cause.Error())
 	case cause != nil:
-		return &remora.Problem{
-			Op: op, Kind: remora.Unavailable, Err: cause,
-			Hint: "The worker and Temporal lost sight of each other; the step is tried again.",
-		}
+		return remora.Fail(remora.Unavailable, op, "",
+			"The worker and Temporal lost sight of each other; the step is tried again.", "%w", cause)
 	}
 	p := remora.ProblemOf(op, err)
 	switch {

@@ -2,8 +2,6 @@ package activities
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -58,10 +56,7 @@ func guarded[T any](ctx context.Context, log *slog.Logger, op string, report rep
 	defer func() {
 		if broken := recover(); broken != nil {
 			log.ErrorContext(ctx, "a step panicked", "step", op, "stack", string(debug.Stack()))
-			err = &remora.Problem{
-				Op: op, Kind: remora.Internal, Err: fmt.Errorf("panic: %v", broken),
-				Hint: "This is a bug in Remora; the worker's log has the details.",
-			}
+			err = remora.Fail(remora.Internal, op, "", "This is a bug in Remora; the worker's log has the details.", "panic: %v", broken)
 		}
 	}()
 	return work(ctx, report)
@@ -111,17 +106,14 @@ func (p *pump) run(ctx context.Context, done <-chan struct{}, cancel context.Can
 		case <-done:
 			return
 		case <-stopping:
-			cancel(&remora.Problem{Op: p.op, Kind: remora.Stopping, Err: errors.New("the worker was asked to stop; another one goes on")})
+			cancel(remora.Fail(remora.Stopping, p.op, "", "", "the worker was asked to stop; another one goes on"))
 			stopping = nil
 		case <-tick.C:
 			latest, still := p.state()
 			activity.RecordHeartbeat(ctx, latest)
 			if p.stalls && !latest.Quiet && still > p.watch.Stall {
-				cancel(&remora.Problem{
-					Op: p.op, Kind: remora.Stalled, Subject: latest.Item,
-					Err:  fmt.Errorf("nothing moved for %s", still.Round(time.Second)),
-					Hint: "See whether the server or the disk hangs; the limit is DB_BACKUP_TIMEOUT.",
-				})
+				cancel(remora.Fail(remora.Stalled, p.op, latest.Item,
+					"See whether the server or the disk hangs; the limit is DB_BACKUP_TIMEOUT.", "nothing moved for %s", still.Round(time.Second)))
 			}
 		}
 	}

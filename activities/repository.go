@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -138,8 +137,6 @@ func mayBegin(ctx context.Context, store Store, source, run string) error {
 	if err != nil || restore.ID == "" || restore.Outcome == remora.OutcomeRunning {
 		return err
 	}
-	return &remora.Problem{
-		Op: "begin the restore", Kind: remora.Superseded, Subject: restore.ID, Hint: "Start a new one: remora restore",
-		Err: fmt.Errorf("it has been begun before, and is %s", restore.Outcome),
-	}
+	return remora.Fail(remora.Superseded, "begin the restore", restore.ID,
+		"Start a new one: remora restore", "it has been begun before, and is %s", restore.Outcome)
 }

@@ -72,7 +72,7 @@ func (a *app) printFindings(all []remora.Finding) error {
 	}
 	said := fmt.Sprintf("%d of %s failed, %s", failed, count(int64(len(all)), "check", "checks"), count(warned, "warning", "warnings"))
 	if failed > 0 {
-		return &remora.Problem{Op: "check", Kind: remora.Unavailable, Err: fmt.Errorf("%s", said)}
+		return remora.Fail(remora.Unavailable, "check", "", "", "%s", said)
 	}
 	if !a.json() {
 		a.say("All is well: %s.", said)

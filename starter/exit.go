@@ -88,7 +88,7 @@ func errorOf(err error) errorJSON {
 
 // invalid is a Problem with what was asked for.
 func invalid(op, subject, why, hint string) error {
-	return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: subject, Hint: hint, Err: errors.New(why)}
+	return remora.Fail(remora.Invalid, op, subject, hint, "%s", why)
 }
 
 // badUsage is a Problem with the command line itself.

@@ -103,8 +103,7 @@ func entry(tree fs.FS, name string, info fs.FileInfo) entryJSON {
 
 // inBackup puts the error of a path that leads nowhere into words. What is wrong with the repository says so itself.
 func inBackup(id, name string, err error) error {
-	var p *remora.Problem
-	if errors.As(err, &p) {
+	if errors.As(err, new(*remora.Problem)) {
 		return err
 	}
 	why := errors.New("there is nothing of that name in the backup")

@@ -100,10 +100,8 @@ func restorable(b remora.Backup) error {
 	case remora.Completed:
 		return nil
 	case remora.Corrupted: // scripts are told by the same exit code as by a verification
-		return &remora.Problem{
-			Op: "restore", Kind: remora.Corrupt, Subject: b.ID, Hint: "choose another one: remora history " + b.Source + " --status completed",
-			Err: fmt.Errorf("it is %s: what is stored is not what it should be", b.Status),
-		}
+		return remora.Fail(remora.Corrupt, "restore", b.ID,
+			"choose another one: remora history "+b.Source+" --status completed", "it is %s: what is stored is not what it should be", b.Status)
 	default:
 		return invalid("restore", b.ID, fmt.Sprintf("it is %s; only completed backups can be restored", b.Status),
 			"choose another one: remora history "+b.Source+" --status completed")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -90,7 +89,7 @@ func (s *session) over(op string, r remora.Restore) error {
 	if r.Outcome == remora.OutcomeRolledBack || r.Outcome == remora.OutcomeRefused {
 		why = fmt.Sprintf("it never went live: %s at %s", r.Outcome, s.app.moment(r.Ended))
 	}
-	return &remora.Problem{Op: op, Kind: remora.NotFound, Subject: r.ID, Hint: hint, Err: errors.New(why)}
+	return remora.Fail(remora.NotFound, op, r.ID, hint, "%s", why)
 }
 
 // answerRestore prints how a restore stands.

@@ -68,8 +68,7 @@ func asUsage(err error, args []string, a *app) error {
 			a.Output = jsonOutput
 		}
 	}
-	var p *remora.Problem
-	if errors.As(err, &p) {
+	if errors.As(err, new(*remora.Problem)) {
 		return err
 	}
 	return badUsage("", err.Error(), "remora help")

@@ -57,11 +57,10 @@ func ensureSchedule(ctx context.Context, schedules client.ScheduleClient, name s
 	id := remora.CopyLane(name, "")
 	handle := schedules.GetHandle(ctx, id)
 	found, err := handle.Describe(ctx)
-	var missing *serviceerror.NotFound
 	switch {
-	case errors.As(err, &missing) && to.Daily == "":
+	case errors.As(err, new(*serviceerror.NotFound)) && to.Daily == "":
 		return false, nil
-	case errors.As(err, &missing):
+	case errors.As(err, new(*serviceerror.NotFound)):
 		_, err = schedules.Create(ctx, client.ScheduleOptions{
 			ID: id, Spec: daily(to), Overlap: enums.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: catchUp,
 			Action: copyAll(name),

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -52,8 +51,5 @@ func healthy(cfg *config.Config) error {
 			return nil
 		}
 	}
-	return &remora.Problem{
-		Op: "look for a worker", Kind: remora.Unavailable, Subject: host,
-		Err: errors.New("none on this machine has asked Temporal for work in the last " + silence.String()),
-	}
+	return remora.Fail(remora.Unavailable, "look for a worker", host, "", "none on this machine has asked Temporal for work in the last %s", silence)
 }

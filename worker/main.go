@@ -42,7 +42,7 @@ func run(args []string, stderr io.Writer, getenv func(string) string) int {
 		return exitUsage
 	}
 	if flags.NArg() > 0 {
-		return say(stderr, &remora.Problem{Op: "start", Kind: remora.Invalid, Err: fmt.Errorf("unknown argument %q", flags.Arg(0)), Hint: "Usage: remora-worker [--config FILE] [--healthy]"})
+		return say(stderr, remora.Fail(remora.Invalid, "start", "", "Usage: remora-worker [--config FILE] [--healthy]", "unknown argument %q", flags.Arg(0)))
 	}
 	cfg, err := config.Load(*file, getenv)
 	if err != nil {

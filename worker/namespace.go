@@ -44,19 +44,14 @@ func ensureNamespace(ctx context.Context, c client.Client, namespace string, log
 }
 
 func namespaceProblem(namespace string, err error) error {
-	return &remora.Problem{
-		Op: "prepare the namespace in Temporal", Kind: remora.Unreachable, Subject: namespace, Err: err,
-		Hint: "Where workers may not do that: create the namespace and the Keyword search attributes " +
-			fmt.Sprint(attributes()) + " with the temporal command.",
-	}
+	return remora.Fail(remora.Unreachable, "prepare the namespace in Temporal", namespace,
+		"Where workers may not do that: create the namespace and the Keyword search attributes "+fmt.Sprint(attributes())+" with the temporal command.",
+		"%w", err)
 }
 
 // final tells errors that waiting does not mend.
 func final(err error) bool {
-	var denied *serviceerror.PermissionDenied
-	var unable *serviceerror.Unimplemented
-	var invalid *serviceerror.InvalidArgument
-	return errors.As(err, &denied) || errors.As(err, &unable) || (errors.As(err, &invalid) && !errors.Is(err, errNotYet))
+	return errors.As(err, new(*serviceerror.PermissionDenied)) || errors.As(err, new(*serviceerror.Unimplemented)) || (errors.As(err, new(*serviceerror.InvalidArgument)) && !errors.Is(err, errNotYet))
 }
 
 // errNotYet says that something was made and cannot be used yet.
@@ -69,15 +64,12 @@ func attributes() []string {
 // tryEnsure does one round, and names what it made.
 func tryEnsure(ctx context.Context, c client.Client, namespace string) (made []string, err error) {
 	_, err = c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
-	var missing *serviceerror.NamespaceNotFound
-	var absent *serviceerror.NotFound
-	if errors.As(err, &missing) || errors.As(err, &absent) {
+	if errors.As(err, new(*serviceerror.NamespaceNotFound)) || errors.As(err, new(*serviceerror.NotFound)) {
 		_, err = c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
 			Namespace: namespace, Description: "Backups and restores of Remora",
 			WorkflowExecutionRetentionPeriod: durationpb.New(histories),
 		})
-		var exists *serviceerror.NamespaceAlreadyExists
-		if err != nil && !errors.As(err, &exists) {
+		if err != nil && !errors.As(err, new(*serviceerror.NamespaceAlreadyExists)) {
 			return nil, err
 		}
 		return []string{"the namespace"}, errNotYet
@@ -120,8 +112,7 @@ func ensureAttributes(ctx context.Context, c client.Client, namespace string) (a
 		return nil, nil
 	}
 	_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: add})
-	var exists *serviceerror.AlreadyExists
-	if err != nil && !errors.As(err, &exists) {
+	if err != nil && !errors.As(err, new(*serviceerror.AlreadyExists)) {
 		return nil, err
 	}
 	return added, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -21,7 +20,7 @@ import (
 // runnable refuses a configuration that is good enough to ask with, but not to work with.
 func runnable(cfg *config.Config) error {
 	invalid := func(hint, why string) error {
-		return &remora.Problem{Op: "start", Kind: remora.Invalid, Subject: cfg.File, Hint: hint, Err: errors.New(why)}
+		return remora.Fail(remora.Invalid, "start", cfg.File, hint, "%s", why)
 	}
 	switch {
 	case cfg.Repository.Where() == "":
@@ -158,9 +157,6 @@ func (s *sources) checksOf(source string) ([]remora.Check, error) {
 }
 
 func noSuchSource(source string) error {
-	return &remora.Problem{
-		Op: "find the source", Kind: remora.NotFound, Subject: source,
-		Hint: "Add it to this worker's remora.yaml and start the worker again.",
-		Err:  errors.New("the worker's configuration has no such source"),
-	}
+	return remora.Fail(remora.NotFound, "find the source", source,
+		"Add it to this worker's remora.yaml and start the worker again.", "the worker's configuration has no such source")
 }

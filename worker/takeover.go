@@ -56,10 +56,8 @@ const (
 func newRoster(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*roster, error) {
 	r, err := enrol(filepath.Join(cfg.State, "workers"), log)
 	if err != nil {
-		return nil, &remora.Problem{
-			Op: "prepare the state directory", Kind: remora.Invalid, Subject: cfg.State, Err: err,
-			Hint: "Let the user of the worker write there, or set state in the configuration.",
-		}
+		return nil, remora.Fail(remora.Invalid, "prepare the state directory", cfg.State,
+			"Let the user of the worker write there, or set state in the configuration.", "%w", err)
 	}
 	lc.Append(fx.StopHook(r.leave))
 	return r, nil
@@ -228,7 +226,7 @@ func begunBy(step *workflow.PendingActivityInfo, dead map[string]bool) bool {
 // handBack ends an attempt of a dead process, so that the step is tried again at once; or, where it was to be
 // cancelled, says that it is.
 func handBack(ctx context.Context, c client.Client, namespace, id, run string, step *workflow.PendingActivityInfo) error {
-	p := &remora.Problem{Op: "run the step", Kind: remora.Unavailable, Err: errors.New("its worker died; another one goes on")}
+	p := remora.Fail(remora.Unavailable, "run the step", "", "", "its worker died; another one goes on")
 	why := temporal.NewApplicationErrorWithOptions(p.Error(), string(p.Kind),
 		temporal.ApplicationErrorOptions{NextRetryDelay: 100 * time.Millisecond, Details: []any{p.Text()}})
 	if step.GetState() == enums.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED {
@@ -242,6 +240,5 @@ func handBack(ctx context.Context, c client.Client, namespace, id, run string, s
 
 // gone tells whether what was asked about has ended meanwhile.
 func gone(err error) bool {
-	var absent *serviceerror.NotFound
-	return errors.As(err, &absent)
+	return errors.As(err, new(*serviceerror.NotFound))
 }

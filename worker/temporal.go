@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -78,10 +77,8 @@ func dialPatiently(ctx context.Context, options client.Options, log *slog.Logger
 }
 
 func unreachable(address string) error {
-	return &remora.Problem{
-		Op: "connect to Temporal", Kind: remora.Unreachable, Subject: address, Err: errors.New("it does not answer"),
-		Hint: "Start it (remora up does), or correct temporal.address in the configuration.",
-	}
+	return remora.Fail(remora.Unreachable, "connect to Temporal", address,
+		"Start it (remora up does), or correct temporal.address in the configuration.", "it does not answer")
 }
 
 // startWorkers takes work from both queues as long as the program lives.

@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"errors"
-
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -47,10 +45,8 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 		return a, err
 	}
 	if len(left) == 0 && !r.Outcome.Unsettled() {
-		return a, &remora.Problem{
-			Op: "take over a restore", Kind: remora.NotFound, Subject: op.source, Hint: "`remora restores " + op.source + "` lists its restores",
-			Err: errors.New("none of it waits to be settled"),
-		}
+		return a, remora.Fail(remora.NotFound, "take over a restore", op.source,
+			"`remora restores "+op.source+"` lists its restores", "none of it waits to be settled")
 	}
 	if r.ID == "" { // the journal alone knows it
 		r = remora.Restore{

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,10 +103,9 @@ func (op *operation) safetyBackup(ctx workflow.Context, req remora.ApplyRequest,
 		return "", err
 	}
 	text := p.Text()
-	return "", &remora.Problem{
-		Op: "safety backup of " + op.source, Kind: p.Kind, Err: p,
-		Hint: strings.TrimSpace(text.Hint + " Nothing was touched. Where the live data cannot be saved at all: restore with --without-safety-backup REASON."),
-	}
+	return "", remora.Fail(p.Kind, "safety backup of "+op.source, "",
+		strings.TrimSpace(text.Hint+" Nothing was touched. Where the live data cannot be saved at all: restore with --without-safety-backup REASON."),
+		"%w", p)
 }
 
 func nothingToDo() (*remora.Summary, error) { return nil, nil }
@@ -124,11 +122,8 @@ func (op *operation) stageAndCompare(ctx workflow.Context, kind remora.Kind, bac
 	return op.phase(ctx, words(kind, remora.CompareVerb, op.source), func() (*remora.Summary, error) {
 		diff, err := op.compare(ctx, kind, backup)
 		if err == nil && !diff.Equal() {
-			err = &remora.Problem{
-				Op: words(kind, remora.CompareVerb, op.source), Kind: remora.Corrupt, Subject: "backup " + backup,
-				Hint: "Try again, or restore another backup: remora history " + op.source,
-				Err:  fmt.Errorf("the stage differs from the backup: %s", strings.Join(diff.Differences, "; ")),
-			}
+			err = remora.Fail(remora.Corrupt, words(kind, remora.CompareVerb, op.source), "backup "+backup,
+				"Try again, or restore another backup: remora history "+op.source, "the stage differs from the backup: %s", strings.Join(diff.Differences, "; "))
 		}
 		return &diff.Compared, err
 	})
@@ -212,10 +207,8 @@ func (op *operation) checkLive(ctx workflow.Context, turn remora.Turn, warnings 
 		return checked, nil
 	}
 	if err == nil && len(checked.Failed) > 0 {
-		err = &remora.Problem{
-			Op: "check " + op.source, Kind: remora.Corrupt, Err: errors.New(strings.Join(checked.Failed, "; ")),
-			Hint: "Restore another backup, or correct the check.",
-		}
+		err = remora.Fail(remora.Corrupt, "check "+op.source, "",
+			"Restore another backup, or correct the check.", "%s", strings.Join(checked.Failed, "; "))
 	}
 	return checked, err
 }
@@ -269,8 +262,5 @@ func (op *operation) decided(ctx workflow.Context) bool {
 // rolledBack says that the source is what it was, and why.
 func rolledBack(source string, cause *remora.Problem) *remora.Problem {
 	text := cause.Text()
-	return &remora.Problem{
-		Op: "restore " + source, Kind: remora.RolledBack, Hint: text.Hint,
-		Err: errors.New(cause.Error() + "; the source is as it was before"),
-	}
+	return remora.Fail(remora.RolledBack, "restore "+source, "", text.Hint, "%s", cause.Error()+"; the source is as it was before")
 }

@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"errors"
-
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -45,11 +43,8 @@ func (op *operation) backup(ctx workflow.Context, m remora.Manifest, kinds []rem
 		err := op.phase(ctx, words(kind, remora.PreflightVerb, op.source), func() (*remora.Summary, error) {
 			found, err := op.preflight(ctx, kind, "")
 			if err == nil && found.Empty {
-				err = &remora.Problem{
-					Op: "back up " + op.source, Kind: remora.NotFound, Subject: string(kind) + " on " + found.Identity,
-					Hint: "See that the configuration names the right server and directories.",
-					Err:  errors.New("there is nothing to back up"),
-				}
+				err = remora.Fail(remora.NotFound, "back up "+op.source, string(kind)+" on "+found.Identity,
+					"See that the configuration names the right server and directories.", "there is nothing to back up")
 			}
 			m.Warnings = append(m.Warnings, found.Summary.Warnings...)
 			return &found.Summary, err
@@ -96,10 +91,8 @@ func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds [
 	return m, op.phase(ctx, "verify", func() (*remora.Summary, error) {
 		read, err := op.verify(ctx, m.ID)
 		if err == nil && read.Problem != "" {
-			err = &remora.Problem{
-				Op: "verify", Kind: remora.Corrupt, Subject: m.ID, Err: errors.New(read.Problem),
-				Hint: "Look at the disk that the repository lies on, then take another backup.",
-			}
+			err = remora.Fail(remora.Corrupt, "verify", m.ID,
+				"Look at the disk that the repository lies on, then take another backup.", "%s", read.Problem)
 		}
 		return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
 	})

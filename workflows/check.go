@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,10 +84,8 @@ func (op *operation) preflightFindings(ctx workflow.Context, kind remora.Kind, b
 	}
 	live, err := take[remora.Estimate](ctx, oneLook, op.of(kind, remora.PreflightVerb), remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup})
 	if err == nil && live.Empty && backup == "" {
-		err = &remora.Problem{
-			Op: "check " + subject, Kind: remora.NotFound, Subject: live.Identity, Err: errors.New("there is nothing to back up"),
-			Hint: "see that the configuration names the right server and directories",
-		}
+		err = remora.Fail(remora.NotFound, "check "+subject, live.Identity,
+			"see that the configuration names the right server and directories", "there is nothing to back up")
 	}
 	if err != nil {
 		f := remora.FoundProblem(subject, problemOf("check "+subject, err))

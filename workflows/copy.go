@@ -46,10 +46,8 @@ func CopyAll(ctx workflow.Context, req remora.CopyAllRequest) (remora.Copied, er
 		req.Copied.Pruned, err = op.prune(ctx, req)
 	}
 	if err == nil && len(req.Damaged) > 0 {
-		err = &remora.Problem{
-			Op: "copy all backups to " + req.To, Kind: remora.Corrupt, Hint: "See where each is damaged with: remora copy BACKUP --to " + req.To + "; take a new backup now.",
-			Err: fmt.Errorf("damaged, and not copied: %s", strings.Join(req.Damaged, ", ")),
-		}
+		err = remora.Fail(remora.Corrupt, "copy all backups to "+req.To, "",
+			"See where each is damaged with: remora copy BACKUP --to "+req.To+"; take a new backup now.", "damaged, and not copied: %s", strings.Join(req.Damaged, ", "))
 	}
 	return req.Copied, op.copied(ctx, "copy all backups to "+req.To, err)
 }
@@ -180,10 +178,8 @@ func (op *operation) copyAfter(ctx workflow.Context, backup string) (copying []s
 // copyHint points at a copy of a backup that turned out to be damaged where it was read.
 func (op *operation) copyHint(b remora.Backup, err error) error {
 	if p := problemOf("restore "+op.source, err); p.Kind == remora.Corrupt && op.from == "" && len(b.Copies) > 0 {
-		return &remora.Problem{
-			Op: p.Op, Kind: p.Kind, Subject: p.Subject, Err: p.Err,
-			Hint: fmt.Sprintf("A copy holds it, too. Restore that one: remora restore %s --from %s", b.ID, b.Copies[0]),
-		}
+		return remora.Fail(p.Kind, p.Op, p.Subject,
+			fmt.Sprintf("A copy holds it, too. Restore that one: remora restore %s --from %s", b.ID, b.Copies[0]), "%w", p.Err)
 	}
 	return err
 }

@@ -81,8 +81,6 @@ func laneProblem(op, source string, err error) error {
 	if !errors.Is(err, errLaneTaken) {
 		return err
 	}
-	return &remora.Problem{
-		Op: op, Kind: remora.Busy, Subject: source, Err: errors.New("another operation is at work on it and did not stop"),
-		Hint: "See what it is: remora watch " + source,
-	}
+	return remora.Fail(remora.Busy, op, source,
+		"See what it is: remora watch "+source, "another operation is at work on it and did not stop")
 }

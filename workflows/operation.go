@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"fmt"
 	"slices"
 
 	"go.temporal.io/sdk/temporal"
@@ -97,7 +96,7 @@ func outcome(ctx workflow.Context, how string) {
 // files after the database, so that every file that a row names existed when the row was read.
 func checkKinds(op string, kinds []remora.Kind) ([]remora.Kind, error) {
 	invalid := func(format string, args ...any) error {
-		return &remora.Problem{Op: op, Kind: remora.Invalid, Err: fmt.Errorf(format, args...)}
+		return remora.Fail(remora.Invalid, op, "", "", format, args...)
 	}
 	var ordered []remora.Kind
 	for _, known := range []remora.Kind{remora.Database, remora.Files} {

@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"go.temporal.io/sdk/workflow"
@@ -70,9 +68,7 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 // restorable gives the components to restore, and refuses a backup that is not what was asked for.
 func restorable(b remora.Backup, req remora.PlanRequest) ([]remora.Kind, error) {
 	refuse := func(kind remora.ProblemKind, hint, format string, args ...any) ([]remora.Kind, error) {
-		return nil, &remora.Problem{
-			Op: "restore " + req.Source, Kind: kind, Subject: "backup " + b.ID, Hint: hint, Err: fmt.Errorf(format, args...),
-		}
+		return nil, remora.Fail(kind, "restore "+req.Source, "backup "+b.ID, hint, format, args...)
 	}
 	history := "Choose another one: remora history " + req.Source
 	switch {
@@ -106,10 +102,8 @@ func confirm(plan remora.Plan, hash string) error {
 	if hash == "" || hash == plan.Hash {
 		return nil
 	}
-	return &remora.Problem{
-		Op: "restore " + plan.Source, Kind: remora.Changed, Hint: "Ask for the restore again and read the new plan.",
-		Err: errors.New("what would be replaced has changed since the plan was shown"),
-	}
+	return remora.Fail(remora.Changed, "restore "+plan.Source, "",
+		"Ask for the restore again and read the new plan.", "what would be replaced has changed since the plan was shown")
 }
 
 // emptyKinds are the components of a plan with nothing live, which need no safety backup (S14).

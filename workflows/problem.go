@@ -20,19 +20,16 @@ func problemOf(op string, err error) *remora.Problem {
 		if app.HasDetails() && app.Details(&text) == nil && text.Kind != "" {
 			return text.Problem()
 		}
-		return &remora.Problem{Op: op, Kind: remora.Internal, Err: errors.New(app.Message())}
+		return remora.Fail(remora.Internal, op, "", "", "%s", app.Message())
 	}
-	var late *temporal.TimeoutError
 	switch {
 	case temporal.IsCanceledError(err):
-		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was cancelled")}
+		return remora.Fail(remora.Cancelled, op, "", "", "it was cancelled")
 	case killed(err):
-		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was terminated")}
-	case errors.As(err, &late):
-		return &remora.Problem{
-			Op: op, Kind: remora.Unavailable, Err: errors.New("no worker finished it in time"),
-			Hint: "See that a remora-worker is running, and look into its log.",
-		}
+		return remora.Fail(remora.Cancelled, op, "", "", "it was terminated")
+	case errors.As(err, new(*temporal.TimeoutError)):
+		return remora.Fail(remora.Unavailable, op, "",
+			"See that a remora-worker is running, and look into its log.", "no worker finished it in time")
 	default:
 		return &remora.Problem{Op: op, Kind: remora.Internal, Err: err}
 	}
@@ -40,8 +37,7 @@ func problemOf(op string, err error) *remora.Problem {
 
 // killed tells whether a child was terminated, and so could not say how it stands.
 func killed(err error) bool {
-	var terminated *temporal.TerminatedError
-	return errors.As(err, &terminated)
+	return errors.As(err, new(*temporal.TerminatedError))
 }
 
 // failure is a problem as the end of a workflow or the answer to an update: its type is the kind, its first detail

@@ -3,7 +3,6 @@ package workflows
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -150,16 +149,16 @@ func (r *restore) mayTurn() error {
 	op := "roll back " + r.record.ID
 	switch {
 	case !r.record.Outcome.Open():
-		return failure(&remora.Problem{Op: op, Kind: remora.Invalid, Err: fmt.Errorf("its undo window is not open; it is %s", r.record.Outcome)})
+		return failure(remora.Fail(remora.Invalid, op, "", "", "its undo window is not open; it is %s", r.record.Outcome))
 	case r.working || r.wish != nil:
-		return failure(&remora.Problem{Op: op, Kind: remora.Busy, Err: errors.New("it is at work on an earlier request"), Hint: "Follow it: remora watch " + r.source})
+		return failure(remora.Fail(remora.Busy, op, "", "Follow it: remora watch "+r.source, "it is at work on an earlier request"))
 	}
 	return nil
 }
 
 func (r *restore) mayAccept() error {
 	if r.accepting != nil {
-		return failure(&remora.Problem{Op: "accept " + r.record.ID, Kind: remora.Busy, Err: errors.New("it was accepted already, and waits for a backup of the source to end")})
+		return failure(remora.Fail(remora.Busy, "accept "+r.record.ID, "", "", "it was accepted already, and waits for a backup of the source to end"))
 	}
 	return r.mayTurn()
 }
@@ -169,7 +168,7 @@ func (r *restore) mayResolve() error {
 		return nil
 	}
 	if !r.stuck {
-		return failure(&remora.Problem{Op: "resolve " + r.record.ID, Kind: remora.Invalid, Err: errors.New("nothing here waits for a person")})
+		return failure(remora.Fail(remora.Invalid, "resolve "+r.record.ID, "", "", "nothing here waits for a person"))
 	}
 	return r.mayTurn()
 }
@@ -385,7 +384,7 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 	}
 	r.working = false
 	r.seq++
-	r.accepting.answer(&remora.Problem{Op: "accept " + r.record.ID, Kind: remora.Changed, Err: errors.New("a rollback came first")})
+	r.accepting.answer(remora.Fail(remora.Changed, "accept "+r.record.ID, "", "", "a rollback came first"))
 	r.accepting, r.stuck, r.endBegan, r.busyFor = nil, false, time.Time{}, 0
 	r.endAt, r.endAs = keep, remora.OutcomeExpired
 	r.record.Live, r.record.KeepUntil, r.record.Problem = live, keep, ""

@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"errors"
-
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -71,9 +69,7 @@ func (p *person) listen(ctx workflow.Context) error {
 			Description: "What a person was asked for has been done: try again.",
 			Validator: func() error {
 				if !p.asked {
-					return failure(&remora.Problem{
-						Op: "resolve", Kind: remora.Invalid, Err: errors.New("nothing waits for a person"),
-					})
+					return failure(remora.Fail(remora.Invalid, "resolve", "", "", "nothing waits for a person"))
 				}
 				return nil
 			},

@@ -196,10 +196,7 @@ func (c *Config) Source(name string) (*Source, error) {
 	} else if len(c.Sources) > 0 {
 		hint = fmt.Sprintf("Configured in %s: %s.", c.File, joined(c.Names(), "and"))
 	}
-	return nil, &remora.Problem{
-		Op: "find the source", Kind: remora.NotFound, Subject: name, Hint: hint,
-		Err: errors.New("no source has this name"),
-	}
+	return nil, remora.Fail(remora.NotFound, "find the source", name, hint, "no source has this name")
 }
 
 // Places lists where a configuration is looked for when neither --config nor REMORA_CONFIG names one.
@@ -240,11 +237,8 @@ func find(path string, getenv func(string) string) (string, error) {
 				return filepath.Abs(place)
 			}
 		}
-		return "", &remora.Problem{
-			Op: "find the configuration", Kind: remora.Invalid,
-			Hint: "Write one with: remora init --mysql DSN --files DIR   or name it with --config FILE or " + FileVariable + ".",
-			Err:  fmt.Errorf("there is neither ./%s nor %s", Places()[0], Places()[1]),
-		}
+		return "", remora.Fail(remora.Invalid, "find the configuration", "",
+			"Write one with: remora init --mysql DSN --files DIR   or name it with --config FILE or "+FileVariable+".", "there is neither ./%s nor %s", Places()[0], Places()[1])
 	}
 	abs, err := filepath.Abs(named)
 	if err != nil {

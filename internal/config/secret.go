@@ -35,11 +35,8 @@ func (s secret) reader(getenv func(string) string) remora.SecretFunc {
 func readSecretVariable(name string, getenv func(string) string) (remora.Secret, error) {
 	value := getenv(name)
 	if value == "" {
-		return "", &remora.Problem{
-			Op: "read a password", Kind: remora.Denied, Subject: "environment variable " + name,
-			Hint: "Set the variable where the command and the worker run, or name a file instead of it.",
-			Err:  errors.New("it is not set"),
-		}
+		return "", remora.Fail(remora.Denied, "read a password", "environment variable "+name,
+			"Set the variable where the command and the worker run, or name a file instead of it.", "it is not set")
 	}
 	return remora.Secret(value), nil
 }
@@ -96,11 +93,8 @@ func private(file string, info fs.FileInfo) error {
 		return secretProblem(file, errors.New("it is not a regular file"))
 	}
 	if perm := info.Mode().Perm(); perm&0o027 != 0 {
-		return &remora.Problem{
-			Op: "read a password", Kind: remora.Denied, Subject: file,
-			Hint: fmt.Sprintf("Run: chmod 600 %s", shellQuote(file)),
-			Err:  fmt.Errorf("its mode is %04o: others than its owner can read or change it", perm),
-		}
+		return remora.Fail(remora.Denied, "read a password", file,
+			fmt.Sprintf("Run: chmod 600 %s", shellQuote(file)), "its mode is %04o: others than its owner can read or change it", perm)
 	}
 	return nil
 }

@@ -86,8 +86,5 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 			return Run{}, err
 		}
 	}
-	return Run{}, &remora.Problem{
-		Op: s.op, Kind: remora.Busy, Subject: s.source, Hint: "try again",
-		Err: errors.New("the source is taken again and again by short runs"),
-	}
+	return Run{}, remora.Fail(remora.Busy, s.op, s.source, "try again", "the source is taken again and again by short runs")
 }

@@ -29,11 +29,8 @@ func (c *Control) Cancel(ctx context.Context, source string) (Cancelled, error) 
 	}
 	r := s.running()
 	if !top.cancellable() {
-		return Cancelled{}, &remora.Problem{
-			Op: op, Kind: remora.Busy, Subject: source,
-			Hint: fmt.Sprintf("wait for it with `remora watch %s`", source),
-			Err:  fmt.Errorf("%s; it must not stop half-way", r.Sentence(c.cfg.Now())),
-		}
+		return Cancelled{}, remora.Fail(remora.Busy, op, source,
+			fmt.Sprintf("wait for it with `remora watch %s`", source), "%s; it must not stop half-way", r.Sentence(c.cfg.Now()))
 	}
 	if err := c.client.CancelWorkflow(ctx, top.id, top.runID); err != nil {
 		return Cancelled{}, c.asked(op, source, err)

@@ -71,10 +71,8 @@ func New(cfg Config, repo *repository.Repository) (*Control, error) {
 		Logger:    temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)), // what matters comes back as an error
 	})
 	if err != nil {
-		return nil, &remora.Problem{
-			Op: "prepare the connection to Temporal", Kind: remora.Invalid, Subject: cfg.Address,
-			Hint: "correct temporal.address in the configuration", Err: err,
-		}
+		return nil, remora.Fail(remora.Invalid, "prepare the connection to Temporal", cfg.Address,
+			"correct temporal.address in the configuration", "%w", err)
 	}
 	return &Control{cfg: cfg, client: c, repository: repo}, nil
 }
@@ -95,13 +93,9 @@ func (c *Control) Reach(ctx context.Context) error {
 	}
 	_ = conn.Close() // nothing was said on it
 	_, err = c.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: c.cfg.Namespace})
-	var missing *serviceerror.NamespaceNotFound
-	if errors.As(err, &missing) {
-		return &remora.Problem{
-			Op: "reach Temporal", Kind: remora.Invalid, Subject: c.cfg.Address,
-			Hint: "`remora up` makes the namespace; or correct temporal.namespace in the configuration",
-			Err:  fmt.Errorf("it has no namespace %q", c.cfg.Namespace),
-		}
+	if errors.As(err, new(*serviceerror.NamespaceNotFound)) {
+		return remora.Fail(remora.Invalid, "reach Temporal", c.cfg.Address,
+			"`remora up` makes the namespace; or correct temporal.namespace in the configuration", "it has no namespace %q", c.cfg.Namespace)
 	}
 	if err != nil {
 		return c.unreachable(err)
@@ -118,26 +112,20 @@ func (c *Control) unreachable(err error) error {
 	case errors.As(err, &op):
 		why = op.Err
 	}
-	return &remora.Problem{
-		Op: "reach Temporal", Kind: remora.Unreachable, Subject: c.cfg.Address,
-		Hint: "start it with `remora up`, or correct temporal.address in the configuration", Err: why,
-	}
+	return remora.Fail(remora.Unreachable, "reach Temporal", c.cfg.Address,
+		"start it with `remora up`, or correct temporal.address in the configuration", "%w", why)
 }
 
 // away tells whether err means that Temporal does not answer just now, rather than that it answered with an error.
 func away(err error) bool {
-	var unavailable *serviceerror.Unavailable
-	var late *serviceerror.DeadlineExceeded
-	var cancelled *serviceerror.Canceled
-	return errors.As(err, &unavailable) || errors.As(err, &late) || errors.As(err, &cancelled) ||
+	return errors.As(err, new(*serviceerror.Unavailable)) || errors.As(err, new(*serviceerror.DeadlineExceeded)) || errors.As(err, new(*serviceerror.Canceled)) ||
 		errors.Is(err, context.DeadlineExceeded)
 }
 
 // asked turns an error of a call to Temporal into a Problem about op; what is one stays as it is.
 func (c *Control) asked(op, source string, err error) error {
-	var p *remora.Problem
 	switch {
-	case err == nil, errors.As(err, &p):
+	case err == nil, errors.As(err, new(*remora.Problem)):
 		return err
 	case away(err):
 		return c.unreachable(err)
@@ -155,5 +143,5 @@ func checkSource(op, source string) error {
 }
 
 func notFound(op, subject, why, hint string) error {
-	return &remora.Problem{Op: op, Kind: remora.NotFound, Subject: subject, Hint: hint, Err: errors.New(why)}
+	return remora.Fail(remora.NotFound, op, subject, hint, "%s", why)
 }

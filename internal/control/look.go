@@ -91,8 +91,7 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	d, err := c.client.DescribeWorkflowExecution(ctx, id, runID)
-	var missing *serviceerror.NotFound
-	if errors.As(err, &missing) {
+	if errors.As(err, new(*serviceerror.NotFound)) {
 		return look{}, nil
 	}
 	if err != nil {

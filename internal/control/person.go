@@ -48,19 +48,18 @@ func (c *Control) Resolve(ctx context.Context, source string) error {
 		return err
 	}
 	if !c.HasWorker(ctx) {
-		return &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: source, Hint: "`remora up` or remora-worker", Err: errors.New("no worker is running")}
+		return remora.Fail(remora.Unavailable, op, source, "`remora up` or remora-worker", "no worker is running")
 	}
 	for _, l := range []look{s.lane, s.restore} {
 		if !l.open {
 			continue
 		}
 		err = c.ask(ctx, l.run(source), remora.ResolveUpdate, nil)
-		var gone *serviceerror.NotFound
 		p := carried(err)
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &gone), p != nil && p.Kind == remora.Invalid, unknownUpdate(err):
+		case errors.As(err, new(*serviceerror.NotFound)), p != nil && p.Kind == remora.Invalid, unknownUpdate(err):
 			continue // it does not wait, or takes no such answer
 		default:
 			return c.updateProblem(ctx, op, source, err)

@@ -23,22 +23,20 @@ func asProblem(op string, err error) *remora.Problem {
 	var timeout *temporal.TimeoutError
 	switch {
 	case errors.As(err, &cancelled):
-		return &remora.Problem{Op: op, Kind: remora.Cancelled, Err: errors.New("it was cancelled")}
+		return remora.Fail(remora.Cancelled, op, "", "", "it was cancelled")
 	case errors.As(err, &terminated):
-		return &remora.Problem{
-			Op: op, Kind: remora.Cancelled, Err: errors.New("it was terminated in Temporal"),
-			Hint: "a backup that was not completed is not kept: take another; `remora status` tells what a restore left, and `remora rollback` puts that right",
-		}
+		return remora.Fail(remora.Cancelled, op, "",
+			"a backup that was not completed is not kept: take another; `remora status` tells what a restore left, and `remora rollback` puts that right", "it was terminated in Temporal")
 	case errors.As(err, &timeout):
 		why := "it took longer than it may"
 		if timeout.TimeoutType() == enums.TIMEOUT_TYPE_HEARTBEAT {
 			why = "no sign of life from its worker"
 		}
-		return &remora.Problem{Op: op, Kind: remora.Stalled, Err: errors.New(why)}
+		return remora.Fail(remora.Stalled, op, "", "", "%s", why)
 	}
 	var application *temporal.ApplicationError
 	if errors.As(err, &application) {
-		return &remora.Problem{Op: op, Kind: remora.Internal, Err: errors.New(application.Message())}
+		return remora.Fail(remora.Internal, op, "", "", "%s", application.Message())
 	}
 	return &remora.Problem{Op: op, Kind: remora.Internal, Err: err}
 }

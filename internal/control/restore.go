@@ -179,8 +179,7 @@ func (c *Control) updateProblem(ctx context.Context, op, source string, err erro
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	var gone *serviceerror.NotFound
-	if errors.As(err, &gone) {
+	if errors.As(err, new(*serviceerror.NotFound)) {
 		return noOpenRestore(op, source, "the restore has just ended")
 	}
 	if carried(err) == nil && away(err) {

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -69,17 +68,14 @@ func (s state) windowOpen() bool { return s.restore.open && s.record.Outcome.Ope
 func (c *Control) taken(op, id string, s state) error {
 	switch {
 	case id == remora.RestoreLane(s.source) && s.windowOpen():
-		return &remora.Problem{
-			Op: op, Kind: remora.Busy, Subject: s.source,
-			Hint: fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what is live with `remora accept %[1]s`; then ask again", s.source),
-			Err:  fmt.Errorf("the undo window of the restore of %s is open %s", minute(s.restore.started), until(s.record.KeepUntil)),
-		}
+		return remora.Fail(remora.Busy, op, s.source, fmt.Sprintf("go back with `remora rollback %[1]s`, or keep what is live with `remora accept %[1]s`; then ask again", s.source),
+			"the undo window of the restore of %s is open %s", minute(s.restore.started), until(s.record.KeepUntil))
 	case id == remora.RestoreLane(s.source) && s.restore.open, id == remora.Lane(s.source) && s.lane.open:
 		hint := fmt.Sprintf("wait for it with `remora watch %[1]s`, or stop it with `remora cancel %[1]s`", s.source)
 		if !s.top().cancellable() {
 			hint = fmt.Sprintf("wait for it with `remora watch %s`", s.source)
 		}
-		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: s.source, Hint: hint, Err: errors.New(s.running().Sentence(c.cfg.Now()))}
+		return remora.Fail(remora.Busy, op, s.source, hint, "%s", s.running().Sentence(c.cfg.Now()))
 	}
 	return nil
 }

@@ -248,7 +248,7 @@ func checkRun(run string) error {
 
 // refuse is the error of whatever stops a verb for a reason of ours. The verb itself says what was being done: tell.
 func refuse(kind remora.ProblemKind, subject, hint, why string, args ...any) error {
-	return &remora.Problem{Kind: kind, Subject: subject, Hint: hint, Err: fmt.Errorf(why, args...)}
+	return remora.Fail(kind, "", subject, hint, why, args...)
 }
 
 // tell turns the error that a verb ends with into what a person reads: what was being done, and, where the file

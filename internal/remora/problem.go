@@ -3,6 +3,7 @@ package remora
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"unicode/utf8"
 )
@@ -75,6 +76,19 @@ type Problem struct {
 	Err error `json:"-"`
 }
 
+// Fail is a Problem with a reason that is told, as fmt.Errorf does.
+func Fail(kind ProblemKind, op, subject, hint, why string, args ...any) *Problem {
+	return &Problem{Op: op, Kind: kind, Subject: subject, Hint: hint, Err: fmt.Errorf(why, args...)}
+}
+
+// Cause is why something failed, without the path that a Problem names as its subject.
+func Cause(err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		return at.Err
+	}
+	return err
+}
+
 // Error is one line: what, with what, and why; without the hint.
 func (p *Problem) Error() string {
 	var b strings.Builder
@@ -96,8 +110,7 @@ func KindOf(err error) ProblemKind {
 	if err == nil {
 		return ""
 	}
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return p.Kind
 	}
 	return Internal

@@ -21,8 +21,8 @@ func (p *Problem) Text() ProblemText {
 		t.Message = OneLine(p.Err.Error())
 	}
 	for err := p.Err; t.Hint == "" && err != nil; {
-		var inner *Problem
-		if !errors.As(err, &inner) {
+		inner, ok := errors.AsType[*Problem](err)
+		if !ok {
 			break
 		}
 		t.Hint, err = OneLine(inner.Hint), inner.Err
@@ -44,8 +44,7 @@ func ProblemOf(op string, err error) *Problem {
 	if err == nil {
 		return nil
 	}
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
 	}
 	return &Problem{Op: op, Kind: Internal, Err: err}

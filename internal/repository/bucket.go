@@ -44,7 +44,7 @@ func newBucket(cfg *remora.Bucket, p patience) (*bucket, error) {
 		}
 		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &remora.Problem{Op: "read the certificate authority", Kind: remora.Invalid, Subject: cfg.CAFile, Hint: "write certificates in PEM into it", Err: errors.New("it holds no certificate")}
+			return nil, remora.Fail(remora.Invalid, "read the certificate authority", cfg.CAFile, "write certificates in PEM into it", "it holds no certificate")
 		}
 	}
 	lookup := minio.BucketLookupAuto

@@ -82,7 +82,7 @@ func (r *Repository) Commit(ctx context.Context, m remora.Manifest) (remora.Mani
 	})
 	first, done, err := r.sameCommit(ctx, m)
 	if err == nil && !done {
-		err = &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: m.ID, Err: errors.New("the backup was written and cannot be found")}
+		err = remora.Fail(remora.Internal, commitOp, m.ID, "", "the backup was written and cannot be found")
 	}
 	return first, err
 }
@@ -111,7 +111,7 @@ func (r *Repository) sameCommit(ctx context.Context, m remora.Manifest) (first r
 	}
 	first = found[0].Value.Manifest
 	if first.Run != m.Run {
-		return remora.Manifest{}, false, &remora.Problem{Op: commitOp, Kind: remora.Invalid, Subject: m.ID, Hint: "start the backup again: it will get another id", Err: fmt.Errorf("the id belongs to run %s", first.Run)}
+		return remora.Manifest{}, false, remora.Fail(remora.Invalid, commitOp, m.ID, "start the backup again: it will get another id", "the id belongs to run %s", first.Run)
 	}
 	if len(found) > 1 {
 		err = r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
@@ -203,7 +203,7 @@ func (r *Repository) partEntry(ctx context.Context, part remora.PartRef) (*snaps
 		err = errors.New("not a directory")
 	}
 	if err != nil {
-		return nil, &remora.Problem{Op: commitOp, Kind: remora.Internal, Subject: string(part.Kind), Err: fmt.Errorf("part %s: %w", quote(part.Root), err)}
+		return nil, remora.Fail(remora.Internal, commitOp, string(part.Kind), "", "part %s: %w", quote(part.Root), err)
 	}
 	stored, err := r.directory(ctx, entry.ObjectID)
 	if err != nil {

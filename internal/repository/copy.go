@@ -31,7 +31,7 @@ func (r *Repository) Copy(ctx context.Context, to *Repository, id string, report
 		return remora.Manifest{}, err
 	}
 	if b.Status != remora.Completed {
-		return remora.Manifest{}, &remora.Problem{Op: copyOp, Kind: notCompleted(b.Status), Subject: id, Hint: "choose one that completed: remora history --status completed", Err: fmt.Errorf("it is %s; what was not read back well is not copied", b.Status)}
+		return remora.Manifest{}, remora.Fail(notCompleted(b.Status), copyOp, id, "choose one that completed: remora history --status completed", "it is %s; what was not read back well is not copied", b.Status)
 	}
 	there, err := to.exactly(ctx, copyOp, id)
 	if remora.KindOf(err) != remora.NotFound { // it has been committed: Verify tells, also once more, how it is
@@ -78,10 +78,8 @@ func (r *Repository) damagedSource(ctx context.Context, id string, err error) er
 	err = r.write(ctx, "verification", func(ctx context.Context, w repo.RepositoryWriter) error {
 		return replace(ctx, w, verificationType, labelBackup, id, v)
 	})
-	return errors.Join(&remora.Problem{
-		Op: copyOp, Kind: remora.Corrupt, Subject: id, Err: errors.New("it is " + v.Problem + "; nothing of it counts in the copy"),
-		Hint: "take a new backup now, and check the repository's disk; other backups are copied all the same",
-	}, problem(copyOp, id, err))
+	return errors.Join(remora.Fail(remora.Corrupt, copyOp, id,
+		"take a new backup now, and check the repository's disk; other backups are copied all the same", "it is %s; nothing of it counts in the copy", v.Problem), problem(copyOp, id, err))
 }
 
 // copier is one Copy at work.

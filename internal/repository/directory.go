@@ -57,16 +57,16 @@ func (f folder) claim(_ context.Context, op string) (clear, release func(), err 
 
 func lockEmpty(op string, dir *os.File) error {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return &remora.Problem{Op: op, Kind: remora.Busy, Subject: dir.Name(), Hint: "wait for the other one to end", Err: errors.New("somebody else is creating it")}
+		return remora.Fail(remora.Busy, op, dir.Name(), "wait for the other one to end", "somebody else is creating it")
 	}
 	found, err := contents(dir.Name())
 	switch {
 	case err != nil:
 		return err
 	case slices.Contains(found, fileOf(formatBlob)):
-		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "use it as it is, with its own password, or choose another directory", Err: errors.New("there already is a repository")}
+		return remora.Fail(remora.Invalid, op, dir.Name(), "use it as it is, with its own password, or choose another directory", "there already is a repository")
 	case len(found) > 0:
-		return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: dir.Name(), Hint: "choose an empty directory", Err: fmt.Errorf("the directory is not empty: it holds %q", found[0])}
+		return remora.Fail(remora.Invalid, op, dir.Name(), "choose an empty directory", "the directory is not empty: it holds %q", found[0])
 	}
 	return dir.Chmod(0o700)
 }

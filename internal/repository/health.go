@@ -57,7 +57,7 @@ func (r *Repository) probe(ctx context.Context, h *Health) (err error) {
 		return err
 	}
 	if !bytes.Equal(got.Bytes(), wrote) {
-		return &remora.Problem{Op: "read back what was written", Kind: remora.Corrupt, Subject: h.Where, Hint: "check the storage: it does not keep what it is given", Err: errors.New("it is not the same")}
+		return remora.Fail(remora.Corrupt, "read back what was written", h.Where, "check the storage: it does not keep what it is given", "it is not the same")
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (l *Locations) Names() []string { return l.names }
 func (l *Locations) At(ctx context.Context, name string) (*Repository, error) {
 	at := l.all[name]
 	if at == nil {
-		return nil, &remora.Problem{Op: openCopyOp, Kind: remora.NotFound, Subject: quote(name), Hint: "see copies: in the configuration where this runs", Err: errors.New("no copy of this name is configured here")}
+		return nil, remora.Fail(remora.NotFound, openCopyOp, quote(name), "see copies: in the configuration where this runs", "no copy of this name is configured here")
 	}
 	at.mu.Lock()
 	defer at.mu.Unlock()
@@ -87,7 +87,7 @@ func (l *Locations) soon(ctx context.Context, at *location) error {
 		at.open = r
 	}
 	if err != nil && soon.Err() != nil && ctx.Err() == nil {
-		err = &remora.Problem{Op: "open the repository", Kind: remora.Unavailable, Subject: at.cfg.where(), Hint: "see that its storage answers", Err: fmt.Errorf("no answer within %s", openTime)}
+		err = remora.Fail(remora.Unavailable, "open the repository", at.cfg.where(), "see that its storage answers", "no answer within %s", openTime)
 	}
 	return err
 }
@@ -117,10 +117,8 @@ func (l *Locations) ours(ctx context.Context, r *Repository, name string) error 
 	if err != nil || main.installation == r.installation {
 		return nil //nolint:nilerr // the copy is looked into because the repository is away
 	}
-	return errors.Join(&remora.Problem{
-		Op: openCopyOp, Kind: remora.Invalid, Subject: r.Where(), Hint: "make one in another place with: remora repository create " + name,
-		Err: errors.New("the repository there belongs to another installation"),
-	}, r.Close(ctx))
+	return errors.Join(remora.Fail(remora.Invalid, openCopyOp, r.Where(),
+		"make one in another place with: remora repository create "+name, "the repository there belongs to another installation"), r.Close(ctx))
 }
 
 // Home is the repository, or the first of the copies that can be opened when the repository cannot: then name is that

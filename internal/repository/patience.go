@@ -84,10 +84,9 @@ func bounded(ctx context.Context, do func(context.Context) error) error {
 
 // judge tells what went wrong, and what to do about it. Errors that kopia knows, and problems, stay what they are.
 func judge(err error) error {
-	var known *remora.Problem
 	var answer minio.ErrorResponse
 	switch {
-	case err == nil, errors.As(err, &known), errors.Is(err, blob.ErrInvalidRange), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, new(*remora.Problem)), errors.Is(err, blob.ErrInvalidRange), errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &answer) && answer.StatusCode >= 300:
 		return judgeAnswer(answer)
@@ -99,9 +98,8 @@ func judge(err error) error {
 	}
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
-	var other x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &other):
+	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, new(x509.CertificateInvalidError)):
 		r.kind, r.tries, r.hint = remora.Invalid, 1, "name the authority of the storage's certificate with ca_file, and the host that is in the certificate as the endpoint"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		r.kind, r.tries, r.hint = remora.Invalid, 1, "the storage speaks without TLS: write http:// before its address if it may"

@@ -18,8 +18,7 @@ import (
 // problem turns what kopia, the disk and the bucket report into what a person can act on. It keeps problems and the end of a
 // context as they are.
 func problem(op, subject string, err error) error {
-	var known *remora.Problem
-	if err == nil || errors.As(err, &known) {
+	if err == nil || errors.As(err, new(*remora.Problem)) {
 		return err
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -45,7 +44,6 @@ var hints = map[remora.ProblemKind]string{
 }
 
 func kindOf(err error) remora.ProblemKind {
-	var errno syscall.Errno
 	var said *refusal
 	switch {
 	case errors.As(err, &said):
@@ -56,7 +54,7 @@ func kindOf(err error) remora.ProblemKind {
 		return remora.Denied
 	case damaged(err):
 		return remora.Corrupt
-	case errors.As(err, &errno), strings.Contains(err.Error(), "clock skew detected"):
+	case errors.As(err, new(syscall.Errno)), strings.Contains(err.Error(), "clock skew detected"):
 		return remora.Unavailable
 	default:
 		return remora.Internal

@@ -46,8 +46,7 @@ func (r *Repository) Reclaim(ctx context.Context) error {
 	err := repo.DirectWriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: op}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
 		return snapshotmaintenance.Run(ctx, w, maintenance.ModeFull, false, maintenance.SafetyFull)
 	})
-	var other maintenance.NotOwnedError
-	if errors.As(err, &other) {
+	if errors.As(err, new(maintenance.NotOwnedError)) {
 		return &remora.Problem{Op: op, Kind: remora.Denied, Subject: r.Where(), Hint: "reclaim space there with that owner's program", Err: err}
 	}
 	return problem(op, r.Where(), err)

@@ -229,10 +229,8 @@ func failedBackup(f remora.FailedRun) remora.Backup {
 }
 
 func newer(op, id string, format int) *remora.Problem {
-	return &remora.Problem{
-		Op: op, Kind: remora.Unsupported, Subject: id, Hint: "use a newer version of remora",
-		Err: fmt.Errorf("a newer remora wrote it: its format is %d, and this program reads up to %d", format, remora.ManifestFormat),
-	}
+	return remora.Fail(remora.Unsupported, op, id,
+		"use a newer version of remora", "a newer remora wrote it: its format is %d, and this program reads up to %d", format, remora.ManifestFormat)
 }
 
 // Find finds a backup, or a failed run, by its id, a unique beginning of it, or its name (the newest with that name);
@@ -298,10 +296,8 @@ func only[T any](op, ref string, found []T, id func(T) string, none error) (one 
 	if n := len(found) - shown; n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return one, &remora.Problem{
-		Op: op, Kind: remora.Invalid, Subject: quote(ref), Hint: "give a longer beginning of the id, or name the source",
-		Err: fmt.Errorf("it could be %s%s", strings.Join(names, ", "), more),
-	}
+	return one, remora.Fail(remora.Invalid, op, quote(ref),
+		"give a longer beginning of the id, or name the source", "it could be %s%s", strings.Join(names, ", "), more)
 }
 
 func noBackup(ref string) error {
@@ -323,7 +319,7 @@ func (r *Repository) exactly(ctx context.Context, op, id string) (known, error) 
 	case at < 0:
 		return known{}, noBackup(id)
 	case all[at].Status == remora.Failed:
-		return known{}, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: id, Hint: "choose a backup that completed: remora history --status completed", Err: errors.New("this run failed and left no backup")}
+		return known{}, remora.Fail(remora.NotFound, op, id, "choose a backup that completed: remora history --status completed", "this run failed and left no backup")
 	case all[at].Format > remora.ManifestFormat:
 		return known{}, newer(op, id, all[at].Format)
 	}
@@ -358,7 +354,7 @@ func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*
 	}
 	part := entries[string(kind)]
 	if part == nil || part.Type != snapshot.EntryTypeDirectory {
-		return nil, &remora.Problem{Op: openOp, Kind: remora.NotFound, Subject: id, Hint: "see what it holds with: remora show " + id, Err: fmt.Errorf("the backup has no part %q", kind)}
+		return nil, remora.Fail(remora.NotFound, openOp, id, "see what it holds with: remora show "+id, "the backup has no part %q", kind)
 	}
 	return part, nil
 }
@@ -389,6 +385,6 @@ func (r *Repository) FindRestore(ctx context.Context, ref string) (remora.Restor
 	if len(found) == 0 {
 		found = keep(all, func(s remora.Restore) bool { return ref != "" && strings.HasPrefix(s.ID, ref) })
 	}
-	none := &remora.Problem{Op: op, Kind: remora.NotFound, Subject: quote(ref), Hint: "see what there is with: remora restores", Err: errors.New("there is no such restore")}
+	none := remora.Fail(remora.NotFound, op, quote(ref), "see what there is with: remora restores", "there is no such restore")
 	return only(op, ref, found, func(s remora.Restore) string { return s.ID }, none)
 }

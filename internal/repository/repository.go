@@ -304,7 +304,7 @@ func broken(op, what string, at place, copies ...copied) error {
 	if len(copies) > 0 {
 		hint = at.putBack(copies[0].file)
 	}
-	return &remora.Problem{Op: op, Kind: remora.Corrupt, Subject: at.String(), Hint: hint, Err: fmt.Errorf("the file %s %s", at.name(formatBlob), what)}
+	return remora.Fail(remora.Corrupt, op, at.String(), hint, "the file %s %s", at.name(formatBlob), what)
 }
 
 // identify reads the unique id of the repository, and says what is there when it cannot.
@@ -314,7 +314,7 @@ func (cfg Config) identify(ctx context.Context, op string, at place) ([]byte, er
 	case errors.Is(err, blob.ErrBlobNotFound) && at.begun(ctx):
 		return nil, broken(op, "is missing", at, cfg.copies(ctx, at)...)
 	case errors.Is(err, blob.ErrBlobNotFound):
-		return nil, &remora.Problem{Op: op, Kind: remora.NotFound, Subject: at.String(), Hint: "create it with: remora init", Err: errors.New("there is no repository")}
+		return nil, remora.Fail(remora.NotFound, op, at.String(), "create it with: remora init", "there is no repository")
 	case err != nil:
 		return nil, problem(op, at.String(), err)
 	}
@@ -333,7 +333,7 @@ func (cfg Config) refused(ctx context.Context, op string, at place, password rem
 			return broken(op, "is damaged, or another program has changed the password", at, c)
 		}
 	}
-	return &remora.Problem{Op: op, Kind: remora.Denied, Subject: at.String(), Hint: "set the password that the repository was created with; nobody can open it without", Err: errors.New("the password is wrong")}
+	return remora.Fail(remora.Denied, op, at.String(), "set the password that the repository was created with; nobody can open it without", "the password is wrong")
 }
 
 // opensCopy tells whether the password opens a copy of the format file.
@@ -362,7 +362,7 @@ func (cfg Config) check(op string) error {
 	}
 	for what, path := range paths {
 		if !filepath.IsAbs(path) {
-			return &remora.Problem{Op: op, Kind: remora.Invalid, Subject: fmt.Sprintf("%q", path), Hint: "give an absolute path", Err: fmt.Errorf("the repository's %s is not an absolute path", what)}
+			return remora.Fail(remora.Invalid, op, fmt.Sprintf("%q", path), "give an absolute path", "the repository's %s is not an absolute path", what)
 		}
 	}
 	return nil
@@ -377,11 +377,10 @@ func (cfg Config) password(op string) (remora.Secret, error) {
 	if err == nil && password == "" {
 		err = errors.New("it is empty")
 	}
-	var known *remora.Problem
-	if err == nil || errors.As(err, &known) {
+	if err == nil || errors.As(err, new(*remora.Problem)) {
 		return password, err
 	}
-	return "", &remora.Problem{Op: op, Kind: remora.Invalid, Subject: cfg.where(), Hint: "set the repository's password in the configuration", Err: fmt.Errorf("read the password: %w", err)}
+	return "", remora.Fail(remora.Invalid, op, cfg.where(), "set the repository's password in the configuration", "read the password: %w", err)
 }
 
 // Close releases what the repository holds. Writers must have been finished or aborted.
@@ -405,7 +404,7 @@ func (r *Repository) Installation() string { return r.installation }
 func (r *Repository) present(ctx context.Context) error {
 	_, err := r.rep.BlobReader().GetMetadata(ctx, format.KopiaRepositoryBlobID)
 	if errors.Is(err, blob.ErrBlobNotFound) {
-		return &remora.Problem{Op: "open the repository", Kind: remora.Unavailable, Subject: r.Where(), Hint: "see that its disk is mounted", Err: errors.New("it is not there any more")}
+		return remora.Fail(remora.Unavailable, "open the repository", r.Where(), "see that its disk is mounted", "it is not there any more")
 	}
 	return problem("open the repository", r.Where(), err)
 }

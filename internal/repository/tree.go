@@ -144,7 +144,7 @@ func (t *tree) each(ctx context.Context, files *errgroup.Group, to *snapshotfs.D
 			continue
 		}
 		if !utf8.ValidString(e.Name()) {
-			return &remora.Problem{Op: readOp, Kind: remora.Unsupported, Subject: quote(filepath.Join(t.dir, rel)), Hint: "rename it, or exclude it in the configuration", Err: errors.New("the name is not UTF-8, and could not be told from another one later")}
+			return remora.Fail(remora.Unsupported, readOp, quote(filepath.Join(t.dir, rel)), "rename it, or exclude it in the configuration", "the name is not UTF-8, and could not be told from another one later")
 		}
 		add := func() error { return t.add(ctx, to, rel, e.Type(), old[e.Name()]) }
 		if !e.Type().IsRegular() {

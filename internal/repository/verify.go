@@ -46,10 +46,8 @@ func (r *Repository) Verify(ctx context.Context, id string, report func(remora.P
 	})
 	err = problem(verifyOp, id, err)
 	if v.sum.Problem != "" {
-		err = errors.Join(&remora.Problem{
-			Op: verifyOp, Kind: remora.Corrupt, Subject: id, Err: errors.New(v.sum.Problem),
-			Hint: "take a new backup now with: remora backup " + b.Source + "; check the repository's disk, and restore from a backup that verifies",
-		}, err)
+		err = errors.Join(remora.Fail(remora.Corrupt, verifyOp, id,
+			"take a new backup now with: remora backup "+b.Source+"; check the repository's disk, and restore from a backup that verifies", "%s", v.sum.Problem), err)
 	}
 	return v.sum, err
 }

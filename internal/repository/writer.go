@@ -3,7 +3,6 @@ package repository
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -60,7 +59,7 @@ const writeOp = "write to the repository"
 // Begin starts a part. Several parts, of this or other backups, may be written at once.
 func (r *Repository) Begin(ctx context.Context, spec Spec) (*PartWriter, error) {
 	if err := remora.CheckSourceName(spec.Source); err != nil || spec.Run == "" || spec.Kind == "" {
-		return nil, &remora.Problem{Op: writeOp, Kind: remora.Internal, Subject: spec.Backup, Err: fmt.Errorf("a part needs a source, a run and a kind, not %+v", spec)}
+		return nil, remora.Fail(remora.Internal, writeOp, spec.Backup, "", "a part needs a source, a run and a kind, not %+v", spec)
 	}
 	if err := r.Refresh(ctx); err != nil {
 		return nil, err
@@ -174,7 +173,7 @@ func (p *PartWriter) claim(name string) error {
 		}
 	}
 	if wrong != "" {
-		return &remora.Problem{Op: writeOp, Kind: remora.Internal, Subject: quote(name), Err: errors.New(wrong)}
+		return remora.Fail(remora.Internal, writeOp, quote(name), "", "%s", wrong)
 	}
 	p.taken[name] = true
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
@@ -322,7 +321,7 @@ func (p *PartWriter) complete() error {
 		early = early || put && p.entries[name] == nil
 	}
 	if early {
-		return &remora.Problem{Op: writeOp, Kind: remora.Internal, Subject: p.spec.Backup, Err: errors.New("a part is finished once, after the last Put")}
+		return remora.Fail(remora.Internal, writeOp, p.spec.Backup, "", "a part is finished once, after the last Put")
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ package retention
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -66,11 +65,8 @@ func Check(plan, all []remora.Backup) error {
 	count(gone, plan)
 	for _, b := range plan {
 		if 2*gone[b.Source] > good[b.Source] {
-			return &remora.Problem{
-				Op: "remove what need not be kept", Kind: remora.Invalid, Subject: "source " + b.Source,
-				Hint: "Keep more; or see that it is meant, and that the clock is right, and add --force.",
-				Err:  fmt.Errorf("%d of its %d good backups would be deleted at once; nothing was deleted", gone[b.Source], good[b.Source]),
-			}
+			return remora.Fail(remora.Invalid, "remove what need not be kept", "source "+b.Source,
+				"Keep more; or see that it is meant, and that the clock is right, and add --force.", "%d of its %d good backups would be deleted at once; nothing was deleted", gone[b.Source], good[b.Source])
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package standalone
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -37,10 +36,8 @@ func takeState(dir string) (io.Closer, error) {
 		if pid, err := os.ReadFile(file); err == nil && len(pid) > 0 {
 			who += " (process " + strings.TrimSpace(string(pid)) + ")"
 		}
-		return nil, &remora.Problem{
-			Op: "take the state directory", Kind: remora.Busy, Subject: dir, Err: errors.New(who + " uses it"),
-			Hint: "One is enough for all sources. Stop that one first, or give this one a state directory and a port of its own.",
-		}
+		return nil, remora.Fail(remora.Busy, "take the state directory", dir,
+			"One is enough for all sources. Stop that one first, or give this one a state directory and a port of its own.", "%s uses it", who)
 	}
 	if err := os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		return nil, errors.Join(stateProblem(dir, err), lock.Close())
@@ -53,10 +50,7 @@ func stateProblem(dir string, err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrExist) {
 		kind = remora.Invalid
 	}
-	return &remora.Problem{
-		Op: "take the state directory", Kind: kind, Subject: dir, Err: err,
-		Hint: "Let this user write there, or set state in the configuration.",
-	}
+	return remora.Fail(kind, "take the state directory", dir, "Let this user write there, or set state in the configuration.", "%w", err)
 }
 
 // stateFile is Temporal's state; versionFile, beside it, the server that wrote it.
@@ -91,12 +85,10 @@ func pin(ctx context.Context, binary, dir string) (version string, err error) {
 	if wrote == version {
 		return version, nil
 	}
-	return "", &remora.Problem{
-		Op: "start Temporal", Kind: remora.Invalid, Subject: binary,
-		Err: fmt.Errorf("it is server %s, and the state in %s was written by server %s", version, dir, wrote),
-		Hint: fmt.Sprintf("Name a program with the server that wrote it in %s. Or, when no backup or restore is running and no undo window is open "+
-			"(remora status), move %s away: a new one is made, and nothing in the old one is irreplaceable.", TemporalVariable, dir),
-	}
+	return "", remora.Fail(remora.Invalid, "start Temporal", binary,
+		"Name a program with the server that wrote it in "+TemporalVariable+". Or, when no backup or restore is running and no undo window is open "+
+			"(remora status), move "+dir+" away: a new one is made, and nothing in the old one is irreplaceable.",
+		"it is server %s, and the state in %s was written by server %s", version, dir, wrote)
 }
 
 var server = regexp.MustCompile(`Server ([^ ,)]+)`)

@@ -95,10 +95,8 @@ func (h *house) keepHistories(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return &remora.Problem{
-			Op: "prepare the namespace in Temporal", Kind: remora.Unavailable, Subject: h.cfg.Namespace, Err: err,
-			Hint: "The log of the server is " + h.logFile(temporalName),
-		}
+		return remora.Fail(remora.Unavailable, "prepare the namespace in Temporal", h.cfg.Namespace,
+			"The log of the server is "+h.logFile(temporalName), "%w", err)
 	}
 	return nil
 }
