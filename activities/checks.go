@@ -14,7 +14,7 @@ type Checks struct {
 	// Of finds the checks of a source, Database its database, and Mode how it is taken offline.
 	Of       func(source string) ([]remora.Check, error)
 	Database func(source string) (remora.Component, error)
-	Mode     func(source string) (MaintenanceMode, error)
+	Mode     func(source string) (maintenance.Mode, error)
 	Watch    Watch
 }
 

@@ -43,7 +43,7 @@ func TestChecks(t *testing.T) {
 	}))
 	defer application.Close()
 	database := &asked{answers: map[string]string{"no": "it gives no row"}}
-	var mode MaintenanceMode
+	var mode maintenance.Mode
 	var component remora.Component = database
 	checks := []remora.Check{{SQL: "yes"}, {SQL: "no"}, {HTTP: application.URL}, {HTTP: application.URL + "/gone"}}
 	var suite testsuite.WorkflowTestSuite
@@ -51,7 +51,7 @@ func TestChecks(t *testing.T) {
 	(&Checks{
 		Of:       func(string) ([]remora.Check, error) { return checks, nil },
 		Database: func(string) (remora.Component, error) { return component, nil },
-		Mode:     func(string) (MaintenanceMode, error) { return mode, nil },
+		Mode:     func(string) (maintenance.Mode, error) { return mode, nil },
 	}).Register(env)
 	run := func(online bool) remora.ChecksResult {
 		t.Helper()
@@ -82,7 +82,7 @@ func TestChecks(t *testing.T) {
 	require.Equal(t, string(remora.Unavailable), app.Type())
 	require.False(t, app.NonRetryable())
 
-	(&Maintenance{Mode: func(string) (MaintenanceMode, error) { return mode, nil }}).Register(env)
+	(&Maintenance{Mode: func(string) (maintenance.Mode, error) { return mode, nil }}).Register(env)
 	out, err := env.ExecuteActivity(remora.LookActivity, remora.MaintenanceInput{Source: "shop", Run: "run"})
 	require.NoError(t, err)
 	var looked remora.MaintenanceResult

@@ -35,23 +35,27 @@ func (c *Component) Register(to Registry) {
 	}
 }
 
-func (c *Component) op(verb, source string) string {
-	return fmt.Sprintf("%s %s of %s", verb, c.Kind, source)
+// on runs a step on the component of a source.
+func on[T any](ctx context.Context, c *Component, verb, source string, stalls bool, do func(context.Context, remora.Component, reporter) (T, error)) (T, error) {
+	op := fmt.Sprintf("%s %s of %s", verb, c.Kind, source)
+	return run(ctx, c.Watch, op, stalls, func(ctx context.Context, report reporter) (none T, err error) {
+		component, err := c.Of(source)
+		if err != nil {
+			return none, err
+		}
+		return do(ctx, component, report)
+	})
 }
 
 func (c *Component) preflight(ctx context.Context, in remora.PreflightInput) (remora.Estimate, error) {
-	return reporting(ctx, c.Watch, c.op("check", in.Source), func(ctx context.Context, report reporter) (remora.Estimate, error) {
-		component, err := c.Of(in.Source)
-		if err != nil {
-			return remora.Estimate{}, err
-		}
+	return on(ctx, c, "check", in.Source, false, func(ctx context.Context, component remora.Component, report reporter) (found remora.Estimate, err error) {
 		var intent remora.Intent
 		if in.Backup != "" {
 			if intent.From, err = c.Store.Part(ctx, in.From, in.Backup, c.Kind); err != nil {
-				return remora.Estimate{}, err
+				return found, err
 			}
 		}
-		found, err := component.Preflight(ctx, job(in.Run, report), intent)
+		found, err = component.Preflight(ctx, job(in.Run, report), intent)
 		if !intent.Restore() && !in.Partial {
 			nearly(&found, c.MaxBytes)
 		}
@@ -65,12 +69,8 @@ func (c *Component) capture(ctx context.Context, in remora.CaptureInput) (remora
 	if c.Kind != remora.Database {
 		verb = "archive"
 	}
-	return watched(ctx, c.Watch, c.op(verb, in.Source), func(ctx context.Context, report reporter) (remora.PartRef, error) {
+	return on(ctx, c, verb, in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.PartRef, error) {
 		ref := remora.PartRef{Kind: c.Kind, Started: time.Now().UTC()}
-		component, err := c.Of(in.Source)
-		if err != nil {
-			return ref, err
-		}
 		to, err := c.Store.Begin(ctx, Part{Source: in.Source, Run: in.Run, Backup: in.Backup, Kind: c.Kind, ForRestore: in.Of != remora.Subject{}})
 		if err != nil {
 			return ref, err
@@ -100,11 +100,7 @@ func (c *Component) abort(ctx context.Context, to PartWriter, why error) error {
 }
 
 func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Summary, error) {
-	return watched(ctx, c.Watch, c.op("stage", in.Source), func(ctx context.Context, report reporter) (remora.Summary, error) {
-		component, err := c.Of(in.Source)
-		if err != nil {
-			return remora.Summary{}, err
-		}
+	return on(ctx, c, "stage", in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.Summary, error) {
 		if err := mayBegin(ctx, c.Store, in.Source, in.Run); err != nil {
 			return remora.Summary{}, err
 		}
@@ -118,11 +114,7 @@ func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Sum
 }
 
 func (c *Component) compare(ctx context.Context, in remora.StageInput) (remora.Diff, error) {
-	return watched(ctx, c.Watch, c.op("compare staged", in.Source), func(ctx context.Context, report reporter) (remora.Diff, error) {
-		component, err := c.Of(in.Source)
-		if err != nil {
-			return remora.Diff{}, err
-		}
+	return on(ctx, c, "compare staged", in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.Diff, error) {
 		from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
 		if err != nil {
 			return remora.Diff{}, err
@@ -134,36 +126,24 @@ func (c *Component) compare(ctx context.Context, in remora.StageInput) (remora.D
 }
 
 func (c *Component) turn(ctx context.Context, in remora.SwitchInput) error {
-	_, err := plain(ctx, c.Watch, c.op("switch", in.Source), func(ctx context.Context) (struct{}, error) {
-		component, err := c.Of(in.Source)
-		if err != nil {
-			return struct{}{}, err
-		}
+	_, err := on(ctx, c, "switch", in.Source, false, func(ctx context.Context, component remora.Component, _ reporter) (struct{}, error) {
 		return struct{}{}, component.Switch(ctx, in.Turn)
 	})
 	return err
 }
 
 func (c *Component) discard(ctx context.Context, in remora.DiscardInput) error {
-	_, err := reporting(ctx, c.Watch, c.op("discard put-away", in.Source), func(ctx context.Context, report reporter) (struct{}, error) {
-		component, err := c.Of(in.Source)
-		if err != nil {
-			return struct{}{}, err
-		}
+	_, err := on(ctx, c, "discard put-away", in.Source, false, func(ctx context.Context, component remora.Component, report reporter) (struct{}, error) {
 		return struct{}{}, component.Discard(ctx, job(in.Run, report), in.HeldBy)
 	})
 	return err
 }
 
 func (c *Component) leftovers(ctx context.Context, in remora.LeftoversInput) ([]remora.Leftover, error) {
-	return plain(ctx, c.Watch, c.op("look at journal of", in.Source), func(ctx context.Context) ([]remora.Leftover, error) {
-		component, err := c.Of(in.Source)
-		if errors.Is(err, errNoComponent) {
-			return nil, nil // what is not there has left nothing
-		}
-		if err != nil {
-			return nil, err
-		}
+	if _, err := c.Of(in.Source); errors.Is(err, errNoComponent) {
+		return nil, nil // what is not there has left nothing
+	}
+	return on(ctx, c, "look at journal of", in.Source, false, func(ctx context.Context, component remora.Component, _ reporter) ([]remora.Leftover, error) {
 		return component.Leftovers(ctx)
 	})
 }

@@ -84,14 +84,13 @@ func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.
 }
 
 func (c *Copies) record(ctx context.Context, in remora.RecordCopiesInput) error {
-	_, err := plain(ctx, c.Watch, "record what the copy "+in.To+" holds", func(ctx context.Context) (struct{}, error) {
+	return act(ctx, c.Watch, "record what the copy "+in.To+" holds", func(ctx context.Context) error {
 		main, copied, err := c.both(ctx, in.To)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
-		return struct{}{}, main.RecordCopies(ctx, in.To, copied)
+		return main.RecordCopies(ctx, in.To, copied)
 	})
-	return err
 }
 
 // prune deletes from a copy what need not be kept there, and gives space back.

@@ -3,25 +3,14 @@ package activities
 import (
 	"context"
 
+	"github.com/remora-backup/remora/internal/maintenance"
 	"github.com/remora-backup/remora/internal/remora"
 )
-
-// MaintenanceMode takes one application offline and back. Every call may be repeated; Leave undoes only what the
-// same run entered.
-type MaintenanceMode interface {
-	// Offline tells whether somebody else than run has the application offline, as far as that can be seen. It is asked
-	// before Enter, and where it is so, neither Enter nor Leave is called.
-	Offline(ctx context.Context, run string) (bool, error)
-	Enter(ctx context.Context, run string) error
-	Leave(ctx context.Context, run string) error
-	// String names the mode for people; it is empty where nothing is configured, and both calls do nothing.
-	String() string
-}
 
 // Maintenance holds the steps that take the application of a source offline and back.
 type Maintenance struct {
 	// Mode finds the mode of a source.
-	Mode  func(source string) (MaintenanceMode, error)
+	Mode  func(source string) (maintenance.Mode, error)
 	Watch Watch
 }
 
@@ -44,14 +33,14 @@ func (m *Maintenance) look(ctx context.Context, in remora.MaintenanceInput) (rem
 }
 
 func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
-	return m.call(ctx, "take "+in.Source+" offline", in, MaintenanceMode.Enter)
+	return m.call(ctx, "take "+in.Source+" offline", in, maintenance.Mode.Enter)
 }
 
 func (m *Maintenance) leave(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
-	return m.call(ctx, "take "+in.Source+" online again", in, MaintenanceMode.Leave)
+	return m.call(ctx, "take "+in.Source+" online again", in, maintenance.Mode.Leave)
 }
 
-func (m *Maintenance) call(ctx context.Context, op string, in remora.MaintenanceInput, verb func(MaintenanceMode, context.Context, string) error) (remora.MaintenanceResult, error) {
+func (m *Maintenance) call(ctx context.Context, op string, in remora.MaintenanceInput, verb func(maintenance.Mode, context.Context, string) error) (remora.MaintenanceResult, error) {
 	return plain(ctx, m.Watch, op, func(ctx context.Context) (remora.MaintenanceResult, error) {
 		mode, err := m.Mode(in.Source)
 		if err != nil {

@@ -32,6 +32,12 @@ func plain[T any](ctx context.Context, w Watch, op string, work func(context.Con
 	return run(ctx, w, op, false, func(ctx context.Context, _ reporter) (T, error) { return work(ctx) })
 }
 
+// act is plain for a step without an answer.
+func act(ctx context.Context, w Watch, op string, work func(context.Context) error) error {
+	_, err := plain(ctx, w, op, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
+	return err
+}
+
 func run[T any](ctx context.Context, w Watch, op string, stalls bool, work func(context.Context, reporter) (T, error)) (result T, err error) {
 	w = w.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -59,22 +59,18 @@ func (r *Repository) verify(ctx context.Context, in remora.VerifyInput) (remora.
 }
 
 func (r *Repository) recordFailure(ctx context.Context, in remora.FailedRun) error {
-	_, err := plain(ctx, r.Watch, "record the failed run "+in.ID, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, r.Store.RecordFailure(ctx, in)
-	})
-	return err
+	return act(ctx, r.Watch, "record the failed run "+in.ID, func(ctx context.Context) error { return r.Store.RecordFailure(ctx, in) })
 }
 
 func (r *Repository) recordRestore(ctx context.Context, in remora.Restore) error {
-	_, err := plain(ctx, r.Watch, "record the restore "+in.ID, func(ctx context.Context) (struct{}, error) {
+	return act(ctx, r.Watch, "record the restore "+in.ID, func(ctx context.Context) error {
 		if in.Outcome == remora.OutcomeRunning {
 			if err := mayBegin(ctx, r.Store, in.Source, in.Run); err != nil {
-				return struct{}{}, err
+				return err
 			}
 		}
-		return struct{}{}, r.Store.RecordRestore(ctx, in)
+		return r.Store.RecordRestore(ctx, in)
 	})
-	return err
 }
 
 func (r *Repository) findRestore(ctx context.Context, in remora.FindRestoreInput) (remora.Restore, error) {

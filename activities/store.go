@@ -43,3 +43,91 @@ type Store interface {
 	Check(ctx context.Context, copied string) (repository.Health, error)
 	Copies() []string
 }
+
+// RepositoryStore makes a repository with its copies the store of the steps. Backups that are asked for are written to
+// the repository alone: a disk that is not mounted must not send them elsewhere unnoticed. What a restore saves and
+// records goes to the first copy that can be opened when the repository cannot: then the restore reads from there,
+// too, and without a place to save to it could not be done safely.
+func RepositoryStore(l *repository.Locations) Store { return store{l} }
+
+type store struct{ locations *repository.Locations }
+
+// at does something in the repository, or for a restore in its stand-in.
+func at[T any](ctx context.Context, s store, forRestore bool, do func(*repository.Repository) (T, error)) (none T, err error) {
+	var r *repository.Repository
+	var standIn string
+	if forRestore {
+		r, standIn, err = s.locations.Home(ctx)
+	} else {
+		r, err = s.locations.At(ctx, "")
+	}
+	if err != nil && standIn == "" {
+		return none, err
+	}
+	return do(r)
+}
+
+func (s store) Begin(ctx context.Context, part Part) (PartWriter, error) {
+	return at(ctx, s, part.ForRestore, func(r *repository.Repository) (PartWriter, error) {
+		w, err := r.Begin(ctx, repository.Spec{Source: part.Source, Run: part.Run, Backup: part.Backup, Kind: part.Kind})
+		if err != nil {
+			return nil, err // not w: a nil pointer in an interface is not nil
+		}
+		return w, nil
+	})
+}
+
+func (s store) Part(ctx context.Context, from, backup string, kind remora.Kind) (fs.FS, error) {
+	r, err := s.locations.At(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	return r.Part(ctx, backup, kind)
+}
+
+func (s store) Find(ctx context.Context, ref, source, from string) (remora.Backup, error) {
+	return s.locations.Find(ctx, ref, source, from)
+}
+
+func (s store) Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, error) {
+	return at(ctx, s, m.Purpose != remora.Regular, func(r *repository.Repository) (remora.Manifest, error) { return r.Commit(ctx, m) })
+}
+
+func (s store) Verify(ctx context.Context, in, backup string, report func(remora.Progress)) (remora.Verification, error) {
+	r, err := s.locations.At(ctx, in)
+	if in == "" {
+		r, err = s.locations.Holding(ctx, backup)
+	}
+	if err != nil {
+		return remora.Verification{}, err
+	}
+	return r.Verify(ctx, backup, report)
+}
+
+func (s store) RecordFailure(ctx context.Context, failed remora.FailedRun) error {
+	_, err := at(ctx, s, true, func(r *repository.Repository) (struct{}, error) { return struct{}{}, r.RecordFailure(ctx, failed) })
+	return err
+}
+
+func (s store) RecordRestore(ctx context.Context, restore remora.Restore) error {
+	_, err := at(ctx, s, true, func(r *repository.Repository) (struct{}, error) { return struct{}{}, r.RecordRestore(ctx, restore) })
+	return err
+}
+
+func (s store) Restores(ctx context.Context, source string) ([]remora.Restore, error) {
+	return at(ctx, s, true, func(r *repository.Repository) ([]remora.Restore, error) { return r.Restores(ctx, source) })
+}
+
+func (s store) Check(ctx context.Context, copied string) (repository.Health, error) {
+	r, err := s.locations.At(ctx, copied)
+	if err != nil {
+		return repository.Health{}, err
+	}
+	health, err := r.Check(ctx) // it fails at once where everything else tries for long
+	if err == nil {
+		err = r.Refresh(ctx)
+	}
+	return health, err
+}
+
+func (s store) Copies() []string { return s.locations.Names() }

@@ -132,8 +132,8 @@ func newMode(source string, m config.Maintenance, journal string) maintenance.Mo
 // of finds the components of a kind.
 func (s *sources) of(kind remora.Kind) func(string) (remora.Component, error) {
 	return func(source string) (remora.Component, error) {
-		if _, known := s.modes[source]; !known {
-			return nil, noSuchSource(source)
+		if _, err := s.mode(source); err != nil {
+			return nil, err
 		}
 		if c, ok := s.components[kind][source]; ok {
 			return c, nil
@@ -142,21 +142,15 @@ func (s *sources) of(kind remora.Kind) func(string) (remora.Component, error) {
 	}
 }
 
-func (s *sources) mode(source string) (activities.MaintenanceMode, error) {
-	if m, ok := s.modes[source]; ok {
-		return m, nil
-	}
-	return nil, noSuchSource(source)
-}
+func (s *sources) mode(source string) (maintenance.Mode, error) { return ofSource(s.modes, source) }
 
-func (s *sources) checksOf(source string) ([]remora.Check, error) {
-	if checks, ok := s.checks[source]; ok {
-		return checks, nil
-	}
-	return nil, noSuchSource(source)
-}
+func (s *sources) checksOf(source string) ([]remora.Check, error) { return ofSource(s.checks, source) }
 
-func noSuchSource(source string) error {
-	return remora.Fail(remora.NotFound, "find the source", source,
+func ofSource[T any](all map[string]T, source string) (T, error) {
+	if one, ok := all[source]; ok {
+		return one, nil
+	}
+	var none T
+	return none, remora.Fail(remora.NotFound, "find the source", source,
 		"Add it to this worker's remora.yaml and start the worker again.", "the worker's configuration has no such source")
 }

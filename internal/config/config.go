@@ -268,15 +268,11 @@ func read(file string) ([]byte, error) {
 
 func unreadable(file string, err error) error {
 	hint := ""
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err // the path is the problem's subject already
-	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "Check the path, or write a configuration with: remora init"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "Run the command as the user that owns the file, or let this user read it."
 	}
-	return &remora.Problem{Op: "read the configuration", Kind: remora.Invalid, Subject: file, Hint: hint, Err: err}
+	return remora.Fail(remora.Invalid, "read the configuration", file, hint, "%w", remora.Cause(err))
 }

@@ -100,11 +100,7 @@ func private(file string, info fs.FileInfo) error {
 }
 
 func secretProblem(file string, err error) error {
-	p := &remora.Problem{Op: "read a password", Kind: remora.Denied, Subject: file, Err: err}
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		p.Err = pathErr.Err // the path is the problem's subject already
-	}
+	p := &remora.Problem{Op: "read a password", Kind: remora.Denied, Subject: file, Err: remora.Cause(err)}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Err = errors.New("the file is missing")

@@ -80,20 +80,17 @@ func (m command) run(ctx context.Context, op, run string, argv []string) (int, e
 	}
 	p := &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: argv[0], Hint: "Run it by hand as the worker's user."}
 	code := -1
-	var exit *exec.ExitError
+	exit, ended := errors.AsType[*exec.ExitError](err)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		p.Err = fmt.Errorf("it did not end within %s and was killed", m.c.Within)
 	case ctx.Err() != nil:
 		return code, ctx.Err()
-	case errors.As(err, &exit):
+	case ended:
 		code = exit.ExitCode()
 		p.Err = fmt.Errorf("it ended with %s%s", exit.ProcessState, said.line())
 	default:
-		p.Err = err
-		if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
-			p.Err = cause.Err
-		}
+		p.Err = remora.Cause(err)
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			p.Kind, p.Hint = remora.Invalid, "Name a program that the worker's user may run, with its whole path, in maintenance.command."
 		}

@@ -153,10 +153,7 @@ func (f *file) sync() error {
 }
 
 func (f *file) problem(op string, err error) error {
-	p := &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: f.path, Err: err}
-	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
-		p.Err = cause.Err
-	}
+	p := &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: f.path, Err: remora.Cause(err)}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		p.Kind, p.Hint = remora.Invalid, f.missing

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 
@@ -25,12 +24,9 @@ type Hook struct {
 }
 
 // Hooks takes an application offline and back by HTTP.
-func Hooks(h Hook) Mode { return hook{h, client()} }
+func Hooks(h Hook) Mode { return hook{h} }
 
-type hook struct {
-	h      Hook
-	client *http.Client
-}
+type hook struct{ h Hook }
 
 func (m hook) String() string { return "hook " + place(m.h.Enter) }
 
@@ -60,14 +56,14 @@ func (m hook) Offline(ctx context.Context, _ string) (bool, error) {
 	if err != nil {
 		return false, m.problem(op, m.h.Status, remora.Invalid, errors.New("this is not a URL"))
 	}
-	status, err := m.do(req)
+	status, err := ask(req)
 	switch {
 	case err != nil:
 		return false, m.problem(op, m.h.Status, remora.Unavailable, err)
 	case status == http.StatusServiceUnavailable:
 		return true, nil
 	case status >= 500:
-		return false, m.problem(op, m.h.Status, remora.Unavailable, fmt.Errorf("it answered %d %s", status, http.StatusText(status)))
+		return false, m.problem(op, m.h.Status, remora.Unavailable, answered(status))
 	}
 	return false, nil
 }
@@ -89,16 +85,16 @@ func (m hook) post(ctx context.Context, op, to, run, action string) error {
 		}
 		req.Header.Set("Authorization", "Bearer "+token.Reveal())
 	}
-	status, err := m.do(req)
+	status, err := ask(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return m.problem(op, to, remora.Unavailable, err)
 	}
-	why := fmt.Errorf("it answered %d %s", status, http.StatusText(status))
+	why := answered(status)
 	switch {
-	case status >= 200 && status < 300:
+	case why == nil:
 		return nil
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return m.problem(op, to, remora.Denied, why)
@@ -109,20 +105,6 @@ func (m hook) post(ctx context.Context, op, to, run, action string) error {
 	default:
 		return m.problem(op, to, remora.Unavailable, why)
 	}
-}
-
-// do sends a request and gives the status; what else the answer says is nobody's business.
-func (m hook) do(req *http.Request) (int, error) {
-	answer, err := m.client.Do(req) //nolint:gosec // G704: the configuration says where hooks are
-	if err != nil {
-		var cause *url.Error // it repeats the URL with all that is in it
-		if errors.As(err, &cause) {
-			err = cause.Err
-		}
-		return 0, err
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
-	return answer.StatusCode, answer.Body.Close()
 }
 
 func (m hook) problem(op, where string, kind remora.ProblemKind, err error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -33,27 +34,41 @@ func visit(ctx context.Context, page string, pass *http.Cookie) (why string, err
 	if pass != nil {
 		req.AddCookie(pass)
 	}
-	answer, err := client().Do(req)
-	if ctx.Err() != nil {
+	status, err := ask(req)
+	switch {
+	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case err == nil:
+		err = answered(status)
 	}
 	if err != nil {
-		var cause *url.Error // it repeats the URL with all that is in it
-		if errors.As(err, &cause) {
-			err = cause.Err
-		}
 		return err.Error(), nil
 	}
-	if answer.StatusCode < 200 || answer.StatusCode > 299 {
-		why = fmt.Sprintf("it answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
-	}
-	return why, answer.Body.Close()
+	return "", nil
 }
 
-// client follows no redirects: a token goes where it was meant to, and a page that is elsewhere is not that page.
-func client() *http.Client {
-	return &http.Client{
+// ask sends a request and gives the status; what else the answer says is nobody's business. It follows no redirects: a
+// token goes where it was meant to, and a page that is elsewhere is not that page.
+func ask(req *http.Request) (int, error) {
+	client := &http.Client{
 		Timeout:       20 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	answer, err := client.Do(req) //nolint:gosec // G704: the configuration says whom to ask
+	if cause, ok := errors.AsType[*url.Error](err); ok {
+		err = cause.Err // without the URL, and all that is in it
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
+	return answer.StatusCode, answer.Body.Close()
+}
+
+// answered is why a status is not 2xx.
+func answered(status int) error {
+	if status >= 200 && status < 300 {
+		return nil
+	}
+	return fmt.Errorf("it answered %d %s", status, http.StatusText(status))
 }

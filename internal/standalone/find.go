@@ -16,15 +16,10 @@ const (
 	WorkerVariable   = "REMORA_WORKER"
 )
 
-func findTemporal(cfg Config) (string, error) {
-	return find("temporal", TemporalVariable, cfg,
-		"Put Temporal's own program `temporal` (https://docs.temporal.io/cli) beside remora or into PATH, or name it with "+TemporalVariable+".")
-}
-
-func findWorker(cfg Config) (string, error) {
-	return find("remora-worker", WorkerVariable, cfg,
-		"It is built and installed together with remora: put it beside remora or into PATH, or name it with "+WorkerVariable+".")
-}
+const (
+	temporalHint = "Put Temporal's own program `temporal` (https://docs.temporal.io/cli) beside remora or into PATH, or name it with " + TemporalVariable + "."
+	workerHint   = "It is built and installed together with remora: put it beside remora or into PATH, or name it with " + WorkerVariable + "."
+)
 
 // find looks for a program where its variable says, beside our own program, and in PATH.
 func find(name, variable string, cfg Config, hint string) (string, error) {
@@ -41,11 +36,7 @@ func find(name, variable string, cfg Config, hint string) (string, error) {
 		return path, nil
 	}
 	looked := []string{"$" + variable + " (not set)"}
-	var folders []string
-	if cfg.Beside != "" {
-		folders = append(folders, cfg.Beside)
-	}
-	for _, dir := range append(folders, filepath.SplitList(cfg.Getenv("PATH"))...) {
+	for _, dir := range append([]string{cfg.Beside}, filepath.SplitList(cfg.Getenv("PATH"))...) {
 		if !filepath.IsAbs(dir) {
 			continue // whatever lies in the current directory is not to be run
 		}
@@ -61,12 +52,9 @@ func find(name, variable string, cfg Config, hint string) (string, error) {
 
 func executable(path string) error {
 	info, err := os.Stat(path)
-	var pathErr *os.PathError
 	switch {
-	case errors.As(err, &pathErr):
-		return pathErr.Err
 	case err != nil:
-		return err
+		return remora.Cause(err)
 	case info.IsDir():
 		return errors.New("it is a directory")
 	case info.Mode().Perm()&0o111 == 0:

@@ -141,11 +141,11 @@ func prepare(ctx context.Context, cfg Config) (*house, error) {
 	if err := h.ports(); err != nil {
 		return nil, err
 	}
-	temporal, err := findTemporal(cfg)
+	temporal, err := find("temporal", TemporalVariable, cfg, temporalHint)
 	if err != nil {
 		return nil, err
 	}
-	worker, err := findWorker(cfg)
+	worker, err := find("remora-worker", WorkerVariable, cfg, workerHint)
 	if err != nil {
 		return nil, err
 	}

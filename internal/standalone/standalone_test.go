@@ -387,19 +387,19 @@ func TestProgramsAreFoundWhereTheErrorSaysItLooked(t *testing.T) {
 	vars := map[string]string{"PATH": filepath.Join(dir, "path") + ":relative:"}
 	cfg := Config{Beside: filepath.Join(dir, "beside"), Getenv: func(name string) string { return vars[name] }}
 
-	_, err := findTemporal(cfg)
+	_, err := find("temporal", TemporalVariable, cfg, temporalHint)
 	require.Equal(t, remora.Invalid, remora.KindOf(err))
 	require.ErrorContains(t, err, fmt.Sprintf("looked at $REMORA_TEMPORAL (not set), %[1]s/beside/temporal, %[1]s/path/temporal", dir))
 
 	inPath := put("path/temporal", 0o755)
 	put("beside/temporal", 0o644) // not executable: passed over
-	found, err := findTemporal(cfg)
+	found, err := find("temporal", TemporalVariable, cfg, temporalHint)
 	require.NoError(t, err)
 	require.Equal(t, inPath, found)
 
 	beside := put("beside/remora-worker", 0o755)
 	put("path/remora-worker", 0o755)
-	found, err = findWorker(cfg)
+	found, err = find("remora-worker", WorkerVariable, cfg, workerHint)
 	require.NoError(t, err)
 	require.Equal(t, beside, found)
 
@@ -409,7 +409,7 @@ func TestProgramsAreFoundWhereTheErrorSaysItLooked(t *testing.T) {
 		filepath.Join(dir, "beside/temporal"): "it is not executable",
 	} {
 		vars[TemporalVariable] = named
-		_, err = findTemporal(cfg)
+		_, err = find("temporal", TemporalVariable, cfg, temporalHint)
 		require.ErrorContains(t, err, "REMORA_TEMPORAL names "+named+": "+says)
 	}
 }
