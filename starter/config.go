@@ -44,8 +44,7 @@ type checkJSON struct {
 func (a *app) checkConfig() error {
 	cfg, err := config.Load(a.ConfigPath, a.Getenv)
 	if err != nil {
-		var mistakes config.Mistakes
-		if a.json() && errors.As(err, &mistakes) {
+		if mistakes, ok := errors.AsType[config.Mistakes](err); ok && a.json() {
 			err = errors.Join(a.printJSON(checkJSON{Mistakes: mistakes}), err)
 		}
 		return err

@@ -79,8 +79,7 @@ type errorJSON struct {
 
 func errorOf(err error) errorJSON {
 	said := errorJSON{Kind: remora.KindOf(err), Message: remora.OneLine(err.Error())}
-	var p *remora.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*remora.Problem](err); ok {
 		said.Op, said.Subject, said.Hint = p.Op, p.Subject, p.Hint
 	}
 	return said
@@ -114,8 +113,8 @@ func (a *app) printError(err error) {
 		_ = enc.Encode(map[string]errorJSON{"error": said}) // a broken pipe has nobody left to tell
 		return
 	}
-	var mistakes config.Mistakes
-	if errors.As(err, &mistakes) && len(mistakes) > 1 {
+	mistakes, _ := errors.AsType[config.Mistakes](err)
+	if len(mistakes) > 1 {
 		said.Message = fmt.Sprintf("%s: %d mistakes", said.Op, len(mistakes))
 	}
 	fmt.Fprintf(a.Err, "remora: %s\n", said.Message)

@@ -251,8 +251,7 @@ func (b *beginning) parse(getenv func(string) string) (err error) {
 		return err
 	}
 	b.config, err = config.Parse(b.file, b.text, getenv)
-	var mistakes config.Mistakes
-	if errors.As(err, &mistakes) { // their lines are of a file that nobody has seen
+	if mistakes, ok := errors.AsType[config.Mistakes](err); ok { // their lines are of a file that nobody has seen
 		return initProblem(mistakes[0].Key, mistakes[0].Text, "Correct what was given; nothing was written.")
 	}
 	if err != nil {

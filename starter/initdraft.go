@@ -131,7 +131,7 @@ func realDirectory(dir string) (string, error) {
 	case !filepath.IsAbs(dir):
 		why, hint = "it is not an absolute path", "Write the whole path, from / on."
 	case err != nil:
-		why, hint = reason(err), "Name a directory that exists on this machine."
+		why, hint = remora.Cause(err).Error(), "Name a directory that exists on this machine."
 	case !info.IsDir():
 		why, hint = "it is not a directory", "Name the directory that holds it."
 	case path == "/":

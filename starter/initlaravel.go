@@ -75,7 +75,7 @@ func readLaravel(dir string) (*laravelApp, error) {
 	file := filepath.Join(dir, ".env")
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, initProblem(flag, reason(err)+": .env", "Name the directory of the application, with its .env, as a user that may read it.")
+		return nil, initProblem(flag, remora.Cause(err).Error()+": .env", "Name the directory of the application, with its .env, as a user that may read it.")
 	}
 	l := &laravelApp{dir: dir}
 	if l.env, err = parseEnv(string(text)); err != nil {
@@ -83,7 +83,7 @@ func readLaravel(dir string) (*laravelApp, error) {
 	}
 	php, err := os.ReadFile(filepath.Join(dir, "config", "backup.php"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.leave("config/backup.php: %s", reason(err))
+		l.leave("config/backup.php: %s", remora.Cause(err))
 	}
 	l.backup = phpNoise.ReplaceAllStringFunc(string(php), func(found string) string {
 		if found[0] == '\'' || found[0] == '"' {
@@ -154,7 +154,7 @@ func (l *laravelApp) files() (dirs []string) {
 	public := filepath.Join(l.dir, "storage", "app", "public")
 	entries, err := os.ReadDir(public)
 	if err != nil {
-		l.leave("uploads: %s: %s", public, reason(err))
+		l.leave("uploads: %s: %s", public, remora.Cause(err))
 	}
 	var names []string
 	loose := 0

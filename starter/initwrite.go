@@ -113,7 +113,7 @@ func (t *traces) folder(path string) error {
 	}
 	for _, dir := range slices.Backward(missing) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
-			return initProblem(dir, reason(err), "Choose another place, or run the command as a user that may write there.")
+			return initProblem(dir, remora.Cause(err).Error(), "Choose another place, or run the command as a user that may write there.")
 		}
 		*t = append(*t, func() { _ = os.Remove(dir) })
 	}
@@ -128,21 +128,12 @@ func (t *traces) file(path, text string) error {
 		if errors.Is(err, fs.ErrExist) {
 			hint = "It is not overwritten. Move it away if nothing needs it, or choose another folder with --config."
 		}
-		return initProblem(path, reason(err), hint)
+		return initProblem(path, remora.Cause(err).Error(), hint)
 	}
 	*t = append(*t, func() { _ = os.Remove(path) })
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return initProblem(path, reason(err), "Make room there, or choose another place with --config.")
+		return initProblem(path, remora.Cause(err).Error(), "Make room there, or choose another place with --config.")
 	}
 	return nil
-}
-
-// reason is why something failed, without the path that the problem names already.
-func reason(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err.Error()
-	}
-	return err.Error()
 }

@@ -107,8 +107,7 @@ func inBackup(id, name string, err error) error {
 		return err
 	}
 	why := errors.New("there is nothing of that name in the backup")
-	var at *fs.PathError
-	if !errors.Is(err, fs.ErrNotExist) && errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok && !errors.Is(err, fs.ErrNotExist) {
 		why = at.Err
 	}
 	return &remora.Problem{Op: "list " + id, Kind: remora.NotFound, Subject: name, Hint: "see what there is with: remora ls " + id, Err: why}

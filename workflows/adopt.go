@@ -22,12 +22,10 @@ func Adopt(ctx workflow.Context, req remora.AdoptRequest) (remora.Adopted, error
 	adopted, err := op.backwards().adopt(ctx)
 	if err != nil {
 		p := problemOf("take over the restore of "+req.Source, err)
-		outcome(ctx, string(remora.Failed))
-		workflow.SetCurrentDetails(ctx, "not taken over: "+p.Error())
+		conclude(ctx, string(remora.Failed), "not taken over: "+p.Error())
 		return adopted, failure(p)
 	}
-	outcome(ctx, string(remora.Completed))
-	workflow.SetCurrentDetails(ctx, "taken over: "+string(adopted.Record.Outcome))
+	conclude(ctx, string(remora.Completed), "taken over: "+string(adopted.Record.Outcome))
 	return adopted, nil
 }
 

@@ -27,8 +27,7 @@ func Apply(ctx workflow.Context, req remora.ApplyRequest) (remora.Applied, error
 	if err != nil {
 		return applied, op.rollBack(ctx, &undo, err)
 	}
-	outcome(ctx, string(remora.OutcomeApplied))
-	workflow.SetCurrentDetails(ctx, "applied")
+	conclude(ctx, string(remora.OutcomeApplied), "applied")
 	return applied, nil
 }
 
@@ -235,8 +234,7 @@ func (op *operation) rollBack(ctx workflow.Context, undo *compensations, err err
 	}
 	workflow.GetLogger(ctx).Warn("rolling back", "problem", p.Error())
 	undo.run(ctx, op)
-	outcome(ctx, string(remora.OutcomeRolledBack))
-	workflow.SetCurrentDetails(ctx, "rolled back: "+p.Error())
+	conclude(ctx, string(remora.OutcomeRolledBack), "rolled back: "+p.Error())
 	if ctx.Err() != nil && p.Kind == remora.Cancelled {
 		return err
 	}

@@ -23,8 +23,7 @@ func Backup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult
 		return remora.BackupResult{}, op.failed(ctx, m, req.Kinds, err)
 	}
 	copying := op.copyAfter(ctx, m.ID)
-	outcome(ctx, string(remora.Completed))
-	workflow.SetCurrentDetails(ctx, "completed: "+m.ID)
+	conclude(ctx, string(remora.Completed), "completed: "+m.ID)
 	return remora.BackupResult{ID: m.ID, Kind: m.Kind, Bytes: m.Bytes(), Added: m.Added(), Warnings: warnings(m), Copying: copying}, nil
 }
 
@@ -107,8 +106,7 @@ func (op *operation) failed(ctx workflow.Context, m remora.Manifest, kinds []rem
 		how = "cancelled"
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	outcome(ctx, how)
-	workflow.SetCurrentDetails(ctx, how+": "+p.Error())
+	conclude(ctx, how, how+": "+p.Error())
 	op.recordFailed(ctx, m, kinds, p)
 	if cancelled {
 		return err

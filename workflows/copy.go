@@ -133,8 +133,7 @@ func Prune(ctx workflow.Context, req remora.PruneRequest) ([]string, error) {
 // copied tells how it ended, and gives the error to end with.
 func (op *operation) copied(ctx workflow.Context, what string, err error) error {
 	if err == nil {
-		outcome(ctx, string(remora.Completed))
-		workflow.SetCurrentDetails(ctx, "completed")
+		conclude(ctx, string(remora.Completed), "completed")
 		return nil
 	}
 	p := problemOf(what, err)
@@ -142,8 +141,7 @@ func (op *operation) copied(ctx workflow.Context, what string, err error) error 
 		outcome(ctx, "cancelled")
 		return err
 	}
-	outcome(ctx, string(remora.Failed))
-	workflow.SetCurrentDetails(ctx, "failed: "+p.Error())
+	conclude(ctx, string(remora.Failed), "failed: "+p.Error())
 	return failure(p)
 }
 

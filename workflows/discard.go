@@ -32,15 +32,13 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 	heldBy, err := op.putAway(ctx, req.Kinds, req.Started, req.Nothing)
 	if err != nil {
 		p := problemOf("discard what the restore "+req.Restore+" put away", err)
-		outcome(ctx, string(remora.Failed))
-		workflow.SetCurrentDetails(ctx, "nothing was discarded: "+p.Error())
+		conclude(ctx, string(remora.Failed), "nothing was discarded: "+p.Error())
 		if ctx.Err() != nil && p.Kind == remora.Cancelled {
 			return remora.Discarded{}, err
 		}
 		return remora.Discarded{}, failure(p)
 	}
-	outcome(ctx, string(remora.Completed))
-	workflow.SetCurrentDetails(ctx, "discarded; held by "+heldBy)
+	conclude(ctx, string(remora.Completed), "discarded; held by "+heldBy)
 	return remora.Discarded{HeldBy: heldBy}, nil
 }
 

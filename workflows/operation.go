@@ -92,6 +92,12 @@ func outcome(ctx workflow.Context, how string) {
 	}
 }
 
+// conclude tells the list of runs, and whoever looks at this one, how it ended.
+func conclude(ctx workflow.Context, how, details string) {
+	outcome(ctx, how)
+	workflow.SetCurrentDetails(ctx, details)
+}
+
 // checkKinds refuses an empty, unknown or doubled choice of components and brings it into the order of the sagas:
 // files after the database, so that every file that a row names existed when the row was read.
 func checkKinds(op string, kinds []remora.Kind) ([]remora.Kind, error) {

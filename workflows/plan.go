@@ -28,8 +28,7 @@ func (op *operation) refused(ctx workflow.Context, err error) error {
 	if ctx.Err() != nil && p.Kind == remora.Cancelled {
 		return err
 	}
-	outcome(ctx, string(remora.OutcomeRefused))
-	workflow.SetCurrentDetails(ctx, "refused: "+p.Error())
+	conclude(ctx, string(remora.OutcomeRefused), "refused: "+p.Error())
 	return failure(p)
 }
 

@@ -10,12 +10,10 @@ import (
 
 // problemOf reads the problem out of a failed step or child. op is what was being done, for errors that do not say.
 func problemOf(op string, err error) *remora.Problem {
-	var own *remora.Problem
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*remora.Problem](err); ok {
 		return own
 	}
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) {
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		var text remora.ProblemText
 		if app.HasDetails() && app.Details(&text) == nil && text.Kind != "" {
 			return text.Problem()

@@ -24,11 +24,9 @@ func Turn(ctx workflow.Context, req remora.TurnRequest) (remora.Turned, error) {
 	if err != nil {
 		p := problemOf("make the "+string(req.Live)+" side of "+req.Source+" live", err)
 		undo.run(ctx, op)
-		outcome(ctx, string(remora.OutcomeRolledBack))
-		workflow.SetCurrentDetails(ctx, "nothing has changed: "+p.Error())
+		conclude(ctx, string(remora.OutcomeRolledBack), "nothing has changed: "+p.Error())
 		return remora.Turned{}, failure(p)
 	}
-	outcome(ctx, string(remora.Completed))
-	workflow.SetCurrentDetails(ctx, "the "+string(req.Live)+" side is live")
+	conclude(ctx, string(remora.Completed), "the "+string(req.Live)+" side is live")
 	return remora.Turned{Warnings: warnings}, nil
 }

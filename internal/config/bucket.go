@@ -16,6 +16,7 @@ var (
 	errEndpoint  = errors.New("this is not the address of a storage; write HOST:PORT, https://HOST or http://HOST, without keys and bucket")
 	bucketName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	bucketPrefix = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?$`)
+	lockMode     = regexp.MustCompile("^(" + remora.Compliance + "|" + remora.Governance + ")$")
 	regionName   = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 )
 
@@ -42,14 +43,8 @@ func (r *reader) bucket(c *Config, to **remora.Bucket) setter {
 		if !isMapping(n) {
 			return
 		}
-		for _, need := range [][2]string{
-			{"endpoint", "it needs endpoint: HOST:PORT, or https://HOST"},
-			{"bucket", "it needs bucket: NAME"},
-		} {
-			if !r.has(key, need[0]) {
-				r.wrongKey(key, "%s", need[1])
-			}
-		}
+		r.need(key, "endpoint", "HOST:PORT, or https://HOST")
+		r.need(key, "bucket", "NAME")
 		b.AccessKey = r.key(c, "access_key", access)
 		b.SecretKey = r.key(c, "secret_key", secretKey)
 		if token.file != "" || token.env != "" {
@@ -80,18 +75,14 @@ func (r *reader) key(c *Config, name string, s secret) remora.SecretFunc {
 // endpoint reads HOST:PORT, HOST, https://HOST or http://HOST; TLS is left out only where it says http://. A message
 // never repeats it: it may hold a key.
 func (r *reader) endpoint(b *remora.Bucket) setter {
-	return func(key string, n ast.Node) {
-		value, ok := r.line(key, n)
-		if !ok {
-			return
-		}
+	return r.lined(func(value string) string {
 		host, plain, err := Endpoint(value)
 		if err != nil {
-			r.wrong(key, n, "%s", err)
-			return
+			return err.Error()
 		}
 		b.Endpoint, b.Plain = host, plain
-	}
+		return ""
+	})
 }
 
 // Endpoint reads the address of an S3 storage: HOST:PORT, HOST, https://HOST or http://HOST.
@@ -111,14 +102,7 @@ func Endpoint(text string) (host string, plain bool, err error) {
 func (r *reader) objectLock(to *remora.ObjectLock) setter {
 	return func(key string, n ast.Node) {
 		r.mapping(key, n, fields{
-			"mode": func(key string, n ast.Node) {
-				mode, ok := r.line(key, n)
-				if ok && mode != remora.Compliance && mode != remora.Governance {
-					r.wrong(key, n, "write compliance, which nobody can lift, or governance")
-					return
-				}
-				to.Mode = mode
-			},
+			"mode": r.matching(&to.Mode, lockMode, "write compliance, which nobody can lift, or governance"),
 			"days": r.number(&to.Days, 2, 36500),
 		})
 		if isMapping(n) && (!r.has(key, "mode") || !r.has(key, "days")) {

@@ -39,16 +39,13 @@ var (
 )
 
 func (r *reader) query(to *string) setter {
-	return func(key string, n ast.Node) {
-		text, ok := r.line(key, n)
-		switch {
-		case !ok:
-		case !reading.MatchString(text) || writing.MatchString(quoted.ReplaceAllString(text, "''")):
-			r.wrong(key, n, "a check only reads; write a SELECT that gives one row, whose first column is true when all is well")
-		default:
-			*to = text
+	return r.lined(func(text string) string {
+		if !reading.MatchString(text) || writing.MatchString(quoted.ReplaceAllString(text, "''")) {
+			return "a check only reads; write a SELECT that gives one row, whose first column is true when all is well"
 		}
-	}
+		*to = text
+		return ""
+	})
 }
 
 // checkNames refuses checks that would look at another schema than the one that they are asked of: in a drill, a name

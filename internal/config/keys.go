@@ -71,18 +71,24 @@ func (r *reader) repository(c *Config, to *Repository, key string, n ast.Node, f
 	to.Password, to.PasswordFile = r.password(c, password), password.file
 }
 
-func (r *reader) copies(c *Config) setter {
+// named reads a mapping whose keys are names that somebody gave; taken is no such name.
+func (r *reader) named(taken, otherwise string, set func(key, name string, n ast.Node)) setter {
 	return func(key string, n ast.Node) {
 		r.each(key, n, func(name string, at, value ast.Node) {
 			path := below(key, shown(name))
 			r.where[path] = positionOf(at)
-			if err := remora.CheckSourceName(name); err != nil || name == remora.MainLocation {
-				r.wrong(path, at, "a copy's name has 1 to 40 of a-z, 0-9, - and _, begins with a letter or digit, and is not %s", remora.MainLocation)
+			if err := remora.CheckSourceName(name); err != nil || name == taken {
+				r.wrong(path, at, "%s", otherwise)
 				return
 			}
-			c.Copies[name] = r.copy(c, path, value)
+			set(path, name, value)
 		})
 	}
+}
+
+func (r *reader) copies(c *Config) setter {
+	return r.named(remora.MainLocation, "a copy's name has 1 to 40 of a-z, 0-9, - and _, begins with a letter or digit, and is not "+remora.MainLocation,
+		func(key, name string, n ast.Node) { c.Copies[name] = r.copy(c, key, n) })
 }
 
 func (r *reader) copy(c *Config, key string, n ast.Node) *Copy {
@@ -120,17 +126,8 @@ func (r *reader) temporal(c *Config) setter {
 }
 
 func (r *reader) sources(c *Config) setter {
-	return func(key string, n ast.Node) {
-		r.each(key, n, func(name string, at, value ast.Node) {
-			path := below(key, shown(name))
-			r.where[path] = positionOf(at)
-			if err := remora.CheckSourceName(name); err != nil {
-				r.wrong(path, at, "a source's name has 1 to 40 of a-z, 0-9, - and _, and begins with a letter or digit")
-				return
-			}
-			c.Sources[name] = r.source(c, path, name, value)
-		})
-	}
+	return r.named("", "a source's name has 1 to 40 of a-z, 0-9, - and _, and begins with a letter or digit",
+		func(key, name string, n ast.Node) { c.Sources[name] = r.source(c, key, name, n) })
 }
 
 func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
@@ -203,15 +200,9 @@ func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 	r.mapping(key, n, known, "tls", "socket", "exclude", "tables", "routines", "triggers", "single_transaction")
 	d.User, d.Password = user.user, r.password(c, user.secret)
 
-	for _, need := range [][2]string{
-		{"address", "it needs address: HOST:PORT"},
-		{"user", "it needs user: NAME"},
-		{"schemas", "it needs schemas: [NAME], the schemas to back up"},
-	} {
-		if !r.has(key, need[0]) {
-			r.wrongKey(key, "%s", need[1])
-		}
-	}
+	r.need(key, "address", "HOST:PORT")
+	r.need(key, "user", "NAME")
+	r.need(key, "schemas", "[NAME], the schemas to back up")
 	r.schemas(below(key, "schemas"), d.Schemas)
 	if !r.has(key, "password_file", "password_env") {
 		c.Warnings = append(c.Warnings, key+": neither password_file nor password_env is set; connecting without a password")
@@ -220,12 +211,7 @@ func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 }
 
 func (r *reader) schemas(key string, names []string) {
-	switch {
-	case r.where[key] == nil:
-		return
-	case len(names) == 0 && !r.mistaken(key):
-		r.wrongKey(key, "the list is empty; write the name of the schema to back up")
-	}
+	r.filled(key, len(names), "write the name of the schema to back up")
 	for i, name := range names {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		lower := strings.ToLower(name)
@@ -251,19 +237,13 @@ func (r *reader) files(key string, n ast.Node) *Files {
 		"exchange":    r.matching(&exchange, exchanges, "write directories, or entries where a directory is a mount point or is mounted in a container"),
 	}, "host", "owner", "include")
 	f.ByEntry = exchange == "entries"
-	if !r.has(key, "root") {
-		r.wrongKey(key, "it needs root: DIR, the directory that holds the directories to back up")
-	}
+	r.need(key, "root", "DIR, the directory that holds the directories to back up")
 	if f.Root == "/" {
 		r.wrongKey(below(key, "root"), "the root directory cannot be files.root, since a restore is prepared beside it; write a directory below it")
 	}
 	directories := below(key, "directories")
-	switch {
-	case !r.has(key, "directories"):
-		r.wrongKey(key, "it needs directories: [NAME], the directories inside root to back up")
-	case len(f.Directories) == 0 && !r.mistaken(directories):
-		r.wrongKey(directories, "the list is empty; write the names of directories inside root")
-	}
+	r.need(key, "directories", "[NAME], the directories inside root to back up")
+	r.filled(directories, len(f.Directories), "write the names of directories inside root")
 	for i, name := range f.Directories {
 		f.Directories[i] = r.directory(fmt.Sprintf("%s[%d]", directories, i), name)
 	}
@@ -290,6 +270,13 @@ func (r *reader) directory(key, name string) string {
 		}
 	}
 	return clean
+}
+
+// filled refuses an empty list at a key that is given.
+func (r *reader) filled(key string, length int, what string) {
+	if r.has("", key) && length == 0 && !r.mistaken(key) {
+		r.wrongKey(key, "the list is empty; %s", what)
+	}
 }
 
 // has tells whether one of the keys is given below key, well or badly.
@@ -328,16 +315,13 @@ func (r *reader) variable(to *string) setter {
 }
 
 func (r *reader) matching(to *string, pattern *regexp.Regexp, otherwise string) setter {
-	return func(key string, n ast.Node) {
-		value, ok := r.line(key, n)
-		switch {
-		case !ok:
-		case !pattern.MatchString(value):
-			r.wrong(key, n, "%s", otherwise)
-		default:
-			*to = value
+	return r.lined(func(value string) string {
+		if !pattern.MatchString(value) {
+			return otherwise
 		}
-	}
+		*to = value
+		return ""
+	})
 }
 
 // databaseAddress reads HOST:PORT, HOST, or the absolute path of a socket.
@@ -354,11 +338,7 @@ func (r *reader) databaseAddress(to *string) setter {
 
 // address reads HOST:PORT, or HOST with the usual port. A message never repeats it: it may hold a password.
 func (r *reader) address(to *string, port string) setter {
-	return func(key string, n ast.Node) {
-		value, ok := r.line(key, n)
-		if !ok {
-			return
-		}
+	return r.lined(func(value string) string {
 		host, p, err := net.SplitHostPort(value)
 		if err != nil {
 			host, p = strings.Trim(value, "[]"), port
@@ -366,15 +346,15 @@ func (r *reader) address(to *string, port string) setter {
 		number, err := strconv.Atoi(p)
 		switch {
 		case strings.ContainsAny(value, "@/"):
-			r.wrong(key, n, "write HOST:%s alone, without user, password or schema", port)
+			return "write HOST:" + port + " alone, without user, password or schema"
 		case net.ParseIP(host) == nil && !hostName.MatchString(host):
-			r.wrong(key, n, "this is not an address; write HOST:%s", port)
+			return "this is not an address; write HOST:" + port
 		case err != nil || number < 1 || number > 65535:
-			r.wrong(key, n, "the port must be a number from 1 to 65535; write HOST:%s", port)
-		default:
-			*to = net.JoinHostPort(host, p)
+			return "the port must be a number from 1 to 65535; write HOST:" + port
 		}
-	}
+		*to = net.JoinHostPort(host, p)
+		return ""
+	})
 }
 
 func defaultState(getenv func(string) string) string {

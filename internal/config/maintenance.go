@@ -30,15 +30,11 @@ func (r *reader) maintenance(c *Config, to *Maintenance) setter {
 func (r *reader) maintenanceCommand(key string, n ast.Node) *MaintenanceCommand {
 	m := &MaintenanceCommand{}
 	r.mapping(key, n, fields{"enter": r.texts(&m.Enter), "leave": r.texts(&m.Leave), "status": r.texts(&m.Status)})
-	for i, argv := range [][]string{m.Enter, m.Leave, m.Status} {
-		name := []string{"enter", "leave", "status"}[i]
-		switch at := below(key, name); {
-		case !r.has(key, name) && name != "status":
-			r.wrongKey(key, "it needs %s: [PROGRAM, ARGUMENT, …]; no shell is involved", name)
-		case r.has(key, name) && len(argv) == 0 && !r.mistaken(at):
-			r.wrongKey(at, "the list is empty; write [PROGRAM, ARGUMENT, …]")
-		}
-	}
+	r.need(key, "enter", "[PROGRAM, ARGUMENT, …]; no shell is involved")
+	r.need(key, "leave", "[PROGRAM, ARGUMENT, …]; no shell is involved")
+	r.filled(below(key, "enter"), len(m.Enter), "write [PROGRAM, ARGUMENT, …]")
+	r.filled(below(key, "leave"), len(m.Leave), "write [PROGRAM, ARGUMENT, …]")
+	r.filled(below(key, "status"), len(m.Status), "write [PROGRAM, ARGUMENT, …]")
 	return m
 }
 
@@ -49,11 +45,8 @@ func (r *reader) maintenanceHTTP(c *Config, key string, n ast.Node) *Maintenance
 		"enter": r.url(&m.Enter), "leave": r.url(&m.Leave), "status": r.url(&m.Status),
 		"token_file": r.path(&token.file), "token_env": r.variable(&token.env),
 	})
-	for _, need := range []string{"enter", "leave"} {
-		if !r.has(key, need) {
-			r.wrongKey(key, "it needs %s: URL", need)
-		}
-	}
+	r.need(key, "enter", "URL")
+	r.need(key, "leave", "URL")
 	switch {
 	case token.file != "" && token.env != "":
 		r.wrongKey(key, "token_file and token_env are both given; remove one")
@@ -71,23 +64,19 @@ func (r *reader) maintenanceHTTP(c *Config, key string, n ast.Node) *Maintenance
 
 // url reads the URL of a web server. A message never repeats it: it may hold a password.
 func (r *reader) url(to *string) setter {
-	return func(key string, n ast.Node) {
-		text, ok := r.line(key, n)
-		if !ok {
-			return
-		}
+	return r.lined(func(text string) string {
 		u, err := url.Parse(text)
 		switch {
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-			r.wrong(key, n, "this is not the URL of a web server; write https://HOST/PATH")
+			return "this is not the URL of a web server; write https://HOST/PATH"
 		case u.User != nil:
-			r.wrong(key, n, "a password does not stand in a URL; write token_file: FILE or token_env: VARIABLE")
+			return "a password does not stand in a URL; write token_file: FILE or token_env: VARIABLE"
 		case u.Fragment != "":
-			r.wrong(key, n, "a URL for a server has no #; remove it")
-		default:
-			*to = text
+			return "a URL for a server has no #; remove it"
 		}
-	}
+		*to = text
+		return ""
+	})
 }
 
 // String names the way for people; it is empty where nothing is done.

@@ -68,8 +68,7 @@ func (r *reader) parseYAML(text []byte) (root ast.Node) {
 // syntax keeps the place and the message of a parse error, and leaves out the piece of source that it quotes.
 func (r *reader) syntax(err error) {
 	m := Mistake{File: r.file, Line: 1, Column: 1, Text: "it is not YAML"}
-	var e yaml.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[yaml.Error](err); ok {
 		m.Text += ": " + e.GetMessage()
 		if strings.Contains(e.GetMessage(), "'\t'") {
 			m.Text = "a tab stands where spaces are wanted; indent with spaces"
@@ -223,14 +222,23 @@ func (r *reader) unknown(path, name string, at ast.Node, known fields) {
 	}
 }
 
-// text reads one line of text.
-func (r *reader) text(to *string) setter {
+// lined reads one line of text. take puts it into its place, or says what is wrong with it.
+func (r *reader) lined(take func(value string) (wrong string)) setter {
 	return func(key string, n ast.Node) {
-		value, ok := r.line(key, n)
-		if ok {
-			*to = value
+		if value, ok := r.line(key, n); ok {
+			if wrong := take(value); wrong != "" {
+				r.wrong(key, n, "%s", wrong)
+			}
 		}
 	}
+}
+
+// text reads one line of text.
+func (r *reader) text(to *string) setter {
+	return r.lined(func(value string) string {
+		*to = value
+		return ""
+	})
 }
 
 func (r *reader) line(key string, n ast.Node) (string, bool) {
@@ -314,19 +322,22 @@ func span(d time.Duration) string {
 
 // path reads a path; a relative one starts at the folder of the configuration file.
 func (r *reader) path(to *string) setter {
-	return func(key string, n ast.Node) {
-		value, ok := r.line(key, n)
-		if !ok {
-			return
-		}
+	return r.lined(func(value string) string {
 		if strings.HasPrefix(value, "~") {
-			r.wrong(key, n, "~ is not understood here; write the whole path")
-			return
+			return "~ is not understood here; write the whole path"
 		}
 		if !filepath.IsAbs(value) {
 			value = filepath.Join(filepath.Dir(r.file), value)
 		}
 		*to = filepath.Clean(value)
+		return ""
+	})
+}
+
+// need sees that a key is given below another.
+func (r *reader) need(key, name, value string) {
+	if !r.has(key, name) {
+		r.wrongKey(key, "it needs %s: %s", name, value)
 	}
 }
 

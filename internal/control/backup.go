@@ -71,8 +71,8 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		if err == nil {
 			return Run{Source: s.source, Workflow: s.workflow, ID: s.id, RunID: run.GetRunID()}, nil
 		}
-		var started *serviceerror.WorkflowExecutionAlreadyStarted
-		if !errors.As(err, &started) {
+		started, taken := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err)
+		if !taken {
 			return Run{}, c.asked(s.op, s.source, err)
 		}
 		if s.join {

@@ -105,11 +105,10 @@ func (c *Control) Reach(ctx context.Context) error {
 
 func (c *Control) unreachable(err error) error {
 	why := errors.New("nothing answers there")
-	var op *net.OpError
-	switch {
+	switch op, refused := errors.AsType[*net.OpError](err); {
 	case errors.Is(err, context.DeadlineExceeded) || away(err):
 		why = fmt.Errorf("no answer within %s", callTimeout)
-	case errors.As(err, &op):
+	case refused:
 		why = op.Err
 	}
 	return remora.Fail(remora.Unreachable, "reach Temporal", c.cfg.Address,

@@ -18,24 +18,20 @@ func asProblem(op string, err error) *remora.Problem {
 	if p := carried(err); p != nil {
 		return p
 	}
-	var cancelled *temporal.CanceledError
-	var terminated *temporal.TerminatedError
-	var timeout *temporal.TimeoutError
-	switch {
-	case errors.As(err, &cancelled):
+	switch timeout, late := errors.AsType[*temporal.TimeoutError](err); {
+	case errors.As(err, new(*temporal.CanceledError)):
 		return remora.Fail(remora.Cancelled, op, "", "", "it was cancelled")
-	case errors.As(err, &terminated):
+	case errors.As(err, new(*temporal.TerminatedError)):
 		return remora.Fail(remora.Cancelled, op, "",
 			"a backup that was not completed is not kept: take another; `remora status` tells what a restore left, and `remora rollback` puts that right", "it was terminated in Temporal")
-	case errors.As(err, &timeout):
+	case late:
 		why := "it took longer than it may"
 		if timeout.TimeoutType() == enums.TIMEOUT_TYPE_HEARTBEAT {
 			why = "no sign of life from its worker"
 		}
 		return remora.Fail(remora.Stalled, op, "", "", "%s", why)
 	}
-	var application *temporal.ApplicationError
-	if errors.As(err, &application) {
+	if application, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		return remora.Fail(remora.Internal, op, "", "", "%s", application.Message())
 	}
 	return &remora.Problem{Op: op, Kind: remora.Internal, Err: err}
@@ -44,8 +40,8 @@ func asProblem(op string, err error) *remora.Problem {
 // carried is the outermost Problem that travelled in the details of an application error.
 func carried(err error) *remora.Problem {
 	for err != nil {
-		var application *temporal.ApplicationError
-		if !errors.As(err, &application) {
+		application, ok := errors.AsType[*temporal.ApplicationError](err)
+		if !ok {
 			return nil
 		}
 		var text remora.ProblemText

@@ -254,10 +254,9 @@ func refuse(kind remora.ProblemKind, subject, hint, why string, args ...any) err
 // tell turns the error that a verb ends with into what a person reads: what was being done, and, where the file
 // system refused, with what and what to do about it. place is the subject where the error names none.
 func tell(op, place string, err *error) {
-	var known *remora.Problem
-	switch {
+	switch known, ok := errors.AsType[*remora.Problem](*err); {
 	case *err == nil, errors.Is(*err, context.Canceled), errors.Is(*err, context.DeadlineExceeded):
-	case errors.As(*err, &known):
+	case ok:
 		if known.Op == "" {
 			known.Op = op
 		}
@@ -269,7 +268,7 @@ func tell(op, place string, err *error) {
 func fault(op, place string, err error) error {
 	p := &remora.Problem{Op: op, Kind: remora.Internal, Subject: place, Err: err}
 	// Where the path is in the subject, the cause alone is enough. Words around it say more than the path: they stay.
-	if at := (*fs.PathError)(nil); errors.As(err, &at) && err.Error() == at.Error() {
+	if at, ok := errors.AsType[*fs.PathError](err); ok && err.Error() == at.Error() {
 		p.Subject, p.Err = at.Path, at.Err
 		if !filepath.IsAbs(at.Path) {
 			p.Subject = at.Path + " in " + place

@@ -63,8 +63,8 @@ func (e sourceError) Unwrap() error { return e.error }
 // damagedSource says that the backup itself is damaged, and records it as a verification would: unless the whole
 // repository went away, which looks the same from inside a file.
 func (r *Repository) damagedSource(ctx context.Context, id string, err error) error {
-	var source sourceError
-	if !errors.As(err, &source) {
+	source, ok := errors.AsType[sourceError](err)
+	if !ok {
 		return err
 	}
 	p := remora.ProblemOf(copyOp, source.error)

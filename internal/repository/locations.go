@@ -96,8 +96,8 @@ const openCopyOp = "open the copy"
 
 // atCopy says which copy is meant.
 func atCopy(name string, err error) error {
-	var p *remora.Problem
-	if name == "" || !errors.As(err, &p) {
+	p, ok := errors.AsType[*remora.Problem](err)
+	if name == "" || !ok {
 		return err
 	}
 	named := *p

@@ -42,8 +42,8 @@ func (b *bucket) try(ctx context.Context, call func() error) error {
 	pause := p.pause
 	for n := 1; ; n++ {
 		err := judge(call())
-		var r *refusal
-		if errors.As(err, &r) {
+		r, ok := errors.AsType[*refusal](err)
+		if ok {
 			r.where = b.String()
 		}
 		switch {
@@ -92,14 +92,11 @@ func judge(err error) error {
 		return judgeAnswer(answer)
 	}
 	r := &refusal{kind: remora.Unavailable, err: err, hint: "see that the storage runs and can be reached from here, then try again; nothing that was complete is lost"}
-	var call *url.Error
-	if errors.As(err, &call) {
+	if call, ok := errors.AsType[*url.Error](err); ok {
 		r.err = call.Err // without a long address
 	}
-	var authority x509.UnknownAuthorityError
-	var host x509.HostnameError
 	switch {
-	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, new(x509.CertificateInvalidError)):
+	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.HostnameError)), errors.As(err, new(x509.CertificateInvalidError)):
 		r.kind, r.tries, r.hint = remora.Invalid, 1, "name the authority of the storage's certificate with ca_file, and the host that is in the certificate as the endpoint"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		r.kind, r.tries, r.hint = remora.Invalid, 1, "the storage speaks without TLS: write http:// before its address if it may"

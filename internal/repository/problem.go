@@ -24,8 +24,7 @@ func problem(op, subject string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	var said *refusal
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*refusal](err); ok {
 		p := &remora.Problem{Op: op, Kind: said.kind, Subject: subject, Hint: said.hint, Err: said}
 		if subject == said.where {
 			p.Err = said.err
@@ -44,9 +43,8 @@ var hints = map[remora.ProblemKind]string{
 }
 
 func kindOf(err error) remora.ProblemKind {
-	var said *refusal
-	switch {
-	case errors.As(err, &said):
+	switch said, ok := errors.AsType[*refusal](err); {
+	case ok:
 		return said.kind
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return remora.Full
@@ -83,8 +81,7 @@ func damaged(err error) bool {
 
 // cause is the innermost error that still says which file: kopia's own chain repeats itself.
 func cause(kind remora.ProblemKind, err error) error {
-	var path *fs.PathError
-	if kind != remora.Corrupt && errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok && kind != remora.Corrupt {
 		return path
 	}
 	return err

@@ -152,19 +152,10 @@ type known struct {
 // all puts together what the records say, newest first.
 func (r *Repository) all(ctx context.Context) ([]known, error) {
 	commits, err := r.commits(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	checks, err := latest[remora.Verification](ctx, r.rep, verificationType, labelBackup)
-	if err != nil {
-		return nil, err
-	}
-	failures, err := latest[remora.FailedRun](ctx, r.rep, failureType, labelBackup)
-	if err != nil {
-		return nil, err
-	}
-	copies, err := latest[held](ctx, r.rep, copyType, labelCopy)
-	if err != nil {
+	checks, err1 := latest[remora.Verification](ctx, r.rep, verificationType, labelBackup)
+	failures, err2 := latest[remora.FailedRun](ctx, r.rep, failureType, labelBackup)
+	copies, err3 := latest[held](ctx, r.rep, copyType, labelCopy)
+	if err := cmp.Or(err, err1, err2, err3); err != nil {
 		return nil, err
 	}
 	byID := make(map[string]known, len(commits)+len(failures))
