@@ -27,22 +27,17 @@ func (b *beginning) write(ctx context.Context) (err error) {
 	if err := made.folder(filepath.Dir(b.file)); err != nil {
 		return err
 	}
-	password := newPassword()
-	if err := made.file(b.draft.RepositoryPasswordAt, password.Reveal()+"\n"); err != nil {
-		return err
-	}
+	files := [][2]string{{b.draft.RepositoryPasswordAt, newPassword().Reveal() + "\n"}}
 	if b.password != "" {
-		if err := made.file(b.draft.Database.PasswordAt, b.password.Reveal()+"\n"); err != nil {
-			return err
-		}
+		files = append(files, [2]string{b.draft.Database.PasswordAt, b.password.Reveal() + "\n"})
 	}
 	if at := b.draft.Bucket; at != nil && at.AccessKeyAt != "" {
-		if err := errors.Join(made.file(at.AccessKeyAt, b.bucket.access+"\n"), made.file(at.SecretKeyAt, b.bucket.secret.Reveal()+"\n")); err != nil {
+		files = append(files, [2]string{at.AccessKeyAt, b.bucket.access + "\n"}, [2]string{at.SecretKeyAt, b.bucket.secret.Reveal() + "\n"})
+	}
+	for _, f := range append(files, [2]string{b.file, string(b.text)}) {
+		if err := made.file(f[0], f[1]); err != nil {
 			return err
 		}
-	}
-	if err := made.file(b.file, string(b.text)); err != nil {
-		return err
 	}
 	return made.repository(ctx, b.config.Repository)
 }

@@ -240,15 +240,7 @@ func dropCheckpoints(ctx context.Context, w repo.RepositoryWriter, run string) e
 	if err != nil {
 		return err
 	}
-	for _, f := range found {
-		if f.Labels[tagCheckpoint] == "" {
-			continue
-		}
-		if err := w.DeleteManifest(ctx, f.ID); err != nil {
-			return err
-		}
-	}
-	return nil
+	return forget(ctx, w, keep(found, func(f *manifest.EntryMetadata) bool { return f.Labels[tagCheckpoint] != "" }))
 }
 
 //go:embed RESTORE.md

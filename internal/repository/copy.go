@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/kopia/kopia/snapshot/snapshotfs"
 	"github.com/remora-backup/remora/internal/remora"
@@ -75,9 +74,7 @@ func (r *Repository) damagedSource(ctx context.Context, id string, err error) er
 		return err
 	}
 	v := remora.Verification{At: time.Now().UTC(), Problem: "damaged: " + remora.OneLine(p.Error())}
-	err = r.write(ctx, "verification", func(ctx context.Context, w repo.RepositoryWriter) error {
-		return replace(ctx, w, verificationType, labelBackup, id, v)
-	})
+	err = r.record(ctx, verificationType, labelBackup, id, v)
 	return errors.Join(remora.Fail(remora.Corrupt, copyOp, id,
 		"take a new backup now, and check the repository's disk; other backups are copied all the same", "it is %s; nothing of it counts in the copy", v.Problem), problem(copyOp, id, err))
 }
@@ -275,8 +272,5 @@ func (r *Repository) RecordCopies(ctx context.Context, name string, copied *Repo
 	for _, b := range all {
 		now.Backups = append(now.Backups, b.ID)
 	}
-	err = r.write(ctx, "copies", func(ctx context.Context, w repo.RepositoryWriter) error {
-		return replace(ctx, w, copyType, labelCopy, name, now)
-	})
-	return problem("record what the copy "+name+" holds", r.Where(), err)
+	return problem("record what the copy "+name+" holds", r.Where(), r.record(ctx, copyType, labelCopy, name, now))
 }

@@ -28,12 +28,7 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		for _, c := range checks {
-			if err := w.DeleteManifest(ctx, c.ID); err != nil {
-				return err
-			}
-		}
-		return nil
+		return forget(ctx, w, checks)
 	})
 	return problem("delete the backup", id, err)
 }

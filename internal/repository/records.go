@@ -84,12 +84,22 @@ func replace(ctx context.Context, w repo.RepositoryWriter, kind, key, id string,
 	if _, err := w.PutManifest(ctx, labels, value); err != nil {
 		return err
 	}
+	return forget(ctx, w, old)
+}
+
+// forget deletes records.
+func forget(ctx context.Context, w repo.RepositoryWriter, old []*manifest.EntryMetadata) error {
 	for _, o := range old {
 		if err := w.DeleteManifest(ctx, o.ID); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// record writes one record, in the place of those of the same type and key.
+func (r *Repository) record(ctx context.Context, kind, key, id string, value any) error {
+	return r.write(ctx, kind, func(ctx context.Context, w repo.RepositoryWriter) error { return replace(ctx, w, kind, key, id, value) })
 }
 
 // RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored.
@@ -105,10 +115,7 @@ func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) erro
 
 // RecordRestore records how a restore stands; the latest state wins.
 func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error {
-	err := r.write(ctx, "restore", func(ctx context.Context, w repo.RepositoryWriter) error {
-		return replace(ctx, w, restoreType, labelRestore, s.ID, s)
-	})
-	return problem("record the restore", s.ID, err)
+	return problem("record the restore", s.ID, r.record(ctx, restoreType, labelRestore, s.ID, s))
 }
 
 // Filter chooses backups. Its zero value chooses all.

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/snapshot"
@@ -41,10 +40,7 @@ func (r *Repository) Verify(ctx context.Context, id string, report func(remora.P
 		return remora.Verification{}, problem(verifyOp, id, err)
 	}
 	v.sum.At, v.sum.Problem = time.Now().UTC(), v.verdict()
-	err = r.write(ctx, "verification", func(ctx context.Context, w repo.RepositoryWriter) error {
-		return replace(ctx, w, verificationType, labelBackup, id, v.sum)
-	})
-	err = problem(verifyOp, id, err)
+	err = problem(verifyOp, id, r.record(ctx, verificationType, labelBackup, id, v.sum))
 	if v.sum.Problem != "" {
 		err = errors.Join(remora.Fail(remora.Corrupt, verifyOp, id,
 			"take a new backup now with: remora backup "+b.Source+"; check the repository's disk, and restore from a backup that verifies", "%s", v.sum.Problem), err)
