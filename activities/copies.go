@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -22,14 +23,12 @@ type Copies struct {
 
 // Register makes the steps known under their wire names.
 func (c *Copies) Register(to Registry) {
-	register(to, remora.AfterBackupActivity, c.afterBackup)
+	register(to, remora.AfterBackupActivity, func(context.Context, struct{}) ([]string, error) { return c.AfterBackup, nil })
 	register(to, remora.CopyActivity, c.copy)
 	register(to, remora.MissingActivity, c.missing)
 	register(to, remora.RecordCopiesActivity, c.record)
 	register(to, remora.PruneActivity, c.prune)
 }
-
-func (c *Copies) afterBackup(context.Context, struct{}) ([]string, error) { return c.AfterBackup, nil }
 
 // both opens the repository and a copy.
 func (c *Copies) both(ctx context.Context, name string) (main, copied *repository.Repository, err error) {
@@ -59,18 +58,12 @@ func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.
 			return nil, err
 		}
 		here, err := main.List(ctx, repository.Filter{Status: remora.Completed})
-		if err != nil {
-			return nil, err
-		}
-		there, err := copied.List(ctx, repository.Filter{Status: remora.Completed})
-		if err != nil {
+		there, err2 := copied.List(ctx, repository.Filter{Status: remora.Completed})
+		if err := cmp.Or(err, err2); err != nil {
 			return nil, err
 		}
 		settled := in.Skip
-		for _, b := range there {
-			settled = append(settled, b.ID)
-		}
-		for _, b := range retention.Plan(c.Keep[in.To], here, nil, time.Now()) {
+		for _, b := range append(there, retention.Plan(c.Keep[in.To], here, nil, time.Now())...) {
 			settled = append(settled, b.ID)
 		}
 		var missing []remora.MissingBackup
@@ -101,11 +94,8 @@ func (c *Copies) prune(ctx context.Context, in remora.PruneRequest) ([]string, e
 			return nil, err
 		}
 		all, err := copied.List(ctx, repository.Filter{})
-		if err != nil {
-			return nil, err
-		}
-		used, err := inUse(ctx, main, copied)
-		if err != nil {
+		used, err2 := inUse(ctx, main, copied)
+		if err := cmp.Or(err, err2); err != nil {
 			return nil, err
 		}
 		plan := retention.Plan(c.Keep[in.Copy], all, used, time.Now())

@@ -57,9 +57,7 @@ func (t *traces) repository(ctx context.Context, at config.Repository) error {
 			*t = append(*t, func() { _ = os.Remove(at.Path) }) // only when it is empty
 		}
 	}
-	return repository.Create(ctx, repository.Config{
-		Path: at.Path, Bucket: at.Bucket, Password: at.Password, State: filepath.Join(state, "state"),
-	})
+	return repository.Create(ctx, opening(at, state, "state"))
 }
 
 // createConfigured makes the repository that a configuration names.

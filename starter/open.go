@@ -101,12 +101,10 @@ func (s *session) openRepository(ctx context.Context) error {
 		return invalid("open the repository", cfg.File, "no repository is configured here", "run this where the repository is configured")
 	}
 	copies := map[string]repository.Config{}
-	for name := range cfg.Copies {
-		copies[name] = copyConfig(cfg, name)
+	for name, c := range cfg.Copies {
+		copies[name] = opening(c.Repository, cfg.State, "command", "copy-"+name)
 	}
-	s.locations = repository.NewLocations(repository.Config{
-		Path: cfg.Repository.Path, Bucket: cfg.Repository.Bucket, Password: cfg.Repository.Password, State: filepath.Join(cfg.State, "command"),
-	}, copies)
+	s.locations = repository.NewLocations(opening(cfg.Repository, cfg.State, "command"), copies)
 	var err error
 	s.repository, s.copy, err = s.locations.Home(ctx)
 	if s.copy == "" {
@@ -118,9 +116,9 @@ func (s *session) openRepository(ctx context.Context) error {
 	return nil
 }
 
-func copyConfig(cfg *config.Config, name string) repository.Config {
-	c := cfg.Copies[name]
-	return repository.Config{Path: c.Path, Bucket: c.Bucket, Password: c.Password, State: filepath.Join(cfg.State, "command", "copy-"+name)}
+// opening says how a configured repository is opened.
+func opening(at config.Repository, state ...string) repository.Config {
+	return repository.Config{Path: at.Path, Bucket: at.Bucket, Password: at.Password, State: filepath.Join(state...)}
 }
 
 func (s *session) close(ctx context.Context) {
@@ -163,11 +161,8 @@ func (s *session) filterSource(args []string) (string, error) {
 	if len(args) == 0 {
 		return "", nil
 	}
-	found, err := s.cfg.Source(args[0])
-	if err != nil {
-		return "", err
-	}
-	return found.Name, nil
+	_, err := s.cfg.Source(args[0])
+	return args[0], err
 }
 
 // backup finds the backup that was asked for, in the copy from where that is given. "latest" is one of the named

@@ -64,7 +64,7 @@ func (s *session) createCopy(ctx context.Context, name string) (err error) {
 			return err
 		}
 	}
-	at := copyConfig(s.cfg, name)
+	at := opening(c.Repository, s.cfg.State, "command", "copy-"+name)
 	at.CopyOf = s.repository
 	if err := repository.Create(ctx, at); err != nil {
 		return err

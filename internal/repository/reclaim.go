@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -16,11 +17,8 @@ import (
 func (r *Repository) Delete(ctx context.Context, id string) error {
 	err := r.write(ctx, "delete", func(ctx context.Context, w repo.RepositoryWriter) error {
 		found, err := records[committed](ctx, w, map[string]string{manifest.TypeLabelKey: backupType, labelBackup: id})
-		if err != nil {
-			return err
-		}
-		checks, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: verificationType, labelBackup: id})
-		if err != nil {
+		checks, err2 := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: verificationType, labelBackup: id})
+		if err := cmp.Or(err, err2); err != nil {
 			return err
 		}
 		for _, f := range found {

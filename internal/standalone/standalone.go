@@ -226,22 +226,19 @@ func (h *house) stop() {
 func (h *house) ports() error {
 	host, port, err := net.SplitHostPort(h.cfg.Address)
 	number, numberErr := strconv.Atoi(port)
-	problem := &remora.Problem{
-		Op: "start Temporal", Kind: remora.Invalid, Subject: h.cfg.Address,
-		Hint: "Correct temporal.address in the configuration; 127.0.0.1:7233 is usual.",
+	invalid := func(why, hint string) error {
+		return remora.Fail(remora.Invalid, "start Temporal", h.cfg.Address, hint, "%s", why)
 	}
+	const usual = "Correct temporal.address in the configuration; 127.0.0.1:7233 is usual."
 	ip := net.ParseIP(host)
 	switch {
 	case errors.Join(err, numberErr) != nil:
-		problem.Err = errors.New("it is not host:port")
-		return problem
+		return invalid("it is not host:port", usual)
 	case host != "localhost" && (ip == nil || !ip.IsLoopback()):
-		problem.Err = errors.New("a server that `remora up` starts has no password and listens on this machine alone")
-		problem.Hint = "Set temporal.address to 127.0.0.1:7233; or, where that is a Temporal of your own, start remora-worker instead of `remora up`."
-		return problem
+		return invalid("a server that `remora up` starts has no password and listens on this machine alone",
+			"Set temporal.address to 127.0.0.1:7233; or, where that is a Temporal of your own, start remora-worker instead of `remora up`.")
 	case number > 64535:
-		problem.Err = errors.New("the Web UI needs the port that is 1000 higher")
-		return problem
+		return invalid("the Web UI needs the port that is 1000 higher", usual)
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
