@@ -91,6 +91,11 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 		return remora.Summary{}, err
 	}
 	c.leaveOut(of, found)
+	for _, schema := range found {
+		if invalid := broken(schema.objects); len(invalid) > 0 {
+			c.snap.warnings = append(c.snap.warnings, "these are invalid, so a restore can only bring back their text: "+listed(invalid))
+		}
+	}
 	c.meter = newMeter(job, c.op, sum(found, census.bytes))
 	stop := c.meter.watch(ctx)
 	defer stop()

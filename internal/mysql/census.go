@@ -195,6 +195,9 @@ func (c *census) take(ctx context.Context, s *session, together []place, allKeys
 		if len(t.Columns) == 0 {
 			c.refuse("table", t.Name, "all its columns are generated")
 		}
+		if err := harmless(t.Definition); err != nil {
+			c.refuse("table", t.Name, err.Error())
+		}
 	}
 	return nil
 }
@@ -242,7 +245,9 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 			return err
 		}
 		switch {
-		case ours(schema) && strings.HasPrefix(t.Name, fencePrefix):
+		case ours(schema) && isFence(t.Name):
+		case isFence(t.Name):
+			c.refuse("table", t.Name, "its name is one that Remora gives")
 		case kind == "VIEW": // see listObjects
 		case kind == "SYSTEM VERSIONED" && !s.server.keepsHistory():
 			c.refuse("table", t.Name, "it is WITH SYSTEM VERSIONING, and MariaDB before 10.11 takes no rows of the past")
@@ -337,7 +342,7 @@ func (c *census) listKeys(ctx context.Context, s *session, schema string) error 
 
 // listForeignKeys finds the keys that lead out of the schemas that belong together, and those of other schemas that lead
 // in: they would follow a table that is renamed away, without a word (S6). The latter are only seen with PROCESS; the
-// server names them schema/table there, in its own encoding of names.
+// server names them schema/table there.
 func (c *census) listForeignKeys(ctx context.Context, s *session, together []place, allKeys bool) error {
 	inside := func(schema string) bool {
 		return slices.ContainsFunc(together, func(p place) bool { return p.schema == schema })
@@ -354,18 +359,17 @@ func (c *census) listForeignKeys(ctx context.Context, s *session, together []pla
 	if err != nil || !allKeys {
 		return err
 	}
+	all, schemaOf := s.server.foreignKeys()
 	return s.each(ctx, func(rows *sql.Rows) error {
-		var from, to string
-		if err := rows.Scan(&from, &to); err != nil {
+		var from, to, schema string
+		if err := rows.Scan(&from, &to, &schema); err != nil {
 			return err
 		}
-		if schema, _, _ := strings.Cut(from, "/"); !inside(schema) {
+		if !inside(schema) {
 			c.refuse("foreign key", "of "+from, "it leads into the schema, to "+to)
 		}
 		return nil
-	}, `SELECT for_name, ref_name FROM `+s.server.foreignKeys()+`
-		WHERE LEFT(ref_name, CHAR_LENGTH(?) + 1) = CONCAT(?, '/') AND LEFT(for_name, CHAR_LENGTH(?) + 1) <> CONCAT(?, '/')`,
-		c.schema, c.schema, c.schema, c.schema)
+	}, "SELECT for_name, ref_name, "+schemaOf("for_name")+" FROM "+all+" WHERE "+schemaOf("ref_name")+" = ?", c.schema)
 }
 
 // definitionOf is the server's own text of a table.

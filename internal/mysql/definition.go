@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -45,6 +46,53 @@ func parseDefinition(sql string) (definition, error) {
 		}
 	}
 	return d, fmt.Errorf("this definition has no end")
+}
+
+var (
+	// engineOf finds an engine, more what makes a table of a query, ownPlace where its files do not lie with the others.
+	engineOf = regexp.MustCompile(`(?i)\bENGINE\b\s*=?\s*(\S*)`)
+	more     = regexp.MustCompile(`(?i)\b(?:SELECT|TABLE)\b|\bVALUES\b\s*(?:[^IL\s]|I[^N]|L[^E])`)
+	ownPlace = regexp.MustCompile(`(?i)\bDIRECTORY\b`)
+)
+
+// harmless refuses the definition of a table that would do more than make it: read or write other tables, run a query,
+// reach other servers, or, behind a comment, be taken apart differently than the server does. A backup may be forged.
+func harmless(sql string) error {
+	if _, err := parseDefinition(sql); err != nil {
+		return err
+	}
+	var bare strings.Builder // without what is quoted
+	comment, depth, outside := -1, 0, 0
+	for i := len("CREATE TABLE "); i < len(sql); i++ {
+		rest := sql[i:]
+		switch c := sql[i]; {
+		case c == '`', c == '\'', c == '"':
+			i = closing(sql, i)
+			bare.WriteByte('?')
+			continue
+		case comment < 0 && (strings.HasPrefix(rest, "/*!") || strings.HasPrefix(rest, "/*M!")): // the server executes it or leaves it out, as a whole
+			comment, outside = i+strings.Index(rest, "*/"), depth
+		case strings.HasPrefix(rest, "*/") && comment == i && depth == outside:
+			comment = -1
+		case c == '#', strings.HasPrefix(rest, "/*"), strings.HasPrefix(rest, "*/"), strings.HasPrefix(rest, "--") && (len(rest) == 2 || rest[2] <= ' '):
+			return errors.New("there is a comment in its definition")
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		}
+		bare.WriteByte(sql[i])
+	}
+	if comment >= 0 || more.MatchString(bare.String()) {
+		return errors.New("its definition does more than make a table")
+	}
+	for _, m := range engineOf.FindAllStringSubmatch(bare.String(), -1) {
+		engine := strings.TrimRight(m[1], ",)*/")
+		if !slices.Contains(engines, engine) || engine != "InnoDB" && ownPlace.MatchString(bare.String()) {
+			return errors.New("its engine is " + engine + ", or its files lie in a directory of their own")
+		}
+	}
+	return nil
 }
 
 // closing is the index of the quote that closes the one at i. A doubled quote stands for itself, and in strings a

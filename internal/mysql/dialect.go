@@ -165,12 +165,15 @@ func (v server) estimate() (explain string, column int) {
 	return "EXPLAIN FORMAT=TRADITIONAL", 9
 }
 
-// foreignKeys is the table that lists the foreign keys of the whole server.
-func (v server) foreignKeys() string {
+// foreignKeys is the table that lists the foreign keys of the whole server, and what gives the schema of the table that a
+// column of it names: MariaDB writes both as it names files.
+func (v server) foreignKeys() (table string, schema func(column string) string) {
 	if v.mariadb() {
-		return "information_schema.innodb_sys_foreign"
+		return "information_schema.innodb_sys_foreign", func(column string) string {
+			return "CONVERT(CONVERT(CAST(SUBSTRING_INDEX(" + column + ", '/', 1) AS BINARY) USING filename) USING utf8mb4)"
+		}
 	}
-	return "information_schema.innodb_foreign"
+	return "information_schema.innodb_foreign", func(column string) string { return "SUBSTRING_INDEX(" + column + ", '/', 1)" }
 }
 
 // schemaColumns are what only one of the servers knows of a schema: whether it is encrypted, and its comment.

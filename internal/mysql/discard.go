@@ -38,6 +38,9 @@ func (d *Database) discard(ctx context.Context, s *session, op, run, heldBy stri
 		return err
 	}
 	if e.State != stateDiscarding {
+		if err := d.settle(ctx, s, op, e); err != nil {
+			return err
+		}
 		if err := d.mayDiscard(ctx, s, op, e, heldBy); err != nil {
 			return err
 		}
@@ -101,7 +104,7 @@ func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *ent
 
 // dropJournal drops the journal when it is empty, while nobody can begin to write in it.
 func (d *Database) dropJournal(ctx context.Context, s *session) error {
-	return d.withJournal(ctx, s, func() error {
+	return d.alone(ctx, s, "journal", func() error {
 		var n int
 		err := s.row(ctx, "SELECT COUNT(*) FROM "+journalTable).Scan(&n)
 		if noJournal(err) || err == nil && n > 0 {

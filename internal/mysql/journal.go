@@ -80,6 +80,12 @@ type side struct {
 	Objects []object          `json:"objects,omitempty"`
 }
 
+// names tells whether the side has something of that name that a view of the same name would be in the way of.
+func (s side) names(name string) bool {
+	_, table := s.Tables[name]
+	return table || slices.ContainsFunc(s.Objects, func(o object) bool { return o.Kind == kindView && o.Name == name })
+}
+
 // aside are the places of a run's schemas on side a or b.
 func (e *entry) aside(putAway bool) []place {
 	all := make([]place, len(e.Detail.Schemas))
@@ -224,6 +230,8 @@ func (d *Database) touching(ctx context.Context, s *session, where string, args 
 
 // fencePrefix begins the name of the fence: the table that lies in the schema that holds what is not live.
 const fencePrefix = prefix + "_fence_"
+
+func isFence(table string) bool { return strings.HasPrefix(strings.ToLower(table), fencePrefix) }
 
 func fenceName(attempt int) string { return fmt.Sprintf("%s%d", fencePrefix, attempt) }
 

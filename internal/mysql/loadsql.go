@@ -69,6 +69,10 @@ type shapedObject struct {
 // loadObject writes an object, with a delimiter that it does not hold.
 func loadObject(b *strings.Builder, o shapedObject, collations map[string]string) {
 	fmt.Fprintf(b, "\nUSE %s;\n", quote(o.in.Name))
+	if o.Broken {
+		fmt.Fprintf(b, "-- %s was invalid, and so cannot be created:\n-- %s\n", strings.ReplaceAll(o.String(), "\n", " "), strings.ReplaceAll(string(o.Create), "\n", "\n-- "))
+		return
+	}
 	if o.Database != "" && o.Database != collations[o.in.Name] {
 		fmt.Fprintf(b, "ALTER DATABASE %s COLLATE %s;\n", quote(o.in.Name), quote(o.Database))
 		collations[o.in.Name] = o.Database

@@ -99,19 +99,19 @@ func release(ctx context.Context, s *session) {
 	s.close()
 }
 
-// withJournal runs work while nobody else can create or drop the journal. All restores on the server wait for that, so
-// the server takes it away from a worker that froze meanwhile (S17).
-func (d *Database) withJournal(ctx context.Context, s *session, work func() error) (err error) {
+// alone runs work while nobody else on the server works with the same: with the journal, to create or drop it, or with a
+// scratch schema. Others wait for that, so the server takes it away from a worker that froze meanwhile (S17).
+func (d *Database) alone(ctx context.Context, s *session, what string, work func() error) (err error) {
 	if err := s.exec(ctx, fmt.Sprintf("SET @patience = @@SESSION.wait_timeout, SESSION wait_timeout = %d", holderTimeout)); err != nil {
 		return err
 	}
-	name := lockName(s.server.UUID, "journal")
+	name := lockName(s.server.UUID, what)
 	var got sql.NullInt64
 	if err := s.row(ctx, "SELECT GET_LOCK(?, 30)", name).Scan(&got); err != nil {
 		return err
 	}
 	if got.Int64 != 1 {
-		return fail(remora.Busy, "open the journal", d.cfg.Address, "", "another restore on this server held it for 30 seconds")
+		return fail(remora.Busy, "open the "+what, d.cfg.Address, "", "another restore on this server held it for 30 seconds")
 	}
 	defer func() {
 		again := context.WithoutCancel(ctx)

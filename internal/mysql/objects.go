@@ -41,6 +41,9 @@ type object struct {
 	// Database is the default collation of the schema when the object was created.
 	Database string `json:"database_collation,omitempty"`
 	Zone     string `json:"time_zone,omitempty"`
+	// Broken marks a view that was invalid when it was read: it names what is not there, or its definer may not use it. No
+	// server creates such a view, so it is brought back only where it is valid, and left where it is if it can be.
+	Broken bool `json:"broken,omitempty"`
 }
 
 // sqlText is a statement in whatever character set it was written; as JSON it is a string where it is UTF-8, and its
@@ -78,6 +81,12 @@ func (o object) fields() []string {
 	return []string{o.Kind, o.Name, o.Table, string(o.Create), o.Mode, o.Client, o.Connection, o.Database, o.Zone}
 }
 
+// alike tells whether two objects are created by the same text.
+func (o object) alike(p object) bool {
+	o.Broken = p.Broken
+	return o == p
+}
+
 // same tells whether two objects are the same but for what they do.
 func (o object) same(p object) bool { return o.Kind == p.Kind && o.Name == p.Name }
 
@@ -86,35 +95,84 @@ func (o object) drop() string {
 	return "DROP " + strings.ToUpper(o.Kind) + " IF EXISTS " + quote(o.Name)
 }
 
-// eventState finds, behind the name of an event, whether it is enabled.
-var eventState = regexp.MustCompile(`(?s)^( ON SCHEDULE .*? ON COMPLETION (?:NOT )?PRESERVE) (ENABLE|DISABLE ON SLAVE|DISABLE ON REPLICA|DISABLE)( COMMENT | DO )`)
+// headers find what a statement creates: something of its kind in the session's schema, unless it names another. No text
+// is executed that does not begin like this, since a backup may be forged. Of a view they find the security, of an event
+// when it ends, and its state: that stands where the grammar has it, not in a comment or a string.
+var headers = func() map[string]*regexp.Regexp {
+	const (
+		quoted = "(?:`(?:[^`]|``)*`|\"(?:[^\"\\\\]|\"\")*\")"
+		name   = "(?:" + quoted + `|(?:[\w$]|[^\x00-\x7f])+)`
+		in     = `(?P<schema>` + name + `\s*\.\s*)?`
+		begin  = `(?s)^CREATE (?:ALGORITHM=\w+ )?(?:DEFINER=` + quoted + `(?:@` + quoted + `)? )?(?:SQL SECURITY (?P<security>\w+) )?`
+		at     = `'(?P<end>[-0-9:. ]+)'`
+	)
+	all := map[string]*regexp.Regexp{}
+	for kind, rest := range map[string]string{
+		kindView:      `VIEW ` + in + name + `\s*(?:\(|AS\s)`,
+		kindTrigger:   `(?i:TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?` + in + name + `\s+(?:BEFORE|AFTER)\s+\w[\w\s]*\sON\s+(?P<on>` + name + `\s*\.\s*)?` + name + `\s)`,
+		kindFunction:  `(?:AGGREGATE )?FUNCTION ` + in + name + `\s*(?:\(|RETURN\s)`,
+		kindProcedure: `PROCEDURE ` + in + name + `\s*(?:\(|AS\s|IS\s)`,
+		kindEvent: `EVENT ` + in + name + ` ON SCHEDULE (?:AT ` + at + `|EVERY (?:\d+|'[^'\\]*') \w+(?: STARTS '[-0-9:. ]+')?(?: ENDS ` + at + `)?)` +
+			` ON COMPLETION (?:NOT )?PRESERVE (?P<state>ENABLE|DISABLE(?: ON SLAVE| ON REPLICA)?) (?:COMMENT '|DO )`,
+	} {
+		all[kind] = regexp.MustCompile(begin + rest)
+	}
+	return all
+}()
 
-// disabled is an event that does not act.
-func (o object) disabled() object {
-	const begin = " EVENT `"
-	if i := strings.Index(string(o.Create), begin); o.Kind == kindEvent && i >= 0 {
-		i = closing(string(o.Create), i+len(begin)-1) + 1
-		o.Create = o.Create[:i] + sqlText(eventState.ReplaceAllString(string(o.Create[i:]), "$1 DISABLE$3"))
+// found is where the beginning of the text says something; "" and a position below 0 where it does not.
+func (o object) found(what string) (text string, from, to int) {
+	header := headers[o.Kind]
+	m := header.FindStringSubmatchIndex(string(o.Create))
+	for i, name := range header.SubexpNames() {
+		if m != nil && name == what && m[2*i] >= 0 {
+			return string(o.Create[m[2*i]:m[2*i+1]]), m[2*i], m[2*i+1]
+		}
+	}
+	return "", -1, -1
+}
+
+// changed is the object with something else said at the beginning of its text, where it says it.
+func (o object) changed(what, to string) object {
+	if _, from, end := o.found(what); from >= 0 {
+		o.Create = o.Create[:from] + sqlText(to) + o.Create[end:]
 	}
 	return o
 }
 
-// once finds the one time of an event that the server drops when that has passed.
-var once = regexp.MustCompile(`^ ON SCHEDULE AT '([^']+)' ON COMPLETION NOT PRESERVE ENABLE`)
+// check refuses a text that is not what the object is, or that would create it somewhere else.
+func (o object) check() error {
+	header, known := headers[o.Kind]
+	if !known || o.Name == "" || !settingName.MatchString(o.Client) || !settingName.MatchString(o.Connection) {
+		return fmt.Errorf("%s %q is nothing that can be created", o.Kind, o.Name)
+	}
+	begin := header.FindString(string(o.Create))
+	in, _, _ := o.found("schema")
+	on, _, _ := o.found("on")
+	// In these character sets a quote may be the second byte of a letter.
+	doubtful := slices.Contains([]string{"big5", "cp932", "gb18030", "gbk", "sjis"}, o.Client) && strings.ContainsFunc(begin, func(r rune) bool { return r > 127 })
+	if begin == "" || in+on != "" || doubtful {
+		return fmt.Errorf("the text of %s does not begin as that of a %s in its schema does", o, o.Kind)
+	}
+	return nil
+}
 
-// past tells whether the object is an event whose one time has passed, so that it can only come disabled.
-func (o object) past(ctx context.Context, s *session) (is bool, err error) {
-	const begin = " EVENT `"
-	i := strings.Index(string(o.Create), begin)
-	if o.Kind != kindEvent || i < 0 {
-		return false, nil
+// disabled is an event that does not act.
+func (o object) disabled() object { return o.changed("state", "DISABLE") }
+
+// inTime is the object as it can come now, and what is to be said of that: an event whose last time has passed comes
+// disabled, since the server would drop or disable it by itself.
+func (o object) inTime(ctx context.Context, s *session) (object, []string, error) {
+	end, _, _ := o.found("end")
+	if state, _, _ := o.found("state"); state != "ENABLE" || end == "" {
+		return o, nil, nil
 	}
-	m := once.FindStringSubmatch(string(o.Create[closing(string(o.Create), i+len(begin)-1)+1:]))
-	if m == nil {
-		return false, nil
+	var past bool
+	err := s.row(ctx, "SELECT COALESCE(CONVERT_TZ(?, ?, '+00:00') <= UTC_TIMESTAMP(), FALSE)", end, o.Zone).Scan(&past)
+	if err != nil || !past {
+		return o, nil, err
 	}
-	err = s.row(ctx, "SELECT COALESCE(CONVERT_TZ(?, ?, '+00:00') <= UTC_TIMESTAMP(), FALSE)", m[1], o.Zone).Scan(&is)
-	return is, err
+	return o.disabled(), []string{o.String() + ": its time has passed, so it comes disabled"}, nil
 }
 
 // objectQuery lists the objects of a schema by kind, name and table, in an order in which they can be created but for
@@ -152,14 +210,19 @@ func (c *census) listObjects(ctx context.Context, s *session, schema string) (er
 		if err := o.read(ctx, s); err != nil {
 			return fmt.Errorf("read %s: %w", o, err)
 		}
+		// MariaDB keeps the text of a trigger as it was written, with the schema where that was named.
+		o = o.changed("on", "").changed("schema", "")
+		if err := o.check(); err != nil {
+			c.refuse(o.Kind, o.Name, "its text begins in a way that is not understood: create it again without comments before its body")
+			continue
+		}
 		if o.Kind == kindView {
-			broken, err := s.warned(ctx, codeViewInvalid)
-			if err != nil {
+			if o.Broken, err = s.warned(ctx, codeViewInvalid); err != nil {
 				return err
 			}
-			if broken {
-				c.refuse(o.Kind, o.Name, "it is invalid: it names tables, columns or functions that do not exist, or its definer may not use them")
-				continue
+			// MariaDB names the schema where something about the view is amiss. As the name of something else it stands alone, too.
+			if own := quote(schema); strings.Count(string(o.Create), own) == strings.Count(string(o.Create), own+".") {
+				o.Create = sqlText(strings.ReplaceAll(string(o.Create), own+".", ""))
 			}
 		}
 		c.objects = append(c.objects, o)
@@ -212,6 +275,9 @@ func (o object) settings() []string {
 	if o.Zone != "" {
 		assign += ", time_zone = " + text(o.Zone)
 	}
+	if state, _, _ := o.found("state"); strings.HasPrefix(state, "DISABLE") { // else the server takes none whose time has passed
+		assign += ", timestamp = 1"
+	}
 	return []string{assign}
 }
 
@@ -225,7 +291,7 @@ func (o object) statement() string {
 }
 
 // unset takes the settings of objects back.
-const unset = "SET SESSION sql_mode = '', time_zone = '+00:00', character_set_client = utf8mb4, collation_connection = utf8mb4_general_ci"
+const unset = "SET SESSION sql_mode = '', time_zone = '+00:00', timestamp = DEFAULT, character_set_client = utf8mb4, collation_connection = utf8mb4_general_ci"
 
 // create creates the object in the session's schema and tells what the server had to note.
 func (o object) create(ctx context.Context, s *session) (notes []string, err error) {
@@ -248,8 +314,7 @@ type shaped struct {
 }
 
 // createObjects creates the objects of schemas that belong together: kind by kind, and views when what they are made of
-// is there. An event whose one time has passed comes disabled, since the server would drop it at once otherwise; it is
-// changed so in objects. What the server noted is returned.
+// is there. What the server noted is returned.
 func createObjects(ctx context.Context, s *session, in []shaped) (notes []string, err error) {
 	current := ""
 	collations := map[string]string{}
@@ -260,7 +325,7 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 			}
 		}
 	}()
-	create := func(schema shaped, o *object) ([]string, error) {
+	create := func(schema shaped, o object) ([]string, error) {
 		if current != schema.schema {
 			if err := s.exec(ctx, "USE "+quote(schema.schema)); err != nil {
 				return nil, err
@@ -273,46 +338,35 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 			}
 			collations[schema.schema] = o.Database
 		}
-		past, err := o.past(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		if past {
-			*o = o.disabled()
-		}
-		noted, err := o.create(ctx, s)
-		if past {
-			noted = append(noted, o.String()+": its time has passed, so it comes disabled")
-		}
-		return noted, err
+		return o.create(ctx, s)
 	}
 	type item struct {
 		in shaped
-		*object
+		object
 	}
-	var waiting []item
 	for _, kind := range objectKinds {
+		var waiting []item
 		for _, schema := range in {
-			for i := range schema.objects {
-				if schema.objects[i].Kind == kind {
-					waiting = append(waiting, item{schema, &schema.objects[i]})
+			for _, o := range ofKinds(schema.objects, kind) {
+				waiting = append(waiting, item{schema, o})
+			}
+		}
+		for len(waiting) > 0 {
+			var later []item
+			for _, one := range waiting {
+				noted, err := create(one.in, one.object)
+				notes = append(notes, noted...)
+				switch {
+				case isCode(err, codeUnknownTable, codeViewInvalid) && kind == kindView && len(later) < len(waiting)-1:
+					later = append(later, one)
+				case one.Broken && isCode(err, 1054, codeUnknownTable, 1305, codeViewInvalid):
+					notes = append(notes, one.String()+" is invalid here too, and was left out")
+				case err != nil:
+					return notes, &uncreated{one.String(), err}
 				}
 			}
+			waiting = later
 		}
-	}
-	for len(waiting) > 0 {
-		var later []item
-		for _, one := range waiting {
-			noted, err := create(one.in, one.object)
-			notes = append(notes, noted...)
-			switch {
-			case isCode(err, codeUnknownTable, codeViewInvalid) && one.Kind == kindView && len(later) < len(waiting)-1:
-				later = append(later, one)
-			case err != nil:
-				return notes, &uncreated{one.String(), err}
-			}
-		}
-		waiting = later
 	}
 	return notes, nil
 }
@@ -375,6 +429,11 @@ func ordered(views []shapedObject) (sorted []shapedObject) {
 	return sorted
 }
 
+// broken are the objects that no server would create.
+func broken(objects []object) []object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return !o.Broken })
+}
+
 // ofKinds are the objects of some kinds.
 func ofKinds(objects []object, kinds ...string) (some []object) {
 	for _, o := range objects {
@@ -400,9 +459,10 @@ func compareObjects(want, found []object) (differences []string) {
 	for _, o := range want {
 		i := slices.IndexFunc(found, o.same)
 		switch {
+		case i < 0 && o.Broken: // no server creates it
 		case i < 0:
 			differences = append(differences, o.String()+" is missing")
-		case found[i] != o:
+		case !found[i].alike(o):
 			differences = append(differences, o.String()+": its definition differs")
 		}
 	}
@@ -415,9 +475,16 @@ func compareObjects(want, found []object) (differences []string) {
 	return differences
 }
 
-// triggerOrder is the order in which the triggers of a schema act, as the census lists them.
-func triggerOrder(objects []object) (names []string) {
-	for _, o := range ofKinds(objects, kindTrigger) {
+// triggerOrder is the order in which the triggers of each table act.
+func triggerOrder(objects []object) []string {
+	triggers := ofKinds(objects, kindTrigger)
+	slices.SortStableFunc(triggers, func(a, b object) int { return strings.Compare(a.Table, b.Table) })
+	return objectNames(triggers)
+}
+
+// objectNames are the names of objects.
+func objectNames(objects []object) (names []string) {
+	for _, o := range objects {
 		names = append(names, o.Name)
 	}
 	return names

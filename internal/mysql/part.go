@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -150,18 +151,21 @@ func parsePart(from fs.FS) (p part, err error) {
 			if t.Name == "" || len(t.Columns) == 0 {
 				return p, fmt.Errorf("table %q has no name or no columns", t.Name)
 			}
-			if _, err := parseDefinition(t.Definition); err != nil {
-				return p, fmt.Errorf("table %q: %w", t.Name, err)
+			if err := harmless(t.Definition); err != nil || isFence(t.Name) {
+				return p, errors.Join(fmt.Errorf("table %q cannot be created", t.Name), err)
 			}
 			for _, r := range t.Ranges {
 				if !fs.ValidPath(r.File) {
 					return p, fmt.Errorf("table %q: %q is not a path", t.Name, r.File)
 				}
+				if !rangeBorder.MatchString(r.From) || !rangeBorder.MatchString(r.To) {
+					return p, fmt.Errorf("table %q: a range does not lie between numbers", t.Name)
+				}
 			}
 		}
 		for _, o := range s.Objects {
-			if !slices.Contains(objectKinds, o.Kind) || o.Name == "" || !settingName.MatchString(o.Client) || !settingName.MatchString(o.Connection) {
-				return p, fmt.Errorf("%s %q is nothing that can be created", o.Kind, o.Name)
+			if err := o.check(); err != nil {
+				return p, err
 			}
 		}
 	}
@@ -171,3 +175,6 @@ func parsePart(from fs.FS) (p part, err error) {
 // settingName is what the name of a character set or a collation looks like: these are written into statements as they
 // stand.
 var settingName = regexp.MustCompile(`^\w+$`)
+
+// rangeBorder is what stands in a statement as it is, too.
+var rangeBorder = regexp.MustCompile(`^(?:-?\d+)?$`)

@@ -196,7 +196,7 @@ func (d *Database) checkFilters(ctx context.Context, s *session, refuse func(rem
 // probe makes an empty schema of ours, does in it what a restore does, and drops it. One at a time per server: the name
 // is always the same, so that a crash leaves nothing that the next one does not remove.
 func (d *Database) probe(ctx context.Context, s *session) error {
-	return d.withJournal(ctx, s, func() (err error) {
+	return d.alone(ctx, s, "journal", func() (err error) {
 		probe := prefix + "_probe"
 		drop := "DROP DATABASE IF EXISTS " + quote(probe)
 		defer func() {

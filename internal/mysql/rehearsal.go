@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -52,13 +53,15 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 	if !slices.ContainsFunc(side, func(c census) bool { return len(c.objects) > 0 }) {
 		return nil
 	}
+	// With thousands of tables it takes minutes, for which only those wait who rehearse for the same source.
+	stage := prefix + "_probe_" + short(d.cfg.Installation+" "+d.cfg.Source)
 	scratch := make([]place, len(side))
 	names := map[string]string{}
 	for i, c := range side {
-		scratch[i] = place{c.name, fmt.Sprintf("%s_probe_%d", prefix, i+1)}
+		scratch[i] = place{c.name, fmt.Sprintf("%s_%d", stage, i+1)}
 		names[c.name] = scratch[i].schema
 	}
-	return d.withJournal(ctx, s, func() (err error) {
+	return d.alone(ctx, s, stage, func() (err error) {
 		drop := func(ctx context.Context) error {
 			for _, p := range scratch {
 				if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(p.schema)); err != nil {
@@ -73,16 +76,22 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 		}
 		wanted := make([]shaped, len(side))
 		for i, c := range side {
-			wanted[i] = shaped{schema: scratch[i].schema, options: c.options, objects: make([]object, len(c.objects))}
-			for j, o := range c.objects {
-				past, err := o.past(ctx, s)
+			wanted[i] = shaped{schema: scratch[i].schema, options: c.options}
+			for _, o := range c.objects {
+				if o.Broken {
+					if notes != nil {
+						*notes = append(*notes, o.String()+" is invalid: it stays where it is if it can, and is created only where it is valid")
+					}
+					continue
+				}
+				o, noted, err := o.inTime(ctx, s)
 				if err != nil {
 					return err
 				}
-				if past && notes != nil {
-					*notes = append(*notes, o.String()+": its time has passed, so it comes disabled")
+				if notes != nil {
+					*notes = append(*notes, noted...)
 				}
-				wanted[i].objects[j] = o.disabled().moved(names)
+				wanted[i].objects = append(wanted[i].objects, o.disabled().moved(side, names))
 			}
 			if err := s.exec(ctx, "CREATE DATABASE "+quote(scratch[i].schema)+" "+c.options.clause()); err != nil {
 				return err
@@ -125,13 +134,27 @@ func createScratchTables(ctx context.Context, s *session, side []census, scratch
 	return s.exec(ctx, unset)
 }
 
-// moved is a view that names other schemas than its own by other names.
-func (o object) moved(names map[string]string) object {
-	if o.Kind == kindView {
-		for from, to := range names {
-			o.Create = sqlText(strings.ReplaceAll(string(o.Create), quote(from)+".", quote(to)+"."))
-		}
+var pair = regexp.MustCompile("`((?:[^`]|``)+)`\\.`((?:[^`]|``)+)`")
+
+// moved is a view that names the schemas of a side by other names, where it names something in them rather than a column
+// of a table that is called like a schema. It is a view of whoever asks: its definer has no rights on a scratch schema.
+func (o object) moved(side []census, names map[string]string) object {
+	if o.Kind != kindView {
+		return o
 	}
+	o = o.changed("security", "INVOKER")
+	if len(side) == 1 { // it names only other schemas
+		return o
+	}
+	o.Create = sqlText(pair.ReplaceAllStringFunc(string(o.Create), func(m string) string {
+		p := pair.FindStringSubmatch(m)
+		for _, c := range side {
+			if quote(c.name) == "`"+p[1]+"`" && slices.ContainsFunc(append(c.names(), objectNames(c.objects)...), func(n string) bool { return quote(n) == "`"+p[2]+"`" }) {
+				return quote(names[c.name]) + ".`" + p[2] + "`"
+			}
+		}
+		return m
+	}))
 	return o
 }
 
@@ -161,6 +184,9 @@ func (d *Database) sameAsRehearsed(ctx context.Context, s *session, scratch []pl
 		return err
 	}
 	for i, c := range found {
+		for _, o := range broken(c.objects) {
+			c.refuse(o.Kind, o.Name, "it is invalid here")
+		}
 		if len(c.refused) > 0 {
 			return fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "mend it at the source, and back up again", "on this server it does not work: %s", listed(c.refused))
 		}

@@ -95,18 +95,18 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 
 // begin writes the intent: a new attempt of this run, with both sides as they are.
 func (st *stage) begin(ctx context.Context, run string) error {
+	if err := st.resume(ctx, run); err != nil {
+		return err
+	}
 	live, err := takeCensuses(ctx, st.s, st.d.live(), false)
 	if err != nil {
 		return err
 	}
-	return st.d.withJournal(ctx, st.s, func() error {
+	return st.d.alone(ctx, st.s, "journal", func() error {
 		if err := st.s.all(ctx, journalDDL[:]...); err != nil {
 			return err
 		}
 		if err := st.d.unsettled(ctx, st.s, st.op, run); err != nil {
-			return err
-		}
-		if err := st.resume(ctx, run); err != nil {
 			return err
 		}
 		st.entry.Attempt++
@@ -147,7 +147,7 @@ func (st *stage) resume(ctx context.Context, run string) error {
 		return fail(remora.Fenced, st.op, "run "+run, "start a new restore", "this restore was switched already")
 	}
 	st.entry = e
-	return nil
+	return st.d.settle(ctx, st.s, st.op, e)
 }
 
 // clear removes what earlier attempts left: first their sessions, so that nothing can write any more.

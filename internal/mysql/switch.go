@@ -93,6 +93,24 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 	return e.save(ctx, sw.s)
 }
 
+// settle makes the side that is live whole where a switch was cut off: what that dropped is known from the journal alone,
+// so nothing else may be written there before.
+func (d *Database) settle(ctx context.Context, s *session, op string, e *entry) error {
+	if !e.Detail.Moving {
+		return nil
+	}
+	f, err := d.whereIs(ctx, s, op, e)
+	if err != nil {
+		return err
+	}
+	e.Switched = e.Switched || f.live(e) == remora.Restored
+	sw := switcher{d: d, op: op, s: s, entry: e, fence: f, turn: remora.Turn{Run: e.Run, Seq: e.Seq, Live: f.live(e)}}
+	if err := sw.mend(ctx); err != nil {
+		return err
+	}
+	return sw.complete(ctx)
+}
+
 // sides are the places between which tables move: live tables go out, those beside the fence come in.
 func (sw *switcher) sides() (out, in []place) {
 	staged := sw.fence.schema == sw.entry.Detail.Schemas[0].Stage
@@ -233,14 +251,21 @@ func (sw *switcher) intend(ctx context.Context, found looked) error {
 	for i := range sw.entry.Detail.Schemas {
 		sides := &sw.entry.Detail.Schemas[i]
 		going, coming := sides.of(sw.turn.Live.Other()), sides.of(sw.turn.Live)
-		objects := found.live[i].objects
+		now := found.live[i].side()
 		if sw.entry.Detail.Moving {
-			objects = inOrder(append(slices.Clone(objects), without(going.Objects, objects)...))
+			now.Objects = slices.Clone(going.Objects) // in their order, which tells that of triggers
+			for j, o := range now.Objects {
+				// What is half way may be invalid for the moment, so of what is the same the journal knows more.
+				if k := slices.IndexFunc(found.live[i].objects, o.same); k >= 0 && !o.alike(found.live[i].objects[k]) {
+					now.Objects[j] = found.live[i].objects[k]
+				}
+			}
+			now.Objects = inOrder(append(now.Objects, without(found.live[i].objects, going.Objects)...))
 		}
-		if found.live[i].exists {
-			*going = found.live[i].side()
+		if sw.entry.Detail.Moving || !found.live[i].exists {
+			now.Options = going.Options
 		}
-		going.Objects = objects
+		*going = now
 		coming.Tables = found.incoming[i].side().Tables
 	}
 	sw.entry.Detail.Moving = true
@@ -354,14 +379,15 @@ func (sw *switcher) triggers() bool {
 }
 
 // dropLive drops objects of the side that is live. Views and routines that are the same on both sides may stay: they
-// use whatever tables are there. Events may not, since they act.
+// use whatever tables are there. So may invalid views whose names are free on the other side, since nothing would bring
+// them back. Events may not, since they act.
 func (sw *switcher) dropLive(ctx context.Context, spare bool, kinds ...string) error {
 	for i := range sw.entry.Detail.Schemas {
 		s := &sw.entry.Detail.Schemas[i]
 		going := s.of(sw.turn.Live.Other()).Objects
 		if spare {
 			going = slices.DeleteFunc(slices.Clone(going), func(o object) bool {
-				return o.Kind != kindEvent && slices.Contains(s.of(sw.turn.Live).Objects, o)
+				return o.Kind != kindEvent && (slices.ContainsFunc(s.of(sw.turn.Live).Objects, o.alike) || o.Broken && !s.of(sw.turn.Live).names(o.Name))
 			})
 		}
 		if err := dropObjects(ctx, sw.s, s.Name, going, kinds...); err != nil {
@@ -379,8 +405,11 @@ func (sw *switcher) createLive(ctx context.Context, asIs bool, kinds ...string) 
 		s := &sw.entry.Detail.Schemas[i]
 		side := s.of(sw.turn.Live)
 		objects := ofKinds(side.Objects, kinds...)
-		if asIs {
-			objects = slices.DeleteFunc(objects, func(o object) bool { return o.Database != side.Options.Collation })
+		if asIs { // or whose table has such a one: the order in which they are created is that in which they act
+			all := slices.Clone(objects)
+			objects = slices.DeleteFunc(objects, func(o object) bool {
+				return slices.ContainsFunc(all, func(p object) bool { return p.Table == o.Table && p.Database != side.Options.Collation })
+			})
 		}
 		in = append(in, shaped{s.Name, side.Options, objects})
 	}
@@ -444,30 +473,30 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return k == kindEvent })
 	}
 	var missing []shaped
+	var notes []string
 	for i := range sw.entry.Detail.Schemas {
 		s := &sw.entry.Detail.Schemas[i]
 		want := s.of(side)
+		for j, o := range want.Objects { // an event that comes disabled is from now on what it is
+			o, noted, err := o.inTime(ctx, sw.s)
+			if err != nil {
+				return err
+			}
+			if slices.Contains(kinds, o.Kind) {
+				want.Objects[j], notes = o, append(notes, noted...)
+			}
+		}
 		if !live[i].exists {
 			continue
 		}
 		missing = append(missing, shaped{s.Name, want.Options, ofKinds(without(want.Objects, live[i].objects), kinds...)})
 	}
-	notes, err := createObjects(ctx, sw.s, missing)
+	noted, err := createObjects(ctx, sw.s, missing)
 	if err != nil {
 		return sw.d.cannotCreate(ctx, sw.s, sw.op, err)
 	}
-	for _, note := range notes {
+	for _, note := range append(notes, noted...) {
 		sw.d.log.Warn("after a switch", "run", sw.entry.Run, "note", note)
-	}
-	for i := range sw.entry.Detail.Schemas { // an event that came disabled is from now on what it is
-		want := sw.entry.Detail.Schemas[i].of(side)
-		for j, o := range want.Objects {
-			for _, m := range missing {
-				if k := slices.IndexFunc(m.objects, o.same); k >= 0 && m.schema == sw.entry.Detail.Schemas[i].Name {
-					want.Objects[j] = m.objects[k]
-				}
-			}
-		}
 	}
 	if err := sw.verify(ctx, side, kinds); err != nil {
 		return err
@@ -488,7 +517,9 @@ func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string
 	}
 	for i := range sw.entry.Detail.Schemas {
 		s := &sw.entry.Detail.Schemas[i]
-		if differences := compareObjects(ofKinds(s.of(side).Objects, kinds...), ofKinds(live[i].objects, kinds...)); live[i].exists && len(differences) > 0 {
+		want := ofKinds(s.of(side).Objects, kinds...)
+		left := without(broken(s.of(side.Other()).Objects), want) // see dropLive
+		if differences := compareObjects(want, without(ofKinds(live[i].objects, kinds...), left)); live[i].exists && len(differences) > 0 {
 			return fail(remora.Changed, sw.op, "schema "+s.Name, "", "after the switch it is not what it should be: %s", listed(differences))
 		}
 	}

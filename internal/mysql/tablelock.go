@@ -32,7 +32,7 @@ func (s *snapshot) lockTables(ctx context.Context, who account, of []place) (err
 			err := rows.Scan(&name)
 			names = append(names, qualified(p.schema, name))
 			return err
-		}, `SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type = 'BASE TABLE' AND engine <> 'InnoDB' ORDER BY table_name`, p.schema)
+		}, `SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type <> 'VIEW' AND engine <> 'InnoDB' ORDER BY table_name`, p.schema)
 		if err != nil {
 			return err
 		}

@@ -294,7 +294,7 @@ func testS17TheJournalIsTakenFromAFrozenWorker(t *testing.T, on *testenv.MySQLSe
 		return seconds
 	}
 	before := patience()
-	require.NoError(t, w.d.withJournal(t.Context(), s, func() error {
+	require.NoError(t, w.d.alone(t.Context(), s, "journal", func() error {
 		require.LessOrEqual(t, patience(), holderTimeout)
 		return nil
 	}))
