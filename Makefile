@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 # Two packages at a time: each may run servers of its own.
-TESTFLAGS ?= -p 2 -timeout 20m
+TESTFLAGS ?= -p 2 -timeout 30m
 PACKAGES  ?= ./...
 DATABASES := mysql mariadb-11.8 mariadb-10.11
 SERVERS   := temporal kopia minio versitygw
