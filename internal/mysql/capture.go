@@ -78,7 +78,7 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 	}
 	for i := range found {
 		if !found[i].exists {
-			return remora.Summary{}, fail(remora.NotFound, c.op, "schema "+found[i].schema, "check the schema's name in the configuration", "there is no such schema")
+			return remora.Summary{}, remora.Fail(remora.NotFound, c.op, "schema "+found[i].schema, "check the schema's name in the configuration", "there is no such schema")
 		}
 		if c.kept != nil {
 			found[i].objects = c.kept[i]
@@ -306,7 +306,7 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 		return err
 	}
 	if normalised(requalified(now, c.names())) != normalised(t.Definition) {
-		return fail(remora.Busy, c.op, tableName(t.schema, t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
+		return remora.Fail(remora.Busy, c.op, tableName(t.schema, t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
 	}
 	return r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
 }
@@ -351,7 +351,7 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 			rows, t.Bytes = rows+r.Rows, t.Bytes+r.Bytes
 		}
 		if rows != t.Rows {
-			return remora.Summary{}, fail(remora.Internal, c.op, tableName(t.schema, t.Name), "", "%d rows were read, but the server counts %d", rows, t.Rows)
+			return remora.Summary{}, remora.Fail(remora.Internal, c.op, tableName(t.schema, t.Name), "", "%d rows were read, but the server counts %d", rows, t.Rows)
 		}
 		for _, col := range t.Columns {
 			if col.Reparsed {
@@ -402,7 +402,7 @@ func (c *capture) unchanged(ctx context.Context, found []census) error {
 	}
 	for i := range now {
 		if now[i].exists != found[i].exists || !slices.Equal(without(now[i].objects, ofKinds(now[i].objects, c.left...)), found[i].objects) || !slices.EqualFunc(now[i].tables, found[i].tables, same) {
-			return fail(remora.Busy, c.op, "schema "+found[i].name, "a migration ran at the same moment: try again when it is over", "its tables, views, triggers, routines or events changed while it was read")
+			return remora.Fail(remora.Busy, c.op, "schema "+found[i].name, "a migration ran at the same moment: try again when it is over", "its tables, views, triggers, routines or events changed while it was read")
 		}
 	}
 	return nil

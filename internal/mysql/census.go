@@ -383,7 +383,7 @@ func (c census) refusal(op string) error {
 	if len(c.refused) == 0 {
 		return nil
 	}
-	return fail(remora.Unsupported, op, "schema "+c.name,
+	return remora.Fail(remora.Unsupported, op, "schema "+c.name,
 		"mend them, or move them out of the schema; nothing is ever skipped in silence",
 		"these cannot be backed up and restored: %s", listed(c.refused))
 }

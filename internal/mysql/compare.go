@@ -56,14 +56,14 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 		return diff, err
 	}
 	if e.State != stateStaged && e.State != stateCompared {
-		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "stage it again", "the stage is not complete")
+		return diff, remora.Fail(remora.Fenced, c.op, "run "+job.Run, "stage it again", "the stage is not complete")
 	}
 	f, err := c.d.whereIs(ctx, c.s, c.op, e)
 	if err != nil {
 		return diff, err
 	}
 	if e.Switched || f.live(e) == remora.Restored {
-		return diff, fail(remora.Fenced, c.op, "run "+job.Run, "", "the stage was live already")
+		return diff, remora.Fail(remora.Fenced, c.op, "run "+job.Run, "", "the stage was live already")
 	}
 	// It is proven by a comparison that came to its end, not by one of before.
 	e.State = stateStaged

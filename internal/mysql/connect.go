@@ -26,7 +26,7 @@ type account struct {
 func (a account) secret() (remora.Secret, error) {
 	secret, err := a.password()
 	if err != nil {
-		return "", fail(remora.Denied, "read the database password", "user "+a.user, "check password_file in the configuration", "%w", err)
+		return "", remora.Fail(remora.Denied, "read the database password", "user "+a.user, "check password_file in the configuration", "%w", err)
 	}
 	return secret, nil
 }
@@ -51,7 +51,7 @@ func (d *Database) connect(ctx context.Context, who account, settings ...string)
 	}
 	connector, err := sqldriver.NewConnector(cfg)
 	if err != nil {
-		return nil, fail(remora.Invalid, op, d.cfg.Address, "set address to host:port", "%w", err)
+		return nil, remora.Fail(remora.Invalid, op, d.cfg.Address, "set address to host:port", "%w", err)
 	}
 	s := &session{db: sql.OpenDB(connector)}
 	s.db.SetMaxOpenConns(1)

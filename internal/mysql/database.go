@@ -147,11 +147,6 @@ func (d *Database) subject() string {
 // tableName names a table for people, by the schema that it belongs to when it is live.
 func tableName(schema, table string) string { return "table " + schema + "." + table }
 
-// fail builds a problem of ours.
-func fail(kind remora.ProblemKind, op, subject, hint, format string, args ...any) error {
-	return &remora.Problem{Op: op, Kind: kind, Subject: subject, Hint: hint, Err: fmt.Errorf(format, args...)}
-}
-
 // within runs work with a context of its own that ends after limit: for statements whose outcome must be known even
 // when the caller has lost interest.
 func within(ctx context.Context, limit time.Duration, work func(context.Context) error) error {

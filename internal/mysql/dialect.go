@@ -74,7 +74,7 @@ func (v server) sameKind(w server) bool {
 // supported refuses, by name, servers that this component has not been tried on.
 func (v server) supported() error {
 	refuse := func(name, why string) error {
-		return fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0, MariaDB 10.6, or later", "%s", why)
+		return remora.Fail(remora.Unsupported, "recognise the server", name, "use MySQL 8.0, MariaDB 10.6, or later", "%s", why)
 	}
 	for _, other := range []string{"TiDB", "Vitess", "OceanBase", "SingleStore"} {
 		if strings.Contains(strings.ToLower(v.Version+" "+v.Comment), strings.ToLower(other)) {

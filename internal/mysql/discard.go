@@ -96,7 +96,7 @@ func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *ent
 	}
 	for i, c := range aside {
 		if len(c.tables)+len(c.refused)+len(e.Detail.Schemas[i].of(live.Other()).Objects) > 0 {
-			return fail(remora.Fenced, op, "schema "+c.schema, "capture the side that was put away first, and verify that backup", "its data was live once, and no backup is named that holds it")
+			return remora.Fail(remora.Fenced, op, "schema "+c.schema, "capture the side that was put away first, and verify that backup", "its data was live once, and no backup is named that holds it")
 		}
 	}
 	return nil

@@ -172,11 +172,11 @@ func (e *entry) save(ctx context.Context, s *session) error {
 func (d *Database) mayAct(op string, e *entry, on server) error {
 	switch {
 	case e.Installation != d.cfg.Installation:
-		return fail(remora.Fenced, op, "run "+e.Run, "act from the installation that started this restore", "it belongs to the installation %s, not to %s", e.Installation, d.cfg.Installation)
+		return remora.Fail(remora.Fenced, op, "run "+e.Run, "act from the installation that started this restore", "it belongs to the installation %s, not to %s", e.Installation, d.cfg.Installation)
 	case e.ServerUUID != on.UUID:
-		return fail(remora.Fenced, op, d.cfg.Address, "is the address that of another server, or of a copy?", "the restore was planned for the server %s, this one is %s", e.ServerUUID, on.UUID)
+		return remora.Fail(remora.Fenced, op, d.cfg.Address, "is the address that of another server, or of a copy?", "the restore was planned for the server %s, this one is %s", e.ServerUUID, on.UUID)
 	case e.Source != d.cfg.Source || !sameNames(e.schemas(), d.cfg.Schemas):
-		return fail(remora.Fenced, op, "run "+e.Run, "check the source's configuration", "it is a restore of %s of source %s", strings.Join(e.schemas(), ", "), e.Source)
+		return remora.Fail(remora.Fenced, op, "run "+e.Run, "check the source's configuration", "it is a restore of %s of source %s", strings.Join(e.schemas(), ", "), e.Source)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func (d *Database) mine(ctx context.Context, s *session, op, run string) (*entry
 		return nil, err
 	}
 	if e == nil {
-		return nil, fail(remora.Fenced, op, "run "+run, "look at `remora restores`: this restore was settled, or it never staged here", "the journal on %s does not know it", d.cfg.Address)
+		return nil, remora.Fail(remora.Fenced, op, "run "+run, "look at `remora restores`: this restore was settled, or it never staged here", "the journal on %s does not know it", d.cfg.Address)
 	}
 	return e, d.mayAct(op, e, s.server)
 }
@@ -215,9 +215,9 @@ func (d *Database) unsettled(ctx context.Context, s *session, op, run string) er
 	}
 	e := all[0]
 	if e.Installation != d.cfg.Installation {
-		return fail(remora.Fenced, op, d.subject(), "settle it from the installation that started it", "a restore of installation %s (run %s) is not settled", e.Installation, e.Run)
+		return remora.Fail(remora.Fenced, op, d.subject(), "settle it from the installation that started it", "a restore of installation %s (run %s) is not settled", e.Installation, e.Run)
 	}
-	return fail(remora.Fenced, op, d.subject(), "end it first with `remora rollback` or `remora accept` (`remora restores` lists it)", "the restore with run %s is not settled", e.Run)
+	return remora.Fail(remora.Fenced, op, d.subject(), "end it first with `remora rollback` or `remora accept` (`remora restores` lists it)", "the restore with run %s is not settled", e.Run)
 }
 
 // touching are the entries, of any installation, that are about any of our schemas.
@@ -274,7 +274,7 @@ func (f fence) live(e *entry) remora.Side {
 func (d *Database) whereIs(ctx context.Context, s *session, op string, e *entry) (fence, error) {
 	f, err := findFence(ctx, s, e)
 	if err != nil && codeOf(err) == 0 && !lost(err) {
-		return f, fail(remora.Fenced, op, "run "+e.Run, "a person must look at the schemas "+e.Detail.Schemas[0].Stage+" and "+e.Detail.Schemas[0].PutAway, "the journal and the data disagree: %w", err)
+		return f, remora.Fail(remora.Fenced, op, "run "+e.Run, "a person must look at the schemas "+e.Detail.Schemas[0].Stage+" and "+e.Detail.Schemas[0].PutAway, "the journal and the data disagree: %w", err)
 	}
 	return f, err
 }

@@ -89,7 +89,7 @@ func (d *Database) heldByAnother(ctx context.Context, s *session, schema string,
 	if len(all) > 0 {
 		who = "installation " + all[0].Installation
 	}
-	return fail(remora.Busy, "take the lock of the schema", "schema "+schema, "only one installation may act on a schema at a time: wait for the other, or stop it",
+	return remora.Fail(remora.Busy, "take the lock of the schema", "schema "+schema, "only one installation may act on a schema at a time: wait for the other, or stop it",
 		"connection %d of %s holds it", connection, who)
 }
 
@@ -111,7 +111,7 @@ func (d *Database) alone(ctx context.Context, s *session, what string, work func
 		return err
 	}
 	if got.Int64 != 1 {
-		return fail(remora.Busy, "open the "+what, d.cfg.Address, "", "another restore on this server held it for 30 seconds")
+		return remora.Fail(remora.Busy, "open the "+what, d.cfg.Address, "", "another restore on this server held it for 30 seconds")
 	}
 	defer func() {
 		again := context.WithoutCancel(ctx)
@@ -160,7 +160,7 @@ func (d *Database) endLoaders(ctx context.Context, s *session, e *entry) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fail(remora.Busy, "end an earlier attempt", "run "+e.Run, "the server is rolling back what it had loaded: try again", "%d of its sessions are still there", alive)
+			return remora.Fail(remora.Busy, "end an earlier attempt", "run "+e.Run, "the server is rolling back what it had loaded: try again", "%d of its sessions are still there", alive)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err

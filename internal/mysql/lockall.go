@@ -37,7 +37,7 @@ func (l *Locked) Capture(ctx context.Context, job remora.Job, of remora.Subject,
 	if blockers, err := (&snapshot{d: d, control: s}).waitForStatements(ctx); err != nil {
 		return sum, d.problem(ctx, op, d.cfg.Address, err)
 	} else if blockers != "" { // S16: everybody would queue behind them
-		return sum, fail(remora.Busy, op, d.cfg.Address, "the backup is tried again; DB_BACKUP_SINGLE_TRANSACTION=true needs no such lock", "it would make everybody wait for %s", blockers)
+		return sum, remora.Fail(remora.Busy, op, d.cfg.Address, "the backup is tried again; DB_BACKUP_SINGLE_TRANSACTION=true needs no such lock", "it would make everybody wait for %s", blockers)
 	}
 	if err := s.exec(ctx, "FLUSH TABLES WITH READ LOCK"); err != nil {
 		return sum, d.problem(ctx, op, d.cfg.Address, err)

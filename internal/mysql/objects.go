@@ -250,7 +250,7 @@ func (o *object) read(ctx context.Context, s *session) error {
 			switch strings.ToLower(name) {
 			case "sql original statement", "create " + o.Kind:
 				if !values[i].Valid {
-					return fail(remora.Denied, "read a definition", o.String(), "grant "+s.server.routines(forBackup, everywhere)[0].privileges[0]+" to the user", "the server hides its text")
+					return remora.Fail(remora.Denied, "read a definition", o.String(), "grant "+s.server.routines(forBackup, everywhere)[0].privileges[0]+" to the user", "the server hides its text")
 				}
 				o.Create = sqlText(value)
 			case "sql_mode":

@@ -124,11 +124,11 @@ func (d *Database) readPart(from fs.FS) (part, error) {
 	p, err := parsePart(from)
 	switch {
 	case p.Format > partFormat:
-		return p, fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
+		return p, remora.Fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
 	case err != nil:
-		return p, fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
+		return p, remora.Fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
 	case !sameNames(p.names(), d.cfg.Schemas):
-		return p, fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", strings.Join(p.names(), ", ")),
+		return p, remora.Fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", strings.Join(p.names(), ", ")),
 			"the backup holds %s, the source is configured with %s", strings.Join(p.names(), ", "), d.name())
 	}
 	slices.SortFunc(p.Schemas, func(a, b partSchema) int {

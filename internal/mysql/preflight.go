@@ -127,7 +127,7 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 		return err
 	}
 	refuse := func(kind remora.ProblemKind, hint, format string, args ...any) error {
-		return fail(kind, op, d.cfg.Address, hint, format, args...)
+		return remora.Fail(kind, op, d.cfg.Address, hint, format, args...)
 	}
 	switch {
 	case p.Server.mariadb() != s.server.mariadb():

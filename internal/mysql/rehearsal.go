@@ -170,7 +170,7 @@ func (d *Database) cannotCreate(ctx context.Context, s *session, op string, err 
 		if _, said := answer(err); strings.Contains(said, "SYSTEM_USER") { // the definer has that right
 			right = "SYSTEM_USER"
 		}
-		return fail(remora.Denied, op, subject,
+		return remora.Fail(remora.Denied, op, subject,
 			fmt.Sprintf("GRANT %s ON *.* TO the user %s", right, d.write.user),
 			"the restore user may not create it again with the same definer: %w", scrubbed(err))
 	}
@@ -188,10 +188,10 @@ func (d *Database) sameAsRehearsed(ctx context.Context, s *session, scratch []pl
 			c.refuse(o.Kind, o.Name, "it is invalid here")
 		}
 		if len(c.refused) > 0 {
-			return fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "mend it at the source, and back up again", "on this server it does not work: %s", listed(c.refused))
+			return remora.Fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "mend it at the source, and back up again", "on this server it does not work: %s", listed(c.refused))
 		}
 		if differences := compareObjects(wanted[i].objects, c.objects); len(differences) > 0 {
-			return fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "restore into a server of the same kind and version",
+			return remora.Fail(remora.Unsupported, "rehearse what a switch creates", "schema "+c.name, "restore into a server of the same kind and version",
 				"this server does not create it as it was: %s", listed(differences))
 		}
 	}

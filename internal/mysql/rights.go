@@ -364,7 +364,7 @@ func (g grants) checkRights(op string, needs []need) (weaker []Right, err error)
 		statements = append(statements, r.Grant)
 	}
 	if len(names) > 0 {
-		return nil, fail(remora.Denied, op, "user "+g.quoted(), strings.Join(statements, " "), "missing rights: %s", strings.Join(names, "; "))
+		return nil, remora.Fail(remora.Denied, op, "user "+g.quoted(), strings.Join(statements, " "), "missing rights: %s", strings.Join(names, "; "))
 	}
 	return weaker, nil
 }

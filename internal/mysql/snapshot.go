@@ -241,7 +241,7 @@ func (s *snapshot) ping(ctx context.Context) error {
 		s.d.log.Warn("giving the backup lock up, since it keeps others from writing", "waiting", listed(waiting))
 		err = s.unseal(ctx)
 	default:
-		return fail(remora.Busy, op, s.d.subject(), "the backup is tried again; grant "+strings.Join(s.control.server.sealing(), ", ")+" to keep migrations apart",
+		return remora.Fail(remora.Busy, op, s.d.subject(), "the backup is tried again; grant "+strings.Join(s.control.server.sealing(), ", ")+" to keep migrations apart",
 			"a migration waits for the backup: %s", listed(waiting))
 	}
 	return s.d.problem(ctx, op, s.d.cfg.Address, err)

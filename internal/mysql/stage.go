@@ -144,7 +144,7 @@ func (st *stage) resume(ctx context.Context, run string) error {
 	}
 	f, err := findFence(ctx, st.s, e)
 	if e.Switched || e.State == stateDiscarding || err == nil && f.live(e) == remora.Restored {
-		return fail(remora.Fenced, st.op, "run "+run, "start a new restore", "this restore was switched already")
+		return remora.Fail(remora.Fenced, st.op, "run "+run, "start a new restore", "this restore was switched already")
 	}
 	st.entry = e
 	return st.d.settle(ctx, st.s, st.op, e)
@@ -224,7 +224,7 @@ func (st *stage) connect(ctx context.Context) error {
 			return err
 		}
 		if got.Int64 != 1 {
-			return fail(remora.Fenced, st.op, "run "+st.entry.Run, "", "another process works on the same attempt")
+			return remora.Fail(remora.Fenced, st.op, "run "+st.entry.Run, "", "another process works on the same attempt")
 		}
 	}
 	return nil
@@ -257,7 +257,7 @@ func (st *stage) load(ctx context.Context) error {
 		err := st.loadRange(ctx, l, p.table, p.rows)
 		var bad *damaged
 		if errors.As(err, &bad) {
-			return fail(remora.Corrupt, st.op, subject, "verify the backup, and restore another one", "%w", err)
+			return remora.Fail(remora.Corrupt, st.op, subject, "verify the backup, and restore another one", "%w", err)
 		}
 		return st.d.problem(ctx, st.op, subject, err)
 	})
@@ -398,7 +398,7 @@ func (t table) digest() string {
 // dropSchema removes a schema of ours, table by table, the fence last. It refuses any name that this run did not give.
 func dropSchema(ctx context.Context, s *session, run, schema string) error {
 	if !strings.HasPrefix(schema, prefix+"_"+short(run)+"_") {
-		return fail(remora.Fenced, "drop a schema", "schema "+schema, "", "this is not a schema of run %s", run)
+		return remora.Fail(remora.Fenced, "drop a schema", "schema "+schema, "", "this is not a schema of run %s", run)
 	}
 	tables, err := s.strings(ctx, `SELECT table_name FROM information_schema.tables WHERE table_schema = ?
 		ORDER BY LEFT(table_name, ?) = ?, table_name`, schema, len(fencePrefix), fencePrefix)

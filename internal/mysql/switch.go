@@ -69,13 +69,13 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 	sw.entry = e
 	switch {
 	case sw.turn.Seq < e.Seq:
-		return fail(remora.Fenced, sw.op, "run "+e.Run, "nothing to do: a later turn has been made", "turn %d came after turn %d: %w", sw.turn.Seq, e.Seq, remora.ErrStaleTurn)
+		return remora.Fail(remora.Fenced, sw.op, "run "+e.Run, "nothing to do: a later turn has been made", "turn %d came after turn %d: %w", sw.turn.Seq, e.Seq, remora.ErrStaleTurn)
 	case sw.turn.Seq == e.Seq && e.Wanted != sw.turn.Live:
-		return fail(remora.Fenced, sw.op, "run "+e.Run, "", "turn %d asked for the %s side before, and now for the %s side", e.Seq, e.Wanted, sw.turn.Live)
+		return remora.Fail(remora.Fenced, sw.op, "run "+e.Run, "", "turn %d asked for the %s side before, and now for the %s side", e.Seq, e.Wanted, sw.turn.Live)
 	case e.State == stateDiscarding:
-		return fail(remora.Fenced, sw.op, "run "+e.Run, "nothing to go back to: start a new restore", "the side that was put away is being discarded")
+		return remora.Fail(remora.Fenced, sw.op, "run "+e.Run, "nothing to go back to: start a new restore", "the side that was put away is being discarded")
 	case e.State != stateCompared && sw.turn.Live == remora.Restored:
-		return fail(remora.Fenced, sw.op, "run "+e.Run, "stage and compare it again", "the stage is not complete and found equal to the backup")
+		return remora.Fail(remora.Fenced, sw.op, "run "+e.Run, "stage and compare it again", "the stage is not complete and found equal to the backup")
 	}
 	sw.fence, err = findFence(ctx, sw.s, e)
 	switch {
@@ -184,12 +184,12 @@ func (sw *switcher) look(ctx context.Context) (l looked, err error) {
 	}
 	for _, c := range slices.Concat(l.live, l.incoming) {
 		if len(c.refused) > 0 {
-			return l, fail(remora.Changed, sw.op, "schema "+c.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(c.refused))
+			return l, remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(c.refused))
 		}
 	}
 	for _, c := range l.incoming {
 		if len(c.objects) > 0 {
-			return l, fail(remora.Changed, sw.op, "schema "+c.schema, "remove them", "somebody made things there: %s", listed(c.objects))
+			return l, remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them", "somebody made things there: %s", listed(c.objects))
 		}
 	}
 	return l, nil
@@ -282,7 +282,7 @@ func (sw *switcher) stillThere(ctx context.Context) error {
 		return err
 	}
 	sw.entry.State = stateStaged
-	return errors.Join(fail(remora.Changed, sw.op, sw.d.subject(), "stage it again", "the server was restarted since the stage was compared, and so its MEMORY tables are empty"),
+	return errors.Join(remora.Fail(remora.Changed, sw.op, sw.d.subject(), "stage it again", "the server was restarted since the stage was compared, and so its MEMORY tables are empty"),
 		sw.entry.save(ctx, sw.s))
 }
 
@@ -520,7 +520,7 @@ func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string
 		want := ofKinds(s.of(side).Objects, kinds...)
 		left := without(broken(s.of(side.Other()).Objects), want) // see dropLive
 		if differences := compareObjects(want, without(ofKinds(live[i].objects, kinds...), left)); live[i].exists && len(differences) > 0 {
-			return fail(remora.Changed, sw.op, "schema "+s.Name, "", "after the switch it is not what it should be: %s", listed(differences))
+			return remora.Fail(remora.Changed, sw.op, "schema "+s.Name, "", "after the switch it is not what it should be: %s", listed(differences))
 		}
 	}
 	return nil
@@ -534,14 +534,14 @@ func (sw *switcher) explained(ctx context.Context, err error) error {
 		if blocked := sw.blockers(ctx, 0); blocked != nil {
 			return blocked
 		}
-		return fail(remora.Busy, sw.op, sw.d.subject(), "stop what uses its tables, or turn maintenance on", "its tables are in use, and nothing was changed")
+		return remora.Fail(remora.Busy, sw.op, sw.d.subject(), "stop what uses its tables, or turn maintenance on", "its tables are in use, and nothing was changed")
 	case !isCode(err, codeUnknownTable, codeTableExists):
 		return err
 	}
 	if f, lookErr := findFence(ctx, sw.s, sw.entry); lookErr == nil && f == sw.fence {
-		return fail(remora.Busy, sw.op, sw.d.subject(), "turn maintenance on, or wait for the migration to end", "a table came or went at the same moment, and nothing was changed: %w", scrubbed(err))
+		return remora.Fail(remora.Busy, sw.op, sw.d.subject(), "turn maintenance on, or wait for the migration to end", "a table came or went at the same moment, and nothing was changed: %w", scrubbed(err))
 	}
-	return fail(remora.Fenced, sw.op, sw.d.subject(), "nothing was changed by this attempt", "a later attempt has taken over: %w", scrubbed(err))
+	return remora.Fail(remora.Fenced, sw.op, sw.d.subject(), "nothing was changed by this attempt", "a later attempt has taken over: %w", scrubbed(err))
 }
 
 // blockers names the sessions that hold or wait for locks on our tables, where the rights allow to see them. On a stage,
@@ -574,10 +574,10 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 		return err
 	case len(writers) > 0:
 		sw.entry.State = stateStaged
-		return errors.Join(fail(remora.Changed, sw.op, "schema "+schemasOf(in), "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(writers)),
+		return errors.Join(remora.Fail(remora.Changed, sw.op, "schema "+schemasOf(in), "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(writers)),
 			sw.entry.save(ctx, sw.s))
 	case len(busy) > 0:
-		return fail(remora.Busy, sw.op, sw.d.subject(), "end them, for instance with KILL, or turn maintenance on: "+listed(busy),
+		return remora.Fail(remora.Busy, sw.op, sw.d.subject(), "end them, for instance with KILL, or turn maintenance on: "+listed(busy),
 			"its tables are in use by %s; nothing was changed", listed(busy))
 	}
 	return nil

@@ -48,7 +48,7 @@ func (s *snapshot) lockTables(ctx context.Context, who account, of []place) (err
 	s.locked = &tableLock{tables: names, s: locker, since: time.Now(), waiting: len(names)}
 	err = locker.exec(ctx, "LOCK TABLES "+strings.Join(names, " READ, ")+" READ")
 	if isCode(err, codeLockWait) {
-		return fail(remora.Busy, "take a snapshot", strings.Join(names, ", "), "try again when nobody writes for long, or convert them: ALTER TABLE … ENGINE=InnoDB",
+		return remora.Fail(remora.Busy, "take a snapshot", strings.Join(names, ", "), "try again when nobody writes for long, or convert them: ALTER TABLE … ENGINE=InnoDB",
 			"these tables are not InnoDB and must be locked while they are read, but the lock was not to be had in 5 seconds")
 	}
 	return err
@@ -59,7 +59,7 @@ func (s *snapshot) holdsAll(found []census) error {
 	for _, c := range found {
 		for _, t := range c.tables {
 			if t.Engine != "" && (s.locked == nil || !slices.Contains(s.locked.tables, qualified(c.schema, t.Name))) {
-				return fail(remora.Busy, "take a snapshot", tableName(c.name, t.Name), "a migration ran at the same moment: try again when it is over", "it is not InnoDB, and was not locked")
+				return remora.Fail(remora.Busy, "take a snapshot", tableName(c.name, t.Name), "a migration ran at the same moment: try again when it is over", "it is not InnoDB, and was not locked")
 			}
 		}
 	}
