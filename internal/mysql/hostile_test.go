@@ -100,6 +100,10 @@ func testAForgedPartRunsNothing(t *testing.T, on *testenv.MySQLServer) {
 		"a range that is more": func(p *part) {
 			users(p).Ranges[0].From, users(p).Ranges[0].To = "1", "9 OR "+w.schema+".act()"
 		},
+		"a routine that is not rehearsed": func(p *part) {
+			o := first(p, kindProcedure)
+			o.Broken, o.Create = true, sqlText("CREATE PROCEDURE `"+o.Name+"`() SELEC 1")
+		},
 		"a fence": func(p *part) { users(p).Name = fenceName(7) },
 	}
 	for name, attack := range attacks {

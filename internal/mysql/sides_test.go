@@ -192,3 +192,18 @@ func TestNamesThatNeedQuotingAreQuotedEverywhere(t *testing.T) {
 		require.Equal(t, live, w.reading())
 	})
 }
+
+// MariaDB keeps the text of a trigger as it was written, with the names of schemas.
+func TestATriggerMayHaveBeenWrittenWithItsSchema(t *testing.T) {
+	testenv.EachMaker(t, func(t *testing.T, on *testenv.MySQLServer) {
+		w := newWorld(t, on)
+		w.exec(shop + "CREATE TRIGGER " + w.schema + ".tr BEFORE INSERT ON " + w.schema + ".users FOR EACH ROW SET @a = 1")
+		part := w.capture()
+		w.exec("DROP TRIGGER tr")
+		_, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+		require.NoError(t, err)
+		w.staged("r", part)
+		require.NoError(t, w.turn("r", 1, remora.Restored))
+		require.Equal(t, []string{"tr"}, w.column("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = ?", w.schema))
+	})
+}
