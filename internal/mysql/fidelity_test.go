@@ -141,14 +141,7 @@ func testThePartLoadsWithTheStockClientAlone(t *testing.T, on *testenv.MySQLServ
 	before := w.dumps(w.schema)
 	part := w.capture()
 	w.exec("DROP DATABASE " + w.schema)
-
-	load, err := os.Open(filepath.Join(part.dir, "load.sql"))
-	require.NoError(t, err)
-	defer func() { _ = load.Close() }()
-	client := w.server.Client(t, "--local-infile=1", "--default-character-set=utf8mb4")
-	client.Dir, client.Stdin = part.dir, load
-	out, err := client.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	w.loadBy(t, part)
 	require.Equal(t, before, w.dumps(w.schema))
 }
 
