@@ -17,6 +17,7 @@ func Backup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult
 	m := remora.Manifest{
 		ID:   remora.BackupID(req.Source, op.run, "", info.WorkflowStartTime),
 		Name: req.Name, Purpose: remora.Regular, Started: info.WorkflowStartTime,
+		Slot: req.Slot, RetentionDays: req.RetentionDays,
 	}
 	m, err = op.backup(ctx, m, req.Kinds)
 	if err != nil {
@@ -120,7 +121,7 @@ func (op *operation) recordFailed(ctx workflow.Context, m remora.Manifest, kinds
 	op.recordFailure(ctx, remora.FailedRun{
 		Run: op.run, ID: m.ID, Source: op.source, Name: m.Name, Kind: remora.BackupKindOf(kinds), Purpose: m.Purpose,
 		RequestedBy: op.actor, Started: m.Started, Ended: workflow.Now(ctx),
-		Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint,
+		Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint, Status: remora.Failed, Slot: m.Slot,
 	})
 }
 

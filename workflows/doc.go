@@ -38,6 +38,7 @@ func Register(r Registry) {
 		remora.CopyWorkflow:    Copy,
 		remora.CopyAllWorkflow: CopyAll,
 		remora.PruneWorkflow:   Prune,
+		remora.NotifyWorkflow:  Notify,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

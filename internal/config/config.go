@@ -44,9 +44,12 @@ type Config struct {
 	MaxBackup int64
 	// Compression is none, fastest, default or better; empty means that nobody chose.
 	Compression string
-	// Retention and Notify are read, and take effect once backups are deleted and mails are sent.
-	Retention Retention
-	Notify    Notify
+	// Keep is which backups of a source stay where the source does not say.
+	Keep remora.KeepPolicy
+	// Notify is who is told what.
+	Notify Notify
+	// Monitor is how others watch over this installation.
+	Monitor Monitor
 	// Warnings are what a person should know although nothing is wrong, one line each.
 	Warnings []string
 
@@ -92,13 +95,41 @@ type Temporal struct {
 	Namespace string
 }
 
-// Retention is how long backups are kept, in days.
-type Retention struct{ DatabaseDays, FilesDays int }
-
-// Notify is who is told what.
+// Notify is who is told what. Nobody is, where neither mail nor webhook is set.
 type Notify struct {
-	Email                string
+	// Email is nil where no mail is sent.
+	Email *Email
+	// Webhook is nil where none is called.
+	Webhook *Webhook
+	// OnSuccess tells of backups that completed, OnFailure of those that did not. Restores and alerts are always told.
 	OnSuccess, OnFailure bool
+}
+
+// Email is how mail is sent.
+type Email struct {
+	To   []string
+	From string
+	// Server is the mail server's host:port.
+	Server string
+	// User is empty where the server asks for none.
+	User     string
+	Password remora.SecretFunc
+	// TLS is "starttls", the default, "tls" or "none".
+	TLS string
+}
+
+// Webhook is a URL that takes notices as signed POSTs.
+type Webhook struct {
+	URL    string
+	Secret remora.SecretFunc
+}
+
+// Monitor is how others watch over this installation.
+type Monitor struct {
+	// Listen is the host:port of a worker's /healthz, /readyz and /metrics; empty means none.
+	Listen string
+	// Ping is a URL that is asked while all is well, and whose owner raises the alarm when that ends; empty means none.
+	Ping string
 }
 
 // Source is one application to protect. It has a database, files, or both.
@@ -113,6 +144,12 @@ type Source struct {
 	Checks []remora.Check
 	// UndoWindow is how long a restore can be undone.
 	UndoWindow time.Duration
+	// Schedules are in the order of their names.
+	Schedules []remora.Schedule
+	// Keep says which backups stay.
+	Keep remora.KeepPolicy
+	// RecoveryPoint is how old the newest good backup may be; 0 means that nobody chose.
+	RecoveryPoint time.Duration
 }
 
 // Kinds lists the components that the source has, database first.

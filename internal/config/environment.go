@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
 )
 
 // environment applies the variables that have a place in the configuration: those that operators of Laravel applications
@@ -47,15 +49,17 @@ func (r *reader) environment(c *Config) {
 
 // notYet reads the variables of what does not exist yet, and says so.
 func (r *reader) notYet(c *Config) {
-	c.Retention, c.Notify = Retention{DatabaseDays: 30, FilesDays: 14}, Notify{OnFailure: true}
+	c.Keep, c.Notify = remora.KeepPolicy{DatabaseDays: 30, FilesDays: 14}, Notify{OnFailure: true}
 	for name, to := range map[string]*int{
-		"BACKUP_DATABASE_RETENTION_DAYS": &c.Retention.DatabaseDays, "BACKUP_FILES_RETENTION_DAYS": &c.Retention.FilesDays,
+		"BACKUP_DATABASE_RETENTION_DAYS": &c.Keep.DatabaseDays, "BACKUP_FILES_RETENTION_DAYS": &c.Keep.FilesDays,
 	} {
 		if days, ok := r.wholeVariable(name, " of days", 1, 36500); ok {
 			*to = int(days)
 		}
 	}
-	if c.Notify.Email = r.getenv("BACKUP_NOTIFICATION_EMAIL"); c.Notify.Email != "" && !strings.Contains(strings.Trim(c.Notify.Email, "@"), "@") {
+	if to := r.getenv("BACKUP_NOTIFICATION_EMAIL"); to != "" && strings.Contains(strings.Trim(to, "@"), "@") {
+		c.Notify.Email = &Email{To: []string{to}}
+	} else if to != "" {
 		r.add(Mistake{Key: "BACKUP_NOTIFICATION_EMAIL", Text: "the environment variable must be a mail address"})
 	}
 	r.switchVariable("BACKUP_NOTIFY_ON_SUCCESS", &c.Notify.OnSuccess)

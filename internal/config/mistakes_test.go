@@ -110,7 +110,7 @@ sources:
 	require.NoError(t, err)
 	require.Zero(t, unset.MaxBackup)
 	require.Empty(t, unset.Compression)
-	require.Equal(t, Retention{DatabaseDays: 30, FilesDays: 14}, unset.Retention)
+	require.Equal(t, remora.KeepPolicy{DatabaseDays: 30, FilesDays: 14}, unset.Keep)
 	require.Equal(t, Notify{OnFailure: true}, unset.Notify)
 	d := unset.Sources["a"].Database
 	require.True(t, d.SingleTransaction && d.Routines && d.Triggers)
@@ -125,8 +125,8 @@ sources:
 	require.NoError(t, err)
 	require.EqualValues(t, 2048<<20, c.MaxBackup)
 	require.Equal(t, "default", c.Compression)
-	require.Equal(t, Retention{DatabaseDays: 7, FilesDays: 8}, c.Retention)
-	require.Equal(t, Notify{Email: "ops@example.com", OnSuccess: true}, c.Notify)
+	require.Equal(t, remora.KeepPolicy{DatabaseDays: 7, FilesDays: 8}, c.Keep)
+	require.Equal(t, Notify{Email: &Email{To: []string{"ops@example.com"}}, OnSuccess: true}, c.Notify)
 	for _, name := range c.Names() {
 		d := c.Sources[name].Database
 		require.False(t, d.SingleTransaction || d.Routines || d.Triggers)

@@ -51,6 +51,9 @@ const (
 	Completed Status = "completed"
 	Failed    Status = "failed"
 	Corrupted Status = "corrupt"
+	// Skipped slots found the source busy up to their deadline; missed ones nobody was there to begin.
+	Skipped Status = "skipped"
+	Missed  Status = "missed"
 )
 
 // PartRef is the small reference to a captured part that travels through a history.
@@ -87,6 +90,10 @@ type Manifest struct {
 	// OfRestore is the restore that a safety or replaced backup belongs to.
 	OfRestore string   `json:"of_restore,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"`
+	// Slot is which slot of which schedule the backup was taken for.
+	Slot Slot `json:"slot,omitzero"`
+	// RetentionDays is how long it is kept, in place of the days of its source; 0 means those.
+	RetentionDays int `json:"retention_days,omitempty"`
 }
 
 // Part is the part of that kind.
@@ -137,6 +144,8 @@ type Backup struct {
 	Problem string `json:"problem,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Phase   string `json:"phase,omitempty"`
+	// Hold keeps it whatever retention says; nil when there is none.
+	Hold *Hold `json:"hold,omitempty"`
 	// Copies names the copies that hold it, as last seen.
 	Copies []string `json:"copies,omitempty"`
 	// Location is the copy that it was found in, and Because why it was not taken from the repository; both are empty
@@ -148,8 +157,11 @@ type Backup struct {
 // MainLocation is the word for the repository itself where copies are named beside it.
 const MainLocation = "repository"
 
-// FailedRun is the small record that a run leaves when it did not become a backup.
+// FailedRun is the small record that a run, or a slot, leaves when it did not become a backup.
 type FailedRun struct {
+	// Status is Failed, Skipped or Missed; empty, as earlier versions left it, means Failed.
+	Status      Status     `json:"status,omitempty"`
+	Slot        Slot       `json:"slot,omitzero"`
 	Run         string     `json:"run"`
 	ID          string     `json:"id"`
 	Source      string     `json:"source"`

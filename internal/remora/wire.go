@@ -20,6 +20,14 @@ const (
 	CopyWorkflow    = "remora.Copy"
 	CopyAllWorkflow = "remora.CopyAll"
 	PruneWorkflow   = "remora.Prune"
+	// SlotWorkflow is what the schedule of a source starts: it waits for the lane, and takes a backup in it.
+	SlotWorkflow      = "remora.Slot"
+	RetentionWorkflow = "remora.Retention"
+	// VerifyWorkflow reads one backup back, VerifyAllWorkflow those whose turn it is.
+	VerifyWorkflow    = "remora.Verify"
+	VerifyAllWorkflow = "remora.VerifyAll"
+	MonitorWorkflow   = "remora.Monitor"
+	NotifyWorkflow    = "remora.Notify"
 
 	// RollbackUpdate and AcceptUpdate are for the Restore workflow while its undo window is open; ResolveUpdate is for
 	// any workflow whose way back waits for a person.
@@ -47,6 +55,19 @@ const (
 	LeaveActivity           = "maintenance.Leave"
 	LookActivity            = "maintenance.Look"
 	ChecksActivity          = "checks.Run"
+
+	// HolderActivity tells who holds the lane of a source.
+	HolderActivity = "lane.Holder"
+	// RoomActivity compares what a backup needs with the room that there is.
+	RoomActivity          = "repository.Room"
+	PlanRetentionActivity = "retention.Plan"
+	DeleteBackupsActivity = "retention.Delete"
+	ReclaimActivity       = "retention.Reclaim"
+	DueForVerifyActivity  = "repository.DueForVerify"
+	LookAroundActivity    = "monitor.Look"
+	RecordMonitorActivity = "monitor.Record"
+	NotifyActivity        = "notify.Send"
+	UndeliveredActivity   = "notify.RecordUndelivered"
 )
 
 // The verbs of a component, as activities: "database.Capture".
@@ -88,12 +109,39 @@ func CopyLane(to, backup string) string {
 // PruneLane is the workflow id under which backups are removed from a copy.
 func PruneLane(copied string) string { return "prune/" + copied }
 
+// RepositoryLane is the workflow id under which backups are deleted and space is given back, in the repository or in
+// one of its copies.
+func RepositoryLane(copied string) string {
+	if copied == "" {
+		return "op/repository"
+	}
+	return PruneLane(copied)
+}
+
+// The ids of the schedules that every installation has; those of the copies are their lanes.
+const (
+	RetentionSchedule = "retention"
+	VerifySchedule    = "verify"
+	MonitorSchedule   = "monitor"
+)
+
+// SlotRequest starts a Slot.
+type SlotRequest struct {
+	Schedule Schedule `json:"schedule"`
+	// RequestedBy is set where a person triggered the slot.
+	RequestedBy string `json:"requested_by,omitempty"`
+}
+
 // BackupRequest starts a Backup.
 type BackupRequest struct {
 	Source      string `json:"source"`
 	Kinds       []Kind `json:"kinds"`
 	Name        string `json:"name,omitempty"`
 	RequestedBy string `json:"requested_by"`
+	// Slot is which slot of which schedule it is for.
+	Slot Slot `json:"slot,omitzero"`
+	// RetentionDays is that of the schedule.
+	RetentionDays int `json:"retention_days,omitempty"`
 }
 
 // BackupResult is the outcome of a Backup.

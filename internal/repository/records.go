@@ -220,9 +220,9 @@ func failedBackup(f remora.FailedRun) remora.Backup {
 	return remora.Backup{
 		Manifest: remora.Manifest{
 			Format: remora.ManifestFormat, ID: f.ID, Run: f.Run, Source: f.Source, Name: f.Name, Kind: f.Kind,
-			Purpose: f.Purpose, RequestedBy: f.RequestedBy, Started: f.Started, Ended: f.Ended,
+			Purpose: f.Purpose, RequestedBy: f.RequestedBy, Started: f.Started, Ended: f.Ended, Slot: f.Slot,
 		},
-		Status: remora.Failed, Problem: f.Problem, Hint: f.Hint, Phase: f.Phase,
+		Status: cmp.Or(f.Status, remora.Failed), Problem: f.Problem, Hint: f.Hint, Phase: f.Phase,
 	}
 }
 

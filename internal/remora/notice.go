@@ -1,0 +1,90 @@
+package remora
+
+import "time"
+
+// Event is what a Notice tells.
+type Event string
+
+// The events that people are told.
+const (
+	BackupFailed    Event = "backup.failed"
+	BackupCompleted Event = "backup.completed"
+	SlotSkipped     Event = "slot.skipped"
+	// RestoreEvent tells how a restore stands or ended: Notice.Outcome.
+	RestoreEvent     Event = "restore"
+	NeedsPerson      Event = "needs_person"
+	RetentionRefused Event = "retention.refused"
+	BackupCorrupt    Event = "backup.corrupt"
+	CopyFailed       Event = "copy.failed"
+	// AlertRaised, AlertReminder and AlertCleared tell of what the monitor found, finds still, and finds no more.
+	AlertRaised   Event = "alert.raised"
+	AlertReminder Event = "alert.reminder"
+	AlertCleared  Event = "alert.cleared"
+	TestEvent     Event = "test"
+)
+
+// Notice is what people are told: names, counts and texts of problems, never secrets or row data.
+type Notice struct {
+	// ID names the notice: one with the same ID is told once.
+	ID     string `json:"id"`
+	Event  Event  `json:"event"`
+	Source string `json:"source,omitempty"`
+	// Subject is the backup, restore or schedule that it is about.
+	Subject string    `json:"subject,omitempty"`
+	At      time.Time `json:"at"`
+	// Outcome is that of a restore.
+	Outcome Outcome `json:"outcome,omitempty"`
+	By      string  `json:"by,omitempty"`
+	Phase   string  `json:"phase,omitempty"`
+	Problem string  `json:"problem,omitempty"`
+	Hint    string  `json:"hint,omitempty"`
+	// Since is when a problem began; Started when a run did.
+	Since   time.Time `json:"since,omitzero"`
+	Started time.Time `json:"started,omitzero"`
+	// Due is the slot that a schedule meant.
+	Due      time.Time `json:"due,omitzero"`
+	Bytes    int64     `json:"bytes,omitempty"`
+	Added    int64     `json:"added,omitempty"`
+	Warnings []string  `json:"warnings,omitempty"`
+	// KeepUntil is the end of an undo window.
+	KeepUntil time.Time `json:"keep_until,omitzero"`
+}
+
+// Undelivered is a notice that could not be told.
+type Undelivered struct {
+	Notice  Notice    `json:"notice"`
+	To      string    `json:"to"`
+	Problem string    `json:"problem"`
+	At      time.Time `json:"at"`
+}
+
+// Alert is a problem that the monitor found and that is not over.
+type Alert struct {
+	// Key names the problem: "overdue/shop". One with the same key is the same problem.
+	Key     string `json:"key"`
+	Level   Level  `json:"level"`
+	Source  string `json:"source,omitempty"`
+	Problem string `json:"problem"`
+	Hint    string `json:"hint,omitempty"`
+	// Since is when it was first seen, and Told when people were last told.
+	Since time.Time `json:"since"`
+	Told  time.Time `json:"told,omitzero"`
+}
+
+// MonitorState is what the monitor remembers, in the repository.
+type MonitorState struct {
+	// At is when it last looked and wrote; it writes when something changed, and once an hour.
+	At     time.Time `json:"at"`
+	Alerts []Alert   `json:"alerts,omitempty"`
+	// Accounted is up to when the slots of each schedule, by its id, have been accounted for.
+	Accounted map[string]time.Time `json:"accounted,omitempty"`
+	// Sizes are daily samples of the repository, oldest first.
+	Sizes []SizeSample `json:"sizes,omitempty"`
+}
+
+// SizeSample is how large a repository was, and how much room it had, in bytes. Free is -1 where nobody can tell.
+type SizeSample struct {
+	At     time.Time `json:"at"`
+	Stored int64     `json:"stored"`
+	Free   int64     `json:"free"`
+}

@@ -1,0 +1,64 @@
+package remora
+
+import "time"
+
+// Timing says when something is due: by the calendar in a zone, or every so often.
+type Timing struct {
+	// Cron has five fields, and Zone is the zone of its wall clock. Both are empty where Every is set.
+	Cron string `json:"cron,omitempty"`
+	Zone string `json:"zone,omitempty"`
+	// Every is the distance of two slots, counted in UTC, whatever the wall clock does.
+	Every time.Duration `json:"every,omitempty"`
+	// Text is how a person would say it: "daily at 02:30".
+	Text string `json:"text"`
+}
+
+// Schedule says when a source is backed up without anybody asking.
+type Schedule struct {
+	Source string `json:"source"`
+	Name   string `json:"name"`
+	// Kinds are the components that are backed up.
+	Kinds  []Kind `json:"kinds"`
+	Timing Timing `json:"timing"`
+	// RetentionDays is how long its backups are kept, in place of the days of the source; 0 means those.
+	RetentionDays int `json:"retention_days,omitempty"`
+	// Deadline is how long a slot waits for a busy source before it is skipped.
+	Deadline time.Duration `json:"deadline"`
+	// CatchUp is how late a slot may still begin after an outage; one that is later is missed.
+	CatchUp time.Duration `json:"catch_up"`
+	// Spread is up to how long its slots are put off, always by as much, so that many sources do not begin at once.
+	Spread time.Duration `json:"spread,omitempty"`
+	// AdHoc tells that a command made it, and not the configuration.
+	AdHoc bool `json:"ad_hoc,omitempty"`
+}
+
+// ID is where Temporal has the schedule.
+func (s Schedule) ID() string { return "schedule/" + s.Source + "/" + s.Name }
+
+// Slot is one moment at which a schedule was due.
+type Slot struct {
+	// Schedule is the name of the schedule; empty for what somebody asked for.
+	Schedule string `json:"schedule,omitempty"`
+	// Due is the moment, without any spread.
+	Due time.Time `json:"due,omitzero"`
+}
+
+// ScheduleRecord is what the repository remembers of a schedule, so that it survives the loss of Temporal (S30).
+type ScheduleRecord struct {
+	// Schedule is set for one that a command made; Temporal and the configuration have the others.
+	Schedule *Schedule `json:"schedule,omitempty"`
+	ID       string    `json:"id"`
+	// Paused says by whom and why; nil while it runs.
+	Paused *Pause `json:"paused,omitempty"`
+	// Since is from when on its slots count: it was made, changed or resumed then.
+	Since time.Time `json:"since,omitzero"`
+	// Deleted tells that a command removed it.
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// Pause says who stopped a schedule for a time.
+type Pause struct {
+	By  string    `json:"by"`
+	Why string    `json:"why,omitempty"`
+	At  time.Time `json:"at"`
+}
