@@ -44,8 +44,7 @@ DSN is USER@tcp(HOST:PORT)/SCHEMA, USER@unix(/path/of/socket)/SCHEMA or mysql://
 for, or read from REMORA_MYSQL_PASSWORD; it may stand in the DSN as USER:PASSWORD, where other users of this machine see it.
 
 With --laravel the database, the uploads and the maintenance mode are read from the .env and the directories of a Laravel
-application, and from config/backup.php, as far as that can be read without executing it; what was found and not taken over
-is said. --mysql and --files come first.`,
+application, without executing any of it; what was found and not taken over is said. --mysql and --files come first.`,
 		Example: `  remora init --mysql 'remora@tcp(127.0.0.1:3306)/shop' --files /srv/shop/storage/app/public/receipts
   remora init --laravel /srv/shop/current
   remora init --config /etc/remora/remora.yaml --source blog --files /srv/blog/uploads --repository /mnt/backups/remora

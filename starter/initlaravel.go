@@ -2,17 +2,12 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 
-	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -20,8 +15,6 @@ import (
 type laravelApp struct {
 	dir string
 	env map[string]string
-	// backup is config/backup.php without its comments; empty where there is none.
-	backup string
 	// taken and left say, for people, what was found, and what of it was not taken over and why.
 	taken, left []string
 }
@@ -39,9 +32,6 @@ func (b *beginning) propose(f *initFlags) (found *dsn, err error) {
 		f.files = l.files()
 	}
 	b.draft.Laravel = l.maintenance()
-	if b.draft.LaterSource, b.draft.LaterRoot, err = l.later(); err != nil {
-		return nil, err
-	}
 	l.others()
 	b.laravel = *l
 	return found, nil
@@ -81,16 +71,6 @@ func readLaravel(dir string) (*laravelApp, error) {
 	if l.env, err = parseEnv(string(text)); err != nil {
 		return nil, initProblem(file, err.Error(), "Laravel would not read it as it was meant either; correct that line.")
 	}
-	php, err := os.ReadFile(filepath.Join(dir, "config", "backup.php"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.leave("config/backup.php: %s", remora.Cause(err))
-	}
-	l.backup = phpNoise.ReplaceAllStringFunc(string(php), func(found string) string {
-		if found[0] == '\'' || found[0] == '"' {
-			return found
-		}
-		return ""
-	})
 	return l, nil
 }
 
@@ -181,16 +161,6 @@ func (l *laravelApp) files() (dirs []string) {
 	if loose > 0 {
 		l.leave("%d files in %s itself: only directories can be backed up", loose, public)
 	}
-	for _, path := range l.paths("include") {
-		if path != public {
-			l.leave("config/backup.php: include %s: add directories of it to files by hand", path)
-		}
-	}
-	for _, path := range l.paths("exclude") {
-		if strings.HasPrefix(path, public+"/") {
-			l.leave("config/backup.php: exclude %s: write a pattern for it in files.exclude", path)
-		}
-	}
 	return dirs
 }
 
@@ -208,108 +178,15 @@ func (l *laravelApp) maintenance() string {
 	return l.dir
 }
 
-// later gives what Remora does not know yet, as lines of YAML that stand in the file as comments.
-func (l *laravelApp) later() (source, root []string, err error) {
-	days := func(variable string) string { return cmp.Or(l.value(variable), l.setting("keep_all_backups_for_days")) }
-	var kept []string
-	for _, k := range [][2]string{
-		{"database_days", days("BACKUP_DATABASE_RETENTION_DAYS")},
-		{"files_days", days("BACKUP_FILES_RETENTION_DAYS")},
-		{"daily", l.setting("keep_daily_backups_for_days")},
-		{"weekly", l.setting("keep_weekly_backups_for_weeks")},
-		{"monthly", l.setting("keep_monthly_backups_for_months")},
-		{"yearly", l.setting("keep_yearly_backups_for_years")},
-	} {
-		if _, err := strconv.Atoi(k[1]); err == nil {
-			kept = append(kept, k[0]+": "+k[1])
-		}
-	}
-	if len(kept) > 0 {
-		source = append(source, "retention: {"+strings.Join(kept, ", ")+"}")
-	}
-	zone, err := config.Value(cmp.Or(l.value("APP_TIMEZONE"), "UTC"))
-	if err != nil {
-		return nil, nil, err
-	}
-	source = append(source, `schedules: {nightly: {kind: full, daily: "02:30", zone: `+zone+`}}`)
-	to, on := cmp.Or(l.value("BACKUP_NOTIFICATION_EMAIL"), l.setting("to")), func(variable, otherwise string) string {
-		set := strings.Trim(strings.ToLower(cmp.Or(l.value(variable), otherwise)), "()")
-		return strconv.FormatBool(set == "true" || set == "1")
-	}
-	if to, err = config.Value(to); err == nil && to != `""` {
-		root = append(root, fmt.Sprintf("notify: {email: {to: %s}, on_success: %s, on_failure: %s}",
-			to, on("BACKUP_NOTIFY_ON_SUCCESS", "false"), on("BACKUP_NOTIFY_ON_FAILURE", "true")))
-	}
-	for _, line := range append(append([]string{}, source...), root...) {
-		name, _, _ := strings.Cut(line, ":")
-		l.leave("%s: not supported yet; it stands in the file as a comment", name)
-	}
-	return source, root, err
-}
-
-// others names what else was found and belongs elsewhere.
+// others names the variables that have an effect elsewhere.
 func (l *laravelApp) others() {
-	for _, name := range []string{"BACKUP_MAX_FILE_SIZE", "BACKUP_COMPRESSION_LEVEL", "DB_BACKUP_TIMEOUT", "DB_BACKUP_SINGLE_TRANSACTION", "DB_BACKUP_ROUTINES", "DB_BACKUP_TRIGGERS"} {
-		if v := l.value(name); v != "" {
+	for _, name := range []string{
+		"BACKUP_DATABASE_RETENTION_DAYS", "BACKUP_FILES_RETENTION_DAYS", "BACKUP_MAX_FILE_SIZE", "BACKUP_COMPRESSION_LEVEL",
+		"BACKUP_NOTIFICATION_EMAIL", "BACKUP_NOTIFY_ON_SUCCESS", "BACKUP_NOTIFY_ON_FAILURE",
+		"DB_BACKUP_TIMEOUT", "DB_BACKUP_SINGLE_TRANSACTION", "DB_BACKUP_ROUTINES", "DB_BACKUP_TRIGGERS",
+	} {
+		if l.value(name) != "" {
 			l.leave("%s: set it where the worker runs; the application's .env is not read there", name)
 		}
 	}
-	for _, name := range l.strings("databases") {
-		if name != l.value("DB_CONNECTION") {
-			l.leave("config/backup.php: database connection %s: make a source for it", name)
-		}
-	}
-	if disks := l.strings("disks"); len(disks) > 0 {
-		l.leave("config/backup.php: the disks %s: backups go to the repository", strings.Join(disks, ", "))
-	}
-}
-
-var (
-	phpNoise  = regexp.MustCompile(`(?s)'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|/\*.*?\*/|(?://|#)[^\n]*`)
-	phpPath   = regexp.MustCompile(`\b(base|storage|public|app|resource|database)_path\(\s*(?:'([^'\\]*)')?\s*\)|'(/[^'\\]*)'`)
-	phpString = regexp.MustCompile(`'([^'\\]*)'`)
-	phpScalar = regexp.MustCompile(`^\s*(?:\(\w+\)\s*)?(?:env\(\s*'(\w+)'\s*(?:,\s*'?([^'()\[\],]*)'?\s*)?\)|'([^'\\]*)'|(\d+|true|false|null))\s*[,\]]`)
-)
-
-// after gives what follows a key of config/backup.php; "" where there is no such key.
-func (l *laravelApp) after(key string) string {
-	at := regexp.MustCompile(`'` + key + `'\s*=>`).FindStringIndex(l.backup)
-	if at == nil {
-		return ""
-	}
-	return l.backup[at[1]:]
-}
-
-// setting reads one plain value, or env('NAME', value).
-func (l *laravelApp) setting(key string) string {
-	m := phpScalar.FindStringSubmatch(l.after(key))
-	if m == nil {
-		return ""
-	}
-	return cmp.Or(l.value(m[1]), m[2], m[3], m[4])
-}
-
-// list is the text of a list.
-func (l *laravelApp) list(key string) string {
-	text := strings.TrimSpace(l.after(key))
-	if !strings.HasPrefix(text, "[") {
-		return ""
-	}
-	text, _, _ = strings.Cut(text, "]")
-	return text
-}
-
-func (l *laravelApp) strings(key string) (all []string) {
-	for _, m := range phpString.FindAllStringSubmatch(l.list(key), -1) {
-		all = append(all, m[1])
-	}
-	return all
-}
-
-// paths are the directories in a list, as far as they are written out.
-func (l *laravelApp) paths(key string) (all []string) {
-	for _, m := range phpPath.FindAllStringSubmatch(l.list(key), -1) {
-		all = append(all, cmp.Or(m[3], filepath.Join(l.dir, strings.TrimPrefix(m[1], "base"), m[2])))
-	}
-	return all
 }

@@ -13,43 +13,12 @@ import (
 	"github.com/remora-backup/remora/internal/testenv"
 )
 
-const spatie = `<?php
-// 'to' => 'comment@example.com',
-return [
-    'backup' => [
-        'name' => env('APP_NAME', 'laravel-backup'), # 'disks' => ['no'],
-        'source' => [
-            'files' => [
-                'include' => [
-                    base_path(),
-                    storage_path('app/public'),
-                    base_path('resources/invoices'), /* storage_path('app/secret'), */
-                    '/srv/elsewhere',
-                    $somewhere,
-                ],
-                'exclude' => [base_path('vendor'), storage_path('app/public/receipts/cache')],
-            ],
-            'databases' => ['mysql', 'reports'],
-        ],
-        'destination' => ['disks' => ['local', 's3']],
-    ],
-    'notifications' => ['mail' => ['to' => 'ops@example.com', 'from' => ['address' => env('MAIL_FROM_ADDRESS', 'a@b')]]],
-    'cleanup' => ['default_strategy' => [
-        'keep_all_backups_for_days' => 7,
-        'keep_daily_backups_for_days' => (int) env('KEEP_DAILY', 16),
-        'keep_weekly_backups_for_weeks' => 8,
-        'keep_monthly_backups_for_months' => config('x.y'),
-        'keep_yearly_backups_for_years' => 2
-    ]],
-];
-`
-
 // laravelSite is an application with a release behind a link and a storage that is shared.
-func (g *ground) laravelSite(env, backup string) string {
+func (g *ground) laravelSite(env string) string {
 	g.t.Helper()
 	for _, dir := range []string{
 		"app/shared/storage/app/public/receipts/cache", "app/shared/storage/app/public/pre-alerts", "app/shared/storage/framework",
-		"app/releases/1/config", "app/releases/1/resources/invoices",
+		"app/releases/1",
 	} {
 		require.NoError(g.t, os.MkdirAll(g.path(dir), 0o755))
 	}
@@ -57,9 +26,6 @@ func (g *ground) laravelSite(env, backup string) string {
 	write("app/shared/storage/app/public/.gitignore", "*")
 	write("app/shared/storage/app/public/logo.png", "x")
 	write("app/shared/.env", env)
-	if backup != "" {
-		write("app/releases/1/config/backup.php", backup)
-	}
 	for from, to := range map[string]string{"releases/1": "app/current", "../../shared/storage": "app/releases/1/storage", "../../shared/.env": "app/releases/1/.env"} {
 		require.NoError(g.t, os.Symlink(from, g.path(to)))
 	}
@@ -78,19 +44,16 @@ func TestInitReadsALaravelApplication(t *testing.T) {
 
 	g := newGround(t)
 	app := g.laravelSite("APP_NAME=Shop\nAPP_TIMEZONE=America/Jamaica\nDB_CONNECTION=mariadb\nDB_HOST="+host+"\nDB_PORT="+port+"\nDB_DATABASE="+schema+
-		"\nDB_USERNAME=laravel_app\nDB_PASSWORD=\"pa\\$WORD#\\\"x'\"\nKEEP_DAILY=20\nBACKUP_DATABASE_RETENTION_DAYS=30\nBACKUP_NOTIFY_ON_SUCCESS=true\n"+
-		"BACKUP_MAX_FILE_SIZE=2048\nBACKUP_STORAGE_PATH="+g.path("backups/from-env")+"\n", spatie)
+		"\nDB_USERNAME=laravel_app\nDB_PASSWORD=\"pa\\$WORD#\\\"x'\"\nBACKUP_DATABASE_RETENTION_DAYS=30\nBACKUP_NOTIFY_ON_SUCCESS=true\n"+
+		"BACKUP_MAX_FILE_SIZE=2048\nBACKUP_STORAGE_PATH="+g.path("backups/from-env")+"\n")
 	g.args = []string{"init", "--config", g.path("etc/remora/remora.yaml")}
 	s := g.init("--laravel", app, "--source", "shop")
 	require.Zero(t, s.code, s.out+s.err)
 	for _, line := range []string{
 		"Taken over:", "  - the database " + schema + " at " + server.Address + ", with the application's user laravel_app and its password",
 		"  - the directories in " + app + "/storage/app/public: pre-alerts, receipts", "  - maintenance mode, by storage/framework/down",
-		"Not taken over:", "  - 1 files in " + app + "/storage/app/public itself", "  - config/backup.php: include " + app + ": add directories",
-		"  - config/backup.php: include " + app + "/resources/invoices: add", "  - config/backup.php: include /srv/elsewhere", "  - config/backup.php: exclude " + app + "/storage/app/public/receipts/cache",
-		"  - retention: not supported yet; it stands in the file as a comment", "  - schedules: ", "  - notify: ",
-		"  - config/backup.php: database connection mysql: make a source", "  - config/backup.php: database connection reports",
-		"  - config/backup.php: the disks local, s3", "  - BACKUP_MAX_FILE_SIZE: set it where the worker runs",
+		"Not taken over:", "  - 1 files in " + app + "/storage/app/public itself", 
+		"  - BACKUP_DATABASE_RETENTION_DAYS: set it where the worker runs", "  - BACKUP_NOTIFY_ON_SUCCESS: ", "  - BACKUP_MAX_FILE_SIZE: ",
 	} {
 		require.Contains(t, s.out, line)
 	}
@@ -98,14 +61,10 @@ func TestInitReadsALaravelApplication(t *testing.T) {
 	require.NoError(t, err)
 	for _, line := range []string{
 		"  path: " + g.path("backups/from-env"), "      laravel: " + app, "      root: " + g.path("app/shared/storage/app/public"), "      directories: [pre-alerts, receipts]",
-		"    # retention: {database_days: 30, files_days: 7, daily: 20, weekly: 8, yearly: 2}",
-		`    # schedules: {nightly: {kind: full, daily: "02:30", zone: America/Jamaica}}`,
-		`# notify: {email: {to: "ops@example.com"}, on_success: true, on_failure: true}`,
 	} {
 		require.Contains(t, string(text), line+"\n")
 	}
 	require.NotContains(t, string(text)+s.out+s.err, "WORD")
-	require.NotContains(t, s.out, "/secret", "a comment was read")
 	c, err := config.Load(g.path("etc/remora/remora.yaml"), func(name string) string { return g.env[name] })
 	require.NoError(t, err)
 	_, errs := c.Check()
@@ -119,7 +78,7 @@ func TestInitReadsALaravelApplication(t *testing.T) {
 // A release whose storage is its own is gone after the next deployment.
 func TestUploadsOfOneReleaseAreNotProposed(t *testing.T) {
 	g := newGround(t)
-	app := g.laravelSite("DB_CONNECTION=sqlite\n", "")
+	app := g.laravelSite("DB_CONNECTION=sqlite\n")
 	require.NoError(t, os.Remove(g.path("app/releases/1/storage")))
 	require.NoError(t, os.MkdirAll(g.path("app/releases/1/storage/app/public/receipts"), 0o755))
 	s := g.init("--laravel", app, "--source", "shop")
@@ -134,24 +93,23 @@ func TestUploadsOfOneReleaseAreNotProposed(t *testing.T) {
 // Whatever cannot be taken over is said, and never what is secret.
 func TestWhatInitCannotTakeOver(t *testing.T) {
 	for name, c := range map[string]struct {
-		env, backup string
-		args        []string
-		code        int
-		says        string
+		env  string
+		args []string
+		code int
+		says string
 	}{
 		"sqlite":            {env: "DB_CONNECTION=sqlite\n", says: "DB_CONNECTION is sqlite; only mysql and mariadb"},
 		"nothing":           {env: "", says: "DB_CONNECTION is not set"},
 		"no user":           {env: "DB_CONNECTION=mysql\nDB_DATABASE=shop\nDB_PASSWORD=hunter2\n", says: "DB_USERNAME or DB_DATABASE is missing"},
 		"broken url":        {env: "DB_CONNECTION=mysql\nDB_URL='mysql://u:hunter2@ho st/shop'\n", says: "DB_URL is not a URL"},
 		"maintenance cache": {env: "APP_MAINTENANCE_DRIVER=cache\n", says: "APP_MAINTENANCE_DRIVER is cache"},
-		"no php at all":     {env: "", backup: "hunter2' => [", says: "DB_CONNECTION is not set"},
 		"broken .env":       {env: "A=1\nB=hunter2 x\n", code: 2, says: "line 2: B: a value with spaces needs quotes"},
 		"not there":         {args: []string{"--laravel", "/nowhere"}, code: 2, says: "no such file or directory: .env"},
 		"relative":          {args: []string{"--laravel", "app"}, code: 2, says: "it is not an absolute path"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGround(t)
-			app := g.laravelSite(c.env, c.backup)
+			app := g.laravelSite(c.env)
 			if c.args == nil {
 				c.args = []string{"--laravel", app, "--source", "shop"}
 			}
@@ -176,7 +134,7 @@ func TestDatabaseOfALaravelApplication(t *testing.T) {
 		"DB_CONNECTION=mysql\nDB_DATABASE=a\nDB_USERNAME=u\nDB_PASSWORD=p\nDATABASE_URL=\"mysql://db:1/\"\n": {user: "u", password: "p", address: "db:1", schema: "a"},
 	} {
 		g := newGround(t)
-		l, err := readLaravel(g.laravelSite(env, ""))
+		l, err := readLaravel(g.laravelSite(env))
 		require.NoError(t, err)
 		got := l.database()
 		require.NotNil(t, got, env)
@@ -189,7 +147,7 @@ func TestDatabaseOfALaravelApplication(t *testing.T) {
 // What is given on the command line comes first.
 func TestFlagsComeBeforeTheApplication(t *testing.T) {
 	g := newGround(t)
-	app := g.laravelSite("DB_CONNECTION=mysql\nDB_DATABASE=a\nDB_USERNAME=u\nDB_HOST=127.0.0.1\nDB_PORT=1\n", "")
+	app := g.laravelSite("DB_CONNECTION=mysql\nDB_DATABASE=a\nDB_USERNAME=u\nDB_HOST=127.0.0.1\nDB_PORT=1\n")
 	s := g.init("--laravel", app, "--files", g.path("site/receipts"), "--mysql", "root@tcp(127.0.0.1:2)/other", "-o", "json")
 	require.Equal(t, 1, s.code)
 	require.Contains(t, s.err, "127.0.0.1:2")

@@ -3,9 +3,9 @@ package config
 import (
 	"bytes"
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 )
@@ -24,8 +24,6 @@ type Draft struct {
 	Files    *DraftFiles
 	// Laravel is the directory of the application, where it is one.
 	Laravel string
-	// LaterSource and LaterRoot are lines of YAML that are not supported yet, and written as comments.
-	LaterSource, LaterRoot []string
 }
 
 // DraftBucket is the repository of a Draft that is in a bucket. AccessKeyAt and SecretKeyAt are files; where they are
@@ -46,7 +44,7 @@ var skeleton string
 
 // Render writes a commented configuration file that Load accepts.
 func Render(d Draft) ([]byte, error) {
-	t, err := template.New("remora.yaml").Funcs(template.FuncMap{"value": Value, "values": values}).Parse(skeleton)
+	t, err := template.New("remora.yaml").Funcs(template.FuncMap{"value": value, "values": values}).Parse(skeleton)
 	if err != nil {
 		return nil, fmt.Errorf("read the skeleton of a configuration: %w", err)
 	}
@@ -60,31 +58,22 @@ func Render(d Draft) ([]byte, error) {
 // plainValue are texts that YAML reads as themselves, in lists too.
 var plainValue = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./-]*$`)
 
-// Value writes text as YAML does: plain where that is safe, otherwise quoted.
-func Value(s string) (string, error) {
+// value writes text as YAML does: plain where that is safe, otherwise quoted.
+func value(s string) string {
 	switch strings.ToLower(s) {
 	case "true", "false", "yes", "no", "on", "off", "null", "y", "n":
 	default:
 		if plainValue.MatchString(s) {
-			return s, nil
+			return s
 		}
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b) // what JSON quotes, YAML reads
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
-		return "", fmt.Errorf("quote a value: %w", err)
-	}
-	return strings.TrimSuffix(b.String(), "\n"), nil
+	return strconv.Quote(s) // what Go quotes, YAML reads
 }
 
-func values(list []string) (string, error) {
+func values(list []string) string {
 	out := make([]string, len(list))
 	for i, s := range list {
-		var err error
-		if out[i], err = Value(s); err != nil {
-			return "", err
-		}
+		out[i] = value(s)
 	}
-	return "[" + strings.Join(out, ", ") + "]", nil
+	return "[" + strings.Join(out, ", ") + "]"
 }
