@@ -35,9 +35,7 @@ type child struct {
 	leave   chan struct{} // closed by stop
 	leaving sync.Once
 	watched sync.WaitGroup
-
-	mu      sync.Mutex
-	process *process
+	process *process // the last one that was started; of whoever supervises, until stop
 }
 
 func newChild(cfg childConfig) *child {
@@ -77,8 +75,6 @@ func (c *child) launch() (*process, error) {
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.process = p
 	return p, nil
 }
@@ -157,10 +153,9 @@ const longLife = time.Minute
 // stop; when ctx ends, it no longer waits for a new one to be ready.
 func (c *child) supervise(ctx context.Context) {
 	c.watched.Go(func() {
-		pause := time.Second
-		for p := c.current(); ; {
-			why := ""
-			if p != nil {
+		pause, why := time.Second, ""
+		for {
+			if p := c.process; why == "" {
 				select {
 				case <-p.done:
 				case <-c.leave:
@@ -171,52 +166,33 @@ func (c *child) supervise(ctx context.Context) {
 					pause = time.Second
 				}
 			}
-			var err error
-			if p, err = c.again(ctx, why, pause); errors.Is(err, errLeft) {
+			c.cfg.Report(Event{What: Ended, Program: c.cfg.Name, Why: why, Next: pause})
+			select {
+			case <-time.After(pause):
+			case <-c.leave:
 				return
 			}
 			pause = min(2*pause, 30*time.Second)
+			why = ""
+			p, err := c.launch()
+			if err != nil {
+				why = "it cannot be started: " + remora.OneLine(err.Error())
+				continue
+			}
+			waiting, cancel := context.WithTimeout(ctx, startTime)
+			if c.await(waiting, p) == nil {
+				c.cfg.Report(Event{What: Back, Program: c.cfg.Name})
+			}
+			cancel()
 		}
 	})
-}
-
-// errLeft says that the child is not wanted any more.
-var errLeft = errors.New("stopped")
-
-// again tells why the child ended and starts it again after a pause. Without a process it is to be called again.
-func (c *child) again(ctx context.Context, why string, pause time.Duration) (*process, error) {
-	if why != "" {
-		c.cfg.Report(Event{What: Ended, Program: c.cfg.Name, Why: why, Next: pause})
-	}
-	select {
-	case <-time.After(pause):
-	case <-c.leave:
-		return nil, errLeft
-	}
-	p, err := c.launch()
-	if err != nil {
-		c.cfg.Report(Event{What: Ended, Program: c.cfg.Name, Why: "it cannot be started: " + remora.OneLine(err.Error()), Next: min(2*pause, 30*time.Second)})
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	if c.await(ctx, p) == nil {
-		c.cfg.Report(Event{What: Back, Program: c.cfg.Name})
-	}
-	return p, nil
-}
-
-func (c *child) current() *process {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.process
 }
 
 // stop asks the child to end, waits for its grace, kills it then, and returns when it is gone. Hurry kills at once.
 func (c *child) stop() {
 	c.leaving.Do(func() { close(c.leave) })
 	c.watched.Wait() // nobody starts it again from here on
-	p := c.current()
+	p := c.process
 	if p == nil {
 		return
 	}

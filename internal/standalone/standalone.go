@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -108,7 +109,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer h.close()
+	defer func() { _ = h.lock.Close() }() // the kernel frees the lock in any case
 	if err := h.start(ctx); err != nil {
 		h.stop()
 		return err
@@ -129,15 +130,14 @@ type house struct {
 	port     int
 	host     string
 	lock     io.Closer
-	events   chan Event
-	done     chan struct{}
+	telling  sync.Mutex
 	temporal *child
 	worker   *child
 }
 
 // prepare finds the programs and takes the state directory, and starts nothing yet.
 func prepare(ctx context.Context, cfg Config) (*house, error) {
-	h := &house{cfg: cfg, events: make(chan Event), done: make(chan struct{})}
+	h := &house{cfg: cfg}
 	if err := h.ports(); err != nil {
 		return nil, err
 	}
@@ -173,29 +173,17 @@ func prepare(ctx context.Context, cfg Config) (*house, error) {
 		Name: workerName, Path: worker, Args: []string{"--config", cfg.ConfigFile}, Env: os.Environ(), Log: h.logFile(workerName),
 		Grace: drain, Hurry: cfg.Hurry, Report: h.tell, Ready: h.workerReady,
 	})
-	go h.narrate()
 	return h, nil
 }
 
 func (h *house) logFile(name string) string { return filepath.Join(h.running.Logs, name+".log") }
 
-// narrate hands events on, one at a time.
-func (h *house) narrate() {
-	defer close(h.done)
-	for e := range h.events {
-		h.cfg.Report(e)
-	}
-}
-
+// tell hands events on, one at a time.
 func (h *house) tell(e Event) {
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	e.Time = time.Now()
-	h.events <- e
-}
-
-func (h *house) close() {
-	close(h.events)
-	<-h.done
-	_ = h.lock.Close() // the kernel frees the lock in any case
+	h.cfg.Report(e)
 }
 
 // start brings up Temporal, then the worker, and leaves both supervised.

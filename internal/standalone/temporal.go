@@ -46,12 +46,6 @@ func temporalEnv(getenv func(string) string) []string {
 	return env
 }
 
-func (h *house) client(ctx context.Context) (client.Client, error) {
-	return client.DialContext(ctx, client.Options{
-		HostPort: h.cfg.Address, Namespace: h.cfg.Namespace, Logger: temporallog.NewStructuredLogger(h.cfg.Log),
-	})
-}
-
 // callTimeout bounds one question to a server on this machine.
 const callTimeout = 5 * time.Second
 
@@ -59,7 +53,9 @@ const callTimeout = 5 * time.Second
 func (h *house) ask(ctx context.Context, question func(context.Context, client.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	c, err := h.client(ctx)
+	c, err := client.DialContext(ctx, client.Options{
+		HostPort: h.cfg.Address, Namespace: h.cfg.Namespace, Logger: temporallog.NewStructuredLogger(h.cfg.Log),
+	})
 	if err != nil {
 		return err
 	}
