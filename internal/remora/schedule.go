@@ -9,6 +9,8 @@ type Timing struct {
 	Zone string `json:"zone,omitempty"`
 	// Every is the distance of two slots, counted in UTC, whatever the wall clock does.
 	Every time.Duration `json:"every,omitempty"`
+	// Period is the longest distance of two slots: of "0 9 * * 1-5" it is that of a weekend. The configuration fills it.
+	Period time.Duration `json:"period,omitempty"`
 	// Text is how a person would say it: "daily at 02:30".
 	Text string `json:"text"`
 }
