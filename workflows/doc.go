@@ -1,7 +1,8 @@
 // Package workflows holds the sagas: what a backup and a restore do, step after step, and how each step is undone.
 // They are deterministic and do no I/O: the steps are activities, called by the names in remora's wire contract.
 //
-// Backup runs in the lane of its source. Restore lives from its plan to the end of its undo window and runs its
+// Backup runs in the lane of its source. Slot is what a schedule starts: it waits for that lane, and accounts for the
+// slot. Restore lives from its plan to the end of its undo window and runs its
 // exclusive phases as children in that lane: Apply stages, proves and switches; Turn makes the other side live again;
 // Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
 // workflow. Plan and Check only look.
@@ -39,6 +40,7 @@ func Register(r Registry) {
 		remora.CopyAllWorkflow: CopyAll,
 		remora.PruneWorkflow:   Prune,
 		remora.NotifyWorkflow:  Notify,
+		remora.SlotWorkflow:    Slot,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

@@ -26,8 +26,12 @@ type laneCall struct {
 	input    any
 	// patience is how long to wait for the lane while asking its holder to stop; 0 means: neither ask nor wait.
 	patience time.Duration
+	// polite waits without asking anybody to stop, and looks seldom: the wait may take a night.
+	polite bool
 	// waiting is told once when the lane is taken. It may be nil.
 	waiting func(workflow.Context)
+	// started is told when the child has begun. It may be nil.
+	started func()
 }
 
 // inLane runs a child in the lane of its source: under the workflow id that everything takes that touches the
@@ -43,10 +47,17 @@ func inLane[T any](ctx workflow.Context, call laneCall) (result T, err error) {
 		StaticSummary:         call.summary,
 	})
 	deadline := workflow.Now(ctx).Add(call.patience)
-	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
+	pause, longest := time.Second, 15*time.Second
+	if call.polite {
+		pause, longest = 30*time.Second, 5*time.Minute
+	}
+	for ; ; pause = min(2*pause, longest) {
 		child := workflow.ExecuteChildWorkflow(ctx, call.workflow, call.input)
 		err = child.GetChildWorkflowExecution().Get(ctx, nil)
 		if err == nil {
+			if call.started != nil {
+				call.started()
+			}
 			err = child.Get(ctx, &result)
 			return result, err
 		}
@@ -60,11 +71,19 @@ func inLane[T any](ctx workflow.Context, call laneCall) (result T, err error) {
 			call.waiting(ctx)
 			call.waiting = nil
 		}
-		askHolderToStop(ctx, call.source)
-		if err := workflow.Sleep(ctx, pause); err != nil {
+		if !call.polite {
+			askHolderToStop(ctx, call.source)
+		}
+		pause = min(pause, deadline.Sub(workflow.Now(ctx)))
+		if err := pauseFor(ctx, pause, "wait for whoever is at work on "+call.source); err != nil {
 			return result, err
 		}
 	}
+}
+
+// pauseFor is a sleep that says what for.
+func pauseFor(ctx workflow.Context, d time.Duration, what string) error {
+	return workflow.NewTimerWithOptions(ctx, d, workflow.TimerOptions{Summary: what}).Get(ctx, nil)
 }
 
 // askHolderToStop cancels whatever holds the lane. It is asked again at each try, because the next backup of a

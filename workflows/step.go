@@ -39,6 +39,13 @@ func bestEffort() workflow.ActivityOptions {
 	return bounded(time.Minute, 12, 15*time.Second)
 }
 
+// untilRecorded is for what would otherwise not be accounted for: the repository may be away for a night.
+func untilRecorded() workflow.ActivityOptions {
+	options := retried(time.Minute, 0, time.Minute)
+	options.ScheduleToCloseTimeout = 12 * time.Hour
+	return options
+}
+
 // mustFinish is for the way back, which has no last attempt: giving up would leave an application offline or between
 // two states. It covers copies too, since what was live for a moment is captured before it is discarded.
 func mustFinish() workflow.ActivityOptions {
@@ -224,7 +231,12 @@ func (op *operation) findRestore(ctx workflow.Context, run string) (remora.Resto
 }
 
 func (op *operation) recordFailure(ctx workflow.Context, failed remora.FailedRun) {
-	_, err := take[nothing](ctx, bestEffort, step{remora.RecordFailureActivity, remora.Queue, "record the failed run"}, failed)
+	op.recordRun(ctx, bestEffort, failed)
+}
+
+// recordRun records a run, or a slot, that left no backup.
+func (op *operation) recordRun(ctx workflow.Context, p policy, failed remora.FailedRun) {
+	_, err := take[nothing](ctx, p, step{remora.RecordFailureActivity, remora.Queue, "record the " + string(failed.Status) + " run"}, failed)
 	if err != nil {
 		workflow.GetLogger(ctx).Warn("the failed run was not recorded", "error", err)
 	}

@@ -393,7 +393,7 @@ func (f *follower) outcome(ctx context.Context, run Run, into any) error {
 		case err == nil:
 			return nil
 		case !away(err):
-			return asProblem("run "+operationName(run.Workflow), err)
+			return asProblem("run "+remora.OperationName(run.Workflow), err)
 		}
 		f.gone()
 		if err := pause(ctx, f.control.cfg.Poll); err != nil {

@@ -32,7 +32,7 @@ type Running struct {
 // running is what works on a source as it stands.
 func (s state) running() Running {
 	top := s.top()
-	r := Running{Operation: operationName(top.workflow), By: top.actor, Since: top.started, Run: top.run(s.source)}
+	r := Running{Operation: remora.OperationName(top.workflow), By: top.actor, Since: top.started, Run: top.run(s.source)}
 	for _, step := range s.work().steps {
 		if r.Phase != "" && step.progress == nil {
 			continue
@@ -44,27 +44,6 @@ func (s state) running() Running {
 		}
 	}
 	return r
-}
-
-// operationName says, with its article, what a workflow does with a source.
-func operationName(workflow string) string {
-	switch workflow {
-	case remora.BackupWorkflow:
-		return "a backup"
-	case remora.RestoreWorkflow, remora.ApplyWorkflow:
-		return "a restore"
-	case remora.TurnWorkflow:
-		return "a rollback"
-	case remora.DiscardWorkflow:
-		return "the end of an undo window"
-	case remora.PlanWorkflow:
-		return "a plan"
-	case remora.AdoptWorkflow:
-		return "the taking over of a restore"
-	case remora.CopyWorkflow, remora.CopyAllWorkflow:
-		return "a copy"
-	}
-	return workflow
 }
 
 // Sentence says in one line who does what since when and how far that is.

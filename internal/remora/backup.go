@@ -56,6 +56,17 @@ const (
 	Missed  Status = "missed"
 )
 
+// NoBackup tells whether the status is that of a run, or of a slot, that left no backup.
+func (s Status) NoBackup() bool { return s == Failed || s == Skipped || s == Missed }
+
+// Verb says what a run of that status did: "failed", "was skipped".
+func (s Status) Verb() string {
+	if s == Failed {
+		return string(s)
+	}
+	return "was " + string(s)
+}
+
 // PartRef is the small reference to a captured part that travels through a history.
 type PartRef struct {
 	Kind Kind `json:"kind"`

@@ -1,6 +1,9 @@
 package remora
 
-import "time"
+import (
+	"hash/fnv"
+	"time"
+)
 
 // Timing says when something is due: by the calendar in a zone, or every so often.
 type Timing struct {
@@ -37,12 +40,51 @@ type Schedule struct {
 // ID is where Temporal has the schedule.
 func (s Schedule) ID() string { return "schedule/" + s.Source + "/" + s.Name }
 
-// Slot is one moment at which a schedule was due.
+// Offset is how long each of its slots is put off: always the same part of its spread.
+func (s Schedule) Offset() time.Duration {
+	if s.Spread <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte(s.ID()))
+	return time.Duration(h.Sum64() % uint64(s.Spread)).Truncate(time.Second)
+}
+
+// Actor is who asks for what the schedule starts.
+func (s Schedule) Actor() string { return "schedule " + s.Name }
+
+// Without is the record of a slot that left no backup, as everybody who finds that out writes it: under one id.
+func (s Schedule) Without(how Status, due time.Time, problem, hint string) FailedRun {
+	slot := Slot{Schedule: s.Name, Due: due.UTC()}
+	run := "slot/" + slot.Schedule + "/" + slot.Due.Format(time.RFC3339)
+	return FailedRun{
+		Status: how, Slot: slot, Run: run, ID: BackupID(s.Source, run, "", due), Source: s.Source, Kind: BackupKindOf(s.Kinds),
+		Purpose: Regular, RequestedBy: s.Actor(), Started: slot.Due, Ended: slot.Due, Problem: problem, Hint: hint,
+	}
+}
+
+// Slot is one moment at which a schedule was due. It has one outcome: its backup, else the first record of a run of it
+// that failed or was skipped, else the record that nobody was there. Outranks says it.
 type Slot struct {
 	// Schedule is the name of the schedule; empty for what somebody asked for.
 	Schedule string `json:"schedule,omitempty"`
 	// Due is the moment, without any spread.
 	Due time.Time `json:"due,omitzero"`
+}
+
+// Outranks tells whether what has the status s says more of a slot than what has the other.
+func (s Status) Outranks(other Status) bool {
+	rank := func(s Status) int {
+		switch {
+		case s == Missed:
+			return 0
+		case s.NoBackup():
+			return 1
+		default:
+			return 2
+		}
+	}
+	return rank(s) > rank(other)
 }
 
 // ScheduleRecord is what the repository remembers of a schedule, so that it survives the loss of Temporal (S30).

@@ -125,6 +125,32 @@ const (
 	MonitorSchedule   = "monitor"
 )
 
+// OperationName says, with its article, what a workflow does with a source.
+func OperationName(workflow string) string {
+	switch workflow {
+	case BackupWorkflow:
+		return "a backup"
+	case RestoreWorkflow, ApplyWorkflow:
+		return "a restore"
+	case TurnWorkflow:
+		return "a rollback"
+	case DiscardWorkflow:
+		return "the end of an undo window"
+	case PlanWorkflow:
+		return "a plan"
+	case SlotWorkflow:
+		return "a slot of a schedule"
+	case AdoptWorkflow:
+		return "the taking over of a restore"
+	case CopyWorkflow, CopyAllWorkflow:
+		return "a copy"
+	}
+	return workflow
+}
+
+// DueAttribute is the search attribute in which Temporal keeps for which moment a schedule has started something.
+const DueAttribute = "TemporalScheduledStartTime"
+
 // SlotRequest starts a Slot.
 type SlotRequest struct {
 	Schedule Schedule `json:"schedule"`
@@ -369,6 +395,17 @@ type (
 	FindRestoreInput struct {
 		Source string `json:"source"`
 		Run    string `json:"run,omitempty"`
+	}
+	// HolderInput asks who is at work on a source.
+	HolderInput struct {
+		Source string `json:"source"`
+	}
+	// Holder is an operation that is at work on a source; empty where there is none.
+	Holder struct {
+		// Operation says what it is: "a restore".
+		Operation string    `json:"operation,omitempty"`
+		By        string    `json:"by,omitempty"`
+		Since     time.Time `json:"since,omitzero"`
 	}
 	// MaintenanceResult tells how the application was taken offline or back; empty where no way is configured.
 	MaintenanceResult struct {

@@ -228,9 +228,16 @@ func (r *Repository) saveBackup(ctx context.Context, w repo.RepositoryWriter, m 
 	if err != nil {
 		return err
 	}
-	_, err = w.PutManifest(ctx, map[string]string{
+	labels := map[string]string{
 		manifest.TypeLabelKey: backupType, labelBackup: m.ID, labelSource: m.Source, labelFormat: strconv.Itoa(m.Format),
-	}, committed{Snapshot: id, Manifest: m})
+	}
+	if m.Slot.Schedule != "" {
+		labels[labelSlot] = slotOf(m.Source, m.Slot)
+		if err := dropSlot(ctx, w, m.Source, m.Slot); err != nil {
+			return err
+		}
+	}
+	_, err = w.PutManifest(ctx, labels, committed{Snapshot: id, Manifest: m})
 	return err
 }
 

@@ -31,6 +31,7 @@ const (
 	labelSource  = "source"
 	labelCopy    = "copy"
 	labelFormat  = "format"
+	labelSlot    = "slot"
 )
 
 const (
@@ -74,9 +75,8 @@ func latest[T any](ctx context.Context, rep repo.Repository, kind, key string) (
 	return all, err
 }
 
-// replace puts a record in the place of those of the same type and key.
-func replace(ctx context.Context, w repo.RepositoryWriter, kind, key, id string, value any) error {
-	labels := map[string]string{manifest.TypeLabelKey: kind, key: id}
+// replace puts a record in the place of those with the same labels.
+func replace(ctx context.Context, w repo.RepositoryWriter, labels map[string]string, value any) error {
 	old, err := w.FindManifests(ctx, labels)
 	if err != nil {
 		return err
@@ -99,18 +99,67 @@ func forget(ctx context.Context, w repo.RepositoryWriter, old []*manifest.EntryM
 
 // record writes one record, in the place of those of the same type and key.
 func (r *Repository) record(ctx context.Context, kind, key, id string, value any) error {
-	return r.write(ctx, kind, func(ctx context.Context, w repo.RepositoryWriter) error { return replace(ctx, w, kind, key, id, value) })
+	return r.write(ctx, kind, func(ctx context.Context, w repo.RepositoryWriter) error {
+		return replace(ctx, w, map[string]string{manifest.TypeLabelKey: kind, key: id}, value)
+	})
 }
 
-// RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored.
+// RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored. For a
+// slot of a schedule that has an outcome already, nothing more is recorded (see the package's comment).
 func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) error {
+	f.Status = cmp.Or(f.Status, remora.Failed)
 	err := r.write(ctx, "failure", func(ctx context.Context, w repo.RepositoryWriter) error {
 		if err := dropCheckpoints(ctx, w, f.Run); err != nil {
 			return err
 		}
-		return replace(ctx, w, failureType, labelBackup, f.ID, f)
+		labels := map[string]string{manifest.TypeLabelKey: failureType, labelBackup: f.ID}
+		if f.Slot.Schedule == "" {
+			return replace(ctx, w, labels, f)
+		}
+		known, err := outcomes(ctx, w, f.Source, f.Slot)
+		if slices.ContainsFunc(known, func(o remora.Status) bool { return !f.Status.Outranks(o) }) || err != nil {
+			return err
+		}
+		if err := dropSlot(ctx, w, f.Source, f.Slot); err != nil {
+			return err
+		}
+		labels[labelSlot] = slotOf(f.Source, f.Slot)
+		_, err = w.PutManifest(ctx, labels, f)
+		return err
 	})
 	return problem("record the failed run", f.ID, err)
+}
+
+// slotOf is the label of a slot.
+func slotOf(source string, s remora.Slot) string {
+	return source + "/" + s.Schedule + "/" + s.Due.UTC().Format(time.RFC3339)
+}
+
+// outcomes are what has been recorded of a slot.
+func outcomes(ctx context.Context, rep repo.Repository, source string, s remora.Slot) (all []remora.Status, err error) {
+	labels := map[string]string{manifest.TypeLabelKey: backupType, labelSlot: slotOf(source, s)}
+	backups, err := rep.FindManifests(ctx, labels)
+	if err != nil {
+		return nil, err
+	}
+	for range backups {
+		all = append(all, remora.Pending)
+	}
+	labels[manifest.TypeLabelKey] = failureType
+	others, err := records[remora.FailedRun](ctx, rep, labels)
+	for _, o := range others {
+		all = append(all, o.Value.Status)
+	}
+	return all, err
+}
+
+// dropSlot deletes the records that a slot left no backup: something better is known now.
+func dropSlot(ctx context.Context, w repo.RepositoryWriter, source string, s remora.Slot) error {
+	found, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: failureType, labelSlot: slotOf(source, s)})
+	if err != nil {
+		return err
+	}
+	return forget(ctx, w, found)
 }
 
 // RecordRestore records how a restore stands; the latest state wins.
@@ -178,9 +227,23 @@ func (r *Repository) all(ctx context.Context) ([]known, error) {
 		}
 		byID[b.ID] = b
 	}
-	return slices.SortedFunc(maps.Values(byID), func(a, b known) int {
+	return oneOfEachSlot(slices.SortedFunc(maps.Values(byID), func(a, b known) int {
 		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
-	}), nil
+	})), nil
+}
+
+// oneOfEachSlot leaves one outcome for each slot, where several processes have recorded theirs at the same moment.
+func oneOfEachSlot(newestFirst []known) []known {
+	best := map[string]known{}
+	for _, b := range newestFirst {
+		key := slotOf(b.Source, b.Slot)
+		if o, met := best[key]; !met || !o.Status.Outranks(b.Status) {
+			best[key] = b
+		}
+	}
+	return keep(newestFirst, func(b known) bool {
+		return b.Slot.Schedule == "" || !b.Status.NoBackup() || best[slotOf(b.Source, b.Slot)].ID == b.ID
+	})
 }
 
 // held is the record of what a copy held when it was last looked at.
@@ -255,7 +318,7 @@ func candidates(all []remora.Backup, ref string) []remora.Backup {
 		return exact
 	}
 	named := keep(all, func(b remora.Backup) bool { return ref != "" && b.Name == ref })
-	if kept := keep(named, func(b remora.Backup) bool { return b.Status != remora.Failed }); len(kept) > 0 {
+	if kept := keep(named, func(b remora.Backup) bool { return !b.Status.NoBackup() }); len(kept) > 0 {
 		named = kept
 	}
 	if len(named) > 0 {
@@ -316,8 +379,8 @@ func (r *Repository) exactly(ctx context.Context, op, id string) (known, error) 
 	switch {
 	case at < 0:
 		return known{}, noBackup(id)
-	case all[at].Status == remora.Failed:
-		return known{}, remora.Fail(remora.NotFound, op, id, "choose a backup that completed: remora history --status completed", "this run failed and left no backup")
+	case all[at].Status.NoBackup():
+		return known{}, remora.Fail(remora.NotFound, op, id, "choose a backup that completed: remora history --status completed", "this run %s and left no backup", all[at].Status.Verb())
 	case all[at].Format > remora.ManifestFormat:
 		return known{}, newer(op, id, all[at].Format)
 	}

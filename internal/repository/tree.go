@@ -267,7 +267,7 @@ func (p *PartWriter) earlier(ctx context.Context, name string) *snapshot.DirEntr
 	all, err := p.r.List(ctx, Filter{Source: p.spec.Source})
 	newest := slices.IndexFunc(all, func(b remora.Backup) bool {
 		_, ok := b.Part(p.spec.Kind)
-		return ok && b.Status != remora.Corrupted && b.Status != remora.Failed
+		return ok && b.Status != remora.Corrupted && !b.Status.NoBackup()
 	})
 	var at *snapshot.DirEntry
 	if newest >= 0 {
