@@ -2,6 +2,7 @@ package remora
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 )
 
@@ -94,7 +95,9 @@ type ScheduleRecord struct {
 	ID       string    `json:"id"`
 	// Paused says by whom and why; nil while it runs.
 	Paused *Pause `json:"paused,omitempty"`
-	// Since is from when on its slots count: it was made, changed or resumed then.
+	// Pauses are those that ended lately: what was due before one is still to be accounted for.
+	Pauses []Pause `json:"pauses,omitempty"`
+	// Since is from when on its slots count: it was made or changed then.
 	Since time.Time `json:"since,omitzero"`
 	// Deleted tells that a command removed it.
 	Deleted bool `json:"deleted,omitempty"`
@@ -105,4 +108,23 @@ type Pause struct {
 	By  string    `json:"by"`
 	Why string    `json:"why,omitempty"`
 	At  time.Time `json:"at"`
+	// Until is when it ended; zero while it lasts.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Resume ends the pause. Those that ended so long ago that all before them is accounted for are forgotten.
+func (r *ScheduleRecord) Resume(at time.Time) {
+	if r.Paused == nil {
+		return
+	}
+	r.Pauses = slices.DeleteFunc(r.Pauses, func(p Pause) bool { return at.Sub(p.Until) > 90*24*time.Hour })
+	ended := *r.Paused
+	ended.Until = at
+	r.Pauses, r.Paused = append(r.Pauses, ended), nil
+}
+
+// Rests tells whether the schedule was paused at that moment.
+func (r ScheduleRecord) Rests(at time.Time) bool {
+	rests := func(p Pause) bool { return !at.Before(p.At) && (p.Until.IsZero() || at.Before(p.Until)) }
+	return r.Paused != nil && rests(*r.Paused) || slices.ContainsFunc(r.Pauses, rests)
 }
