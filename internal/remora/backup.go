@@ -138,7 +138,10 @@ func (m Manifest) Added() int64 {
 // Verification says that a backup was read back.
 type Verification struct {
 	At time.Time `json:"at"`
-	// Contents counts blocks that were read, decrypted and authenticated; Present counts those found in place.
+	// FullAt is when all bytes were last read, shared ones too; zero means never.
+	FullAt time.Time `json:"full_at,omitzero"`
+	// Contents counts blocks that were read, decrypted and authenticated; Present counts those found in place, which
+	// an earlier verification, or the same run for another backup, had read.
 	Contents int64 `json:"contents"`
 	Present  int64 `json:"present"`
 	Bytes    int64 `json:"bytes"`

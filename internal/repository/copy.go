@@ -41,7 +41,7 @@ func (r *Repository) Copy(ctx context.Context, to *Repository, id string, report
 	m.Parts = slices.Clone(m.Parts)
 	for i := range m.Parts {
 		if err := c.part(ctx, m, &m.Parts[i]); err != nil {
-			return remora.Manifest{}, r.damagedSource(ctx, id, err)
+			return remora.Manifest{}, r.damagedSource(ctx, b, err)
 		}
 	}
 	return to.Commit(ctx, m)
@@ -61,7 +61,7 @@ func (e sourceError) Unwrap() error { return e.error }
 
 // damagedSource says that the backup itself is damaged, and records it as a verification would: unless the whole
 // repository went away, which looks the same from inside a file.
-func (r *Repository) damagedSource(ctx context.Context, id string, err error) error {
+func (r *Repository) damagedSource(ctx context.Context, b known, err error) error {
 	source, ok := errors.AsType[sourceError](err)
 	if !ok {
 		return err
@@ -73,10 +73,10 @@ func (r *Repository) damagedSource(ctx context.Context, id string, err error) er
 	if err := r.present(ctx); err != nil {
 		return err
 	}
-	v := remora.Verification{At: time.Now().UTC(), Problem: "damaged: " + remora.OneLine(p.Error())}
-	err = r.record(ctx, verificationType, labelBackup, id, v)
-	return errors.Join(remora.Fail(remora.Corrupt, copyOp, id,
-		"take a new backup now, and check the repository's disk; other backups are copied all the same", "it is %s; nothing of it counts in the copy", v.Problem), problem(copyOp, id, err))
+	v := remora.Verification{At: time.Now().UTC(), FullAt: lastFull(b), Problem: "damaged: " + remora.OneLine(p.Error())}
+	err = r.record(ctx, verificationType, labelBackup, b.ID, v)
+	return errors.Join(remora.Fail(remora.Corrupt, copyOp, b.ID,
+		"take a new backup now, and check the repository's disk; other backups are copied all the same", "it is %s; nothing of it counts in the copy", v.Problem), problem(copyOp, b.ID, err))
 }
 
 // copier is one Copy at work.

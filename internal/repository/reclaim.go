@@ -37,6 +37,10 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 func (r *Repository) Reclaim(ctx context.Context) error {
 	const op = "reclaim space"
 	err := repo.DirectWriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: op}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
+		w, err := r.pastDamage(ctx, w)
+		if err != nil {
+			return err
+		}
 		return snapshotmaintenance.Run(ctx, w, maintenance.ModeFull, false, maintenance.SafetyFull)
 	})
 	if errors.As(err, new(maintenance.NotOwnedError)) {

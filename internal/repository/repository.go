@@ -79,6 +79,7 @@ type Repository struct {
 	settle       func() error // makes what was flushed durable
 	pace         pace
 	swept        sync.Once
+	readOnce     readOnce
 }
 
 // pace is how often a PartWriter makes its work durable, and protects it from the collector.

@@ -228,7 +228,7 @@ func (t *tree) file(ctx context.Context, rel string, before *snapshot.DirEntry) 
 	entry := describe(path.Base(rel), snapshot.EntryTypeFile, info)
 	entry.FileSize = info.Size()
 	after := info
-	if same(&entry, before) {
+	if same(&entry, before) && t.p.r.intact(ctx, before.ObjectID) {
 		entry.ObjectID = before.ObjectID
 	} else {
 		err = t.p.store(ctx, t.path(rel), &entry, func(w io.Writer) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/remora-backup/remora/internal/remora"
 	"golang.org/x/sync/errgroup"
@@ -28,35 +29,89 @@ const (
 )
 
 // Verify walks a backup: every block is read back, decrypted and authenticated, but for those that it shares with the
-// last earlier backup of the source that was verified; they must be in the index, and their packs there in full length. The result is recorded, also when it is bad; then it is returned with a Corrupt problem that names what
-// is damaged. report is called by one goroutine at a time; it may be nil.
+// last earlier backup of the source that was verified; they must be in the index, and their packs there in full length.
+// Once a backup was found damaged, all of it is read. The result is recorded, also when it is bad; then it is returned
+// with a Corrupt problem that names what is damaged, and what is lost is stored anew by the next backup that has it.
+// report is called by one goroutine at a time; it may be nil.
 func (r *Repository) Verify(ctx context.Context, id string, report func(remora.Progress)) (remora.Verification, error) {
-	b, err := r.exactly(ctx, verifyOp, id)
+	return newVerifier(r, report).verify(ctx, id)
+}
+
+// VerifyBytes is Verify of all bytes, shared or not. A run, where it is named, that verifies several backups one after
+// the other reads once what they share.
+func (r *Repository) VerifyBytes(ctx context.Context, id, run string, report func(remora.Progress)) (remora.Verification, error) {
+	v := newVerifier(r, report)
+	v.full = true
+	if run != "" {
+		v.once = r.readOnce.of(run)
+	}
+	return v.verify(ctx, id)
+}
+
+func newVerifier(r *Repository, report func(remora.Progress)) *verifier {
+	return &verifier{
+		r: r, report: report, began: time.Now(),
+		blocks: map[content.ID]block{}, damage: map[string]error{}, doubts: map[content.ID]bool{},
+	}
+}
+
+func (v *verifier) verify(ctx context.Context, id string) (remora.Verification, error) {
+	b, err := v.r.exactly(ctx, verifyOp, id)
 	if err != nil {
 		return remora.Verification{}, err
 	}
-	v := &verifier{r: r, report: report, began: time.Now(), blocks: map[content.ID]block{}, damage: map[string]error{}}
-	if err := v.run(ctx, b); err != nil {
+	v.full = v.full || b.Status == remora.Corrupted
+	err = v.run(ctx, b)
+	if err == nil && len(v.damage) > 0 {
+		err = v.confirm(ctx, id)
+	}
+	if err != nil {
 		return remora.Verification{}, problem(verifyOp, id, err)
 	}
-	v.sum.At, v.sum.Problem = time.Now().UTC(), v.verdict()
-	err = problem(verifyOp, id, r.record(ctx, verificationType, labelBackup, id, v.sum))
+	v.sum.At, v.sum.FullAt, v.sum.Problem = time.Now().UTC(), lastFull(b), v.verdict()
+	if v.full {
+		v.sum.FullAt = v.sum.At
+	}
+	err = problem(verifyOp, id, v.r.record(ctx, verificationType, labelBackup, id, v.sum))
 	if v.sum.Problem != "" {
 		err = errors.Join(remora.Fail(remora.Corrupt, verifyOp, id,
-			"take a new backup now with: remora backup "+b.Source+"; check the repository's disk, and restore from a backup that verifies", "%s", v.sum.Problem), err)
+			"take a new backup now with: remora backup "+b.Source+", it stores what is lost again; check the repository's disk, and restore from a backup that verifies", "%s", v.sum.Problem), err)
 	}
 	return v.sum, err
+}
+
+// lastFull is when all bytes of a backup were last read.
+func lastFull(b known) time.Time {
+	if b.Verification == nil {
+		return time.Time{}
+	}
+	return b.Verification.FullAt
+}
+
+// confirm looks again before a backup is called damaged: one that was deleted meanwhile is not, nor is one in a
+// repository that went away.
+func (v *verifier) confirm(ctx context.Context, id string) error {
+	_, err := v.r.exactly(ctx, verifyOp, id)
+	if remora.KindOf(err) == remora.NotFound {
+		return remora.Fail(remora.NotFound, verifyOp, id, "choose another one: remora history", "it was deleted meanwhile")
+	}
+	if err == nil {
+		err = v.r.giveUp(ctx, v.doubts)
+	}
+	return err
 }
 
 // block is a piece of stored data, and the first file in which it was met.
 type block struct {
 	info content.Info
 	file string
-	seen bool // has been read back by an earlier verification
+	seen bool // has been read back by an earlier verification, or for another backup
 }
 
 type verifier struct {
 	r      *Repository
+	full   bool
+	once   *blockSet // what need not be read again; nil where nothing is remembered
 	report func(remora.Progress)
 	began  time.Time
 	packs  map[blob.ID]blob.Metadata
@@ -66,6 +121,8 @@ type verifier struct {
 	mu     sync.Mutex
 	sum    remora.Verification
 	damage map[string]error // by file
+	doubts map[content.ID]bool
+	broken []object.ID // files and directories whose blocks cannot be told
 }
 
 // run returns an error only when it could not find out.
@@ -81,8 +138,10 @@ func (v *verifier) run(ctx context.Context, b known) error {
 	if err := v.walk(ctx, ".", root); err != nil {
 		return err
 	}
-	if err := v.spare(ctx, b.Manifest); err != nil {
-		return err
+	if !v.full {
+		if err := v.spare(ctx, b.Manifest); err != nil {
+			return err
+		}
 	}
 	return v.check(ctx)
 }
@@ -113,7 +172,7 @@ func (v *verifier) mark(ctx context.Context, entry *snapshot.DirEntry) error {
 	}
 	for _, id := range contents {
 		if b, known := v.blocks[id]; known {
-			b.seen = true
+			b.seen = !b.info.Deleted // given up, perhaps, after that
 			v.blocks[id] = b
 		}
 	}
@@ -135,10 +194,12 @@ func (v *verifier) walk(ctx context.Context, name string, entry *snapshot.DirEnt
 		return err
 	}
 	if err := v.collect(ctx, name, entry); err != nil {
+		v.doubt(ctx, entry)
 		return v.damages(name, err)
 	}
 	children, err := v.r.children(ctx, entry)
 	if err != nil {
+		v.doubt(ctx, entry)
 		return v.damages(name, err)
 	}
 	if entry.Type == snapshot.EntryTypeDirectory {
@@ -166,7 +227,7 @@ func (v *verifier) collect(ctx context.Context, name string, entry *snapshot.Dir
 		}
 		length += int64(info.OriginalLength)
 		if _, known := v.blocks[id]; !known {
-			v.blocks[id] = block{info: info, file: name}
+			v.blocks[id] = block{info: info, file: name, seen: v.once.has(id) && !info.Deleted}
 		}
 	}
 	if _, indirect := entry.ObjectID.IndexObjectID(); indirect { // the list of its blocks was counted, too
@@ -199,7 +260,15 @@ func (v *verifier) check(ctx context.Context) error {
 		if inner.Err() != nil {
 			break
 		}
-		readers.Go(func() error { return v.damages(b.file, v.look(inner, b)) })
+		readers.Go(func() error {
+			err := v.look(inner, b)
+			if err != nil {
+				v.mu.Lock()
+				v.doubts[b.info.ContentID] = true
+				v.mu.Unlock()
+			}
+			return v.damages(b.file, err)
+		})
 	}
 	return errors.Join(readers.Wait(), ctx.Err())
 }
@@ -221,6 +290,7 @@ func (v *verifier) look(ctx context.Context, b block) error {
 		if _, err := v.r.rep.ContentReader().GetContent(ctx, b.info.ContentID); err != nil {
 			return err
 		}
+		v.once.add(b.info.ContentID)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
