@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -31,7 +32,7 @@ func (b *beginning) propose(f *initFlags) (found *dsn, err error) {
 	if len(f.files) == 0 {
 		f.files = l.files()
 	}
-	b.draft.Laravel = l.maintenance()
+	b.draft.Laravel, b.draft.Zone = l.maintenance(), l.zone()
 	l.others()
 	b.laravel = *l
 	return found, nil
@@ -176,6 +177,20 @@ func (l *laravelApp) maintenance() string {
 	}
 	l.take("maintenance mode, by storage/framework/down")
 	return l.dir
+}
+
+// zone is that of the application's clock, where it has one that is known.
+func (l *laravelApp) zone() string {
+	zone := l.value("APP_TIMEZONE")
+	switch _, err := time.LoadLocation(zone); {
+	case zone == "" || zone == "UTC":
+		return ""
+	case err != nil || zone == "Local":
+		l.leave("APP_TIMEZONE: there is no such time zone; the nightly backup is at 02:30 UTC")
+		return ""
+	}
+	l.take("a backup every night at 02:30, by the clock of %s", zone)
+	return zone
 }
 
 // others names the variables that have an effect elsewhere.

@@ -17,6 +17,7 @@ import (
 	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
+	"github.com/remora-backup/remora/internal/schedule"
 	"github.com/remora-backup/remora/workflows"
 )
 
@@ -112,10 +113,12 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
 		(&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch}).Register(w)
 	}
+	keeping, stopKeeping := context.WithCancel(context.Background())
+	var keeper sync.WaitGroup
 	lc.Append(fx.StartStopHook(
-		func(ctx context.Context) error {
-			ensureSchedules(ctx, c, cfg, log)
-			roll.watch(c, cfg.Temporal.Namespace) //nolint:contextcheck // the watch outlives the start
+		func() error {
+			keeper.Go(func() { keepSchedules(keeping, schedule.New(c, cfg.Temporal.Namespace), cfg, locations, log) })
+			roll.watch(c, cfg.Temporal.Namespace)
 			for _, w := range workers {
 				if err := w.Start(); err != nil {
 					return &remora.Problem{Op: "take work from Temporal", Kind: remora.Unreachable, Subject: cfg.Temporal.Address, Err: err}
@@ -125,6 +128,8 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 			return nil
 		},
 		func() {
+			stopKeeping()
+			keeper.Wait()
 			var stopping sync.WaitGroup
 			for _, w := range workers {
 				stopping.Go(w.Stop)

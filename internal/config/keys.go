@@ -45,7 +45,7 @@ func (r *reader) document(c *Config, root ast.Node) {
 		"copies":     r.copies(c),
 		"temporal":   r.temporal(c),
 		"sources":    r.sources(c),
-	}, "notify", "retention", "schedules", "objectives", "checks", "console", "metrics")
+	}, "notify", "retention", "objectives", "checks", "console", "metrics")
 }
 
 // repository reads where one lies; further are the keys that it may have beside those that all have.
@@ -95,7 +95,7 @@ func (r *reader) copy(c *Config, key string, n ast.Node) *Copy {
 	to := &Copy{Zone: "UTC"}
 	r.repository(c, &to.Repository, key, n, fields{
 		"after_backup": r.flag(&to.AfterBackup),
-		"daily":        r.matching(&to.Daily, timeOfDay, "write a time of day in quotes, such as \"03:30\""),
+		"daily":        r.matching(&to.Daily, timeOfDay, noTime),
 		"zone":         r.text(&to.Zone),
 		"keep": func(key string, n ast.Node) {
 			r.mapping(key, n, fields{"last": r.number(&to.Keep.Last, 1, 100000), "days": r.number(&to.Keep.Days, 1, 100000)})
@@ -104,8 +104,8 @@ func (r *reader) copy(c *Config, key string, n ast.Node) *Copy {
 	if isMapping(n) && !r.has(key, "path", "s3") {
 		r.wrongKey(key, "it needs path: DIR or s3: {…}, where the copies lie")
 	}
-	if _, err := time.LoadLocation(to.Zone); err != nil || to.Zone == "Local" {
-		r.wrongKey(below(key, "zone"), "there is no such time zone; write one such as Europe/Berlin or UTC")
+	if !isZone(to.Zone) {
+		r.wrongKey(below(key, "zone"), noZone)
 	}
 	switch {
 	case r.has(key, "zone") && !r.has(key, "daily"):
@@ -134,6 +134,7 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	s := &Source{Name: name, UndoWindow: remora.DefaultUndo}
 	restore := login{secret: secret{key: below(key, "restore")}}
 	var empty []string
+	scheduled := map[string]planned{}
 	r.mapping(key, n, fields{
 		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },
 		"restore": func(key string, n ast.Node) {
@@ -147,13 +148,15 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		"files":       func(key string, n ast.Node) { s.Files = r.files(key, n) },
 		"maintenance": r.maintenance(c, &s.Maintenance),
 		"checks":      r.checks(&s.Checks),
+		"schedules":   r.schedules(scheduled),
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
-	}, "schedules", "retention", "objectives", "notify", "redis", "postgres")
+	}, "retention", "objectives", "notify", "redis", "postgres")
 
 	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
 		r.wrongKey(below(key, "files.exchange"), "entries are exchanged one after another, so the application must be offline meanwhile; add maintenance:")
 	}
 	r.checkNames(below(key, "checks"), s)
+	r.schedule(c, s, scheduled)
 	hasDatabase, hasFiles := r.has(key, "database"), r.has(key, "files")
 	switch {
 	case r.has(key, "restore") && !hasDatabase:

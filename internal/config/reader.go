@@ -309,8 +309,12 @@ func (r *reader) duration(to *time.Duration, least, most time.Duration) setter {
 				return
 			}
 		}
-		r.wrong(key, n, "write a length of time from %s to %s, such as 90m or 24h", span(least), span(most))
+		r.wrong(key, n, "%s", lengthWanted(least, most))
 	}
+}
+
+func lengthWanted(least, most time.Duration) string {
+	return fmt.Sprintf("write a length of time from %s to %s, such as 90m or 24h", span(least), span(most))
 }
 
 func span(d time.Duration) string {

@@ -24,6 +24,8 @@ type Draft struct {
 	Files    *DraftFiles
 	// Laravel is the directory of the application, where it is one.
 	Laravel string
+	// Zone is that of the clock of the nightly schedule; empty means UTC.
+	Zone string
 }
 
 // DraftBucket is the repository of a Draft that is in a bucket. AccessKeyAt and SecretKeyAt are files; where they are

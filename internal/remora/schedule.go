@@ -1,8 +1,11 @@
 package remora
 
 import (
+	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,6 +20,47 @@ type Timing struct {
 	Period time.Duration `json:"period,omitempty"`
 	// Text is how a person would say it: "daily at 02:30".
 	Text string `json:"text"`
+}
+
+// Every is due at each multiple of a length of time.
+func Every(d time.Duration) Timing { return Timing{Every: d, Text: "every " + Short(d)} }
+
+// Calendar is due when the wall clock of a zone fits the five fields of cron.
+func Calendar(cron, zone string) Timing {
+	t := Timing{Cron: cron, Zone: zone, Text: "cron " + cron + " " + zone}
+	f := strings.Fields(cron)
+	if len(f) != 5 {
+		return t
+	}
+	minute, err := strconv.Atoi(f[0])
+	hour, err1 := strconv.Atoi(f[1])
+	if err != nil || err1 != nil || f[3] != "*" {
+		return t
+	}
+	at := fmt.Sprintf("at %02d:%02d %s", hour, minute, zone)
+	weekday, err := strconv.Atoi(f[4])
+	day, err1 := strconv.Atoi(f[2])
+	switch {
+	case f[2] == "*" && f[4] == "*":
+		t.Text = "daily " + at
+	case f[2] == "*" && err == nil:
+		t.Text = "every " + time.Weekday(weekday).String() + " " + at
+	case f[4] == "*" && err1 == nil:
+		t.Text = fmt.Sprintf("on day %d of the month %s", day, at)
+	}
+	return t
+}
+
+// Short writes a length of time without the units that are zero: "6h", "1h30m".
+func Short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // Schedule says when a source is backed up without anybody asking.
@@ -38,8 +82,20 @@ type Schedule struct {
 	AdHoc bool `json:"ad_hoc,omitempty"`
 }
 
+// SchedulePrefix begins the ids of the schedules of sources.
+const SchedulePrefix = "schedule/"
+
 // ID is where Temporal has the schedule.
-func (s Schedule) ID() string { return "schedule/" + s.Source + "/" + s.Name }
+func (s Schedule) ID() string { return SchedulePrefix + s.Source + "/" + s.Name }
+
+// Sentence says what its slots do.
+func (s Schedule) Sentence() string {
+	text := fmt.Sprintf("back up %s of %s, waiting up to %s for it", BackupKindOf(s.Kinds), s.Source, Short(s.Deadline))
+	if s.RetentionDays > 0 {
+		text += fmt.Sprintf(", kept %d days", s.RetentionDays)
+	}
+	return text
+}
 
 // Offset is how long each of its slots is put off: always the same part of its spread.
 func (s Schedule) Offset() time.Duration {
@@ -128,3 +184,6 @@ func (r ScheduleRecord) Rests(at time.Time) bool {
 	rests := func(p Pause) bool { return !at.Before(p.At) && (p.Until.IsZero() || at.Before(p.Until)) }
 	return r.Paused != nil && rests(*r.Paused) || slices.ContainsFunc(r.Pauses, rests)
 }
+
+// String is the note that Temporal shows: "by alice: disk exchange".
+func (p Pause) String() string { return OneLine(strings.TrimSuffix("by "+p.By+": "+p.Why, ": ")) }

@@ -51,7 +51,9 @@ func TestWhatIsLostIsStoredAgainByTheNextBackup(t *testing.T) {
 			require.NoError(t, err)
 			spoil(t, pack, 0, info.Size())
 		},
-		"cut":     func(t *testing.T, _ *Repository, pack string, _ remora.Manifest) { require.NoError(t, os.Truncate(pack, 1<<20)) },
+		"cut": func(t *testing.T, _ *Repository, pack string, _ remora.Manifest) {
+			require.NoError(t, os.Truncate(pack, 1<<20))
+		},
 		"deleted": func(t *testing.T, _ *Repository, pack string, _ remora.Manifest) { require.NoError(t, os.Remove(pack)) },
 		"a directory": func(t *testing.T, r *Repository, _ string, first remora.Manifest) {
 			part, err := r.partOf(t.Context(), first.ID, remora.Files)

@@ -42,28 +42,32 @@ func TestAccount(t *testing.T) {
 		"all were backed up": {nil, nil, at(11)},
 		"one was missed": {
 			func(k *Known) { k.History = slices.Delete(k.History, 2, 3) },
-			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 07:05 UTC"}, at(11),
+			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 07:05 UTC"},
+			at(11),
 		},
 		"the one before was at work": {
 			func(k *Known) {
 				k.History = slices.Delete(k.History, 2, 3)
 				k.History[1].Ended = at(8).Add(time.Minute)
 			},
-			[]string{"8 skipped the slot of 2026-11-27 07:00 UTC was still at work"}, at(11),
+			[]string{"8 skipped the slot of 2026-11-27 07:00 UTC was still at work"},
+			at(11),
 		},
 		"the one before had its backup, and was still reading it back": {
 			func(k *Known) {
 				k.History = slices.Delete(k.History, 2, 3)
 				k.Runs = []Run{{Due: at(7), Began: at(7), Ended: at(8).Add(time.Minute)}}
 			},
-			[]string{"8 skipped the slot of 2026-11-27 07:00 UTC was still at work"}, at(11),
+			[]string{"8 skipped the slot of 2026-11-27 07:00 UTC was still at work"},
+			at(11),
 		},
 		"one was caught up with, late, in place of two": {
 			func(k *Known) {
 				k.History = slices.Delete(k.History, 2, 3)
 				k.History[1].Started, k.History[1].Ended = at(8).Add(10*time.Minute), at(8).Add(15*time.Minute)
 			},
-			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 08:15 UTC"}, at(11),
+			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 08:15 UTC"},
+			at(11),
 		},
 		"no worker was there for two": {
 			func(k *Known) {
@@ -71,14 +75,16 @@ func TestAccount(t *testing.T) {
 				k.History[1] = listed(hourly.Without(remora.Missed, at(7), "no worker", ""))
 				k.History[1].Ended = at(8).Add(30 * time.Minute)
 			},
-			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 08:30 UTC"}, at(11),
+			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 08:30 UTC"},
+			at(11),
 		},
 		"one ended without a word": {
 			func(k *Known) {
 				k.History = slices.Delete(k.History, 2, 3)
 				k.Runs = []Run{{Due: at(8), Began: at(8), Ended: at(9)}}
 			},
-			[]string{"8 failed the workflow of the slot was ended in Temporal and left no record"}, at(11),
+			[]string{"8 failed the workflow of the slot was ended in Temporal and left no record"},
+			at(11),
 		},
 		"one is still at work: nothing after it is judged": {
 			func(k *Known) {
@@ -99,13 +105,15 @@ func TestAccount(t *testing.T) {
 			[]string{
 				"7 missed nobody was there to begin it: Temporal or every worker was away",
 				"10 missed nobody was there to begin it: Temporal or every worker was away",
-			}, at(11),
+			},
+			at(11),
 		},
 		"another schedule's outcome is none of it": {
 			func(k *Known) {
 				k.History[2].Slot.Schedule = "other"
 			},
-			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 07:05 UTC"}, at(11),
+			[]string{"8 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 07:00 UTC, ended 2026-11-27 07:05 UTC"},
+			at(11),
 		},
 		"what was accounted for before": {
 			func(k *Known) { k.History, k.Until = nil, at(11).Add(time.Minute) },
