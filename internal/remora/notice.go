@@ -29,9 +29,11 @@ type Notice struct {
 	ID     string `json:"id"`
 	Event  Event  `json:"event"`
 	Source string `json:"source,omitempty"`
-	// Subject is the backup, restore or schedule that it is about.
-	Subject string    `json:"subject,omitempty"`
-	At      time.Time `json:"at"`
+	// Subject is the backup, restore, schedule or copy that it is about.
+	Subject string `json:"subject,omitempty"`
+	// Backup is what a restore restored, what holds the data that it has put away, or what was not copied.
+	Backup string    `json:"backup,omitempty"`
+	At     time.Time `json:"at"`
 	// Outcome is that of a restore.
 	Outcome Outcome `json:"outcome,omitempty"`
 	By      string  `json:"by,omitempty"`
@@ -48,13 +50,26 @@ type Notice struct {
 	Warnings []string  `json:"warnings,omitempty"`
 	// KeepUntil is the end of an undo window.
 	KeepUntil time.Time `json:"keep_until,omitzero"`
+	// To is the one address that a test goes to; empty means wherever notices go.
+	To string `json:"to,omitempty"`
+}
+
+// WebhookChannel is the name of the webhook among those that a notice goes to; the others are mail addresses.
+const WebhookChannel = "webhook"
+
+// Notified is what came of a Notify.
+type Notified struct {
+	Delivered   []string      `json:"delivered"`
+	Undelivered []Undelivered `json:"undelivered,omitempty"`
 }
 
 // Undelivered is a notice that could not be told.
 type Undelivered struct {
-	Notice  Notice    `json:"notice"`
+	Notice Notice `json:"notice"`
+	// To is the mail address, or WebhookChannel.
 	To      string    `json:"to"`
 	Problem string    `json:"problem"`
+	Hint    string    `json:"hint,omitempty"`
 	At      time.Time `json:"at"`
 }
 

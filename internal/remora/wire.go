@@ -66,8 +66,10 @@ const (
 	DueForVerifyActivity  = "repository.DueForVerify"
 	LookAroundActivity    = "monitor.Look"
 	RecordMonitorActivity = "monitor.Record"
-	NotifyActivity        = "notify.Send"
-	UndeliveredActivity   = "notify.RecordUndelivered"
+	// ChannelsActivity answers with whom a Notice goes to; NotifyActivity tells one of them.
+	ChannelsActivity    = "notify.Channels"
+	NotifyActivity      = "notify.Send"
+	UndeliveredActivity = "notify.RecordUndelivered"
 )
 
 // The verbs of a component, as activities: "database.Capture".
@@ -419,5 +421,10 @@ type (
 		Run    string `json:"run"`
 		// Entered says that the history which asks for a leave has entered before.
 		Entered bool `json:"entered,omitempty"`
+	}
+	// NotifyInput tells one of the channels that ChannelsActivity has named.
+	NotifyInput struct {
+		Notice Notice `json:"notice"`
+		To     string `json:"to"`
 	}
 )

@@ -1,0 +1,121 @@
+// Package notify tells people what happened: by mail, and by a signed POST to a webhook. It sends one notice to one
+// channel, once; that it is tried again, and for how long, is up to the workflow that asks. A notice that is sent again
+// carries the same Message-ID and the same webhook-id, so that it can be told from a new one.
+package notify
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Config says who is told what.
+type Config struct {
+	// Email is nil where no mail is sent, Webhook where none is called.
+	Email   *Email
+	Webhook *Webhook
+	// OnSuccess tells of backups that completed, OnFailure of backups and copies that did not. Whatever else there is to
+	// tell is always told.
+	OnSuccess, OnFailure bool
+	// Host names this machine in what is sent.
+	Host string
+	// Zone is in which local time people read, beside UTC; nil means that of this machine.
+	Zone *time.Location
+}
+
+// Email is how mail is sent.
+type Email struct {
+	To   []string
+	From string
+	// Server is the mail server's host:port.
+	Server string
+	// User is empty where the server asks for none. It is never told over a connection without TLS.
+	User     string
+	Password remora.SecretFunc
+	// TLS is "starttls", "tls" or "none".
+	TLS string
+}
+
+// Webhook is a URL that takes notices.
+type Webhook struct {
+	URL string
+	// Secret signs; it is of the form whsec_BASE64.
+	Secret remora.SecretFunc
+}
+
+// Sender tells people. It is safe for concurrent use.
+type Sender struct {
+	cfg  Config
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// now and time are for tests: the clock that signatures are dated by, and how long a mail may take.
+	now  func() time.Time
+	time time.Duration
+}
+
+// New makes a Sender. It asks nobody.
+func New(cfg Config) *Sender {
+	if cfg.Zone == nil {
+		cfg.Zone = time.Local
+	}
+	return &Sender{cfg: cfg, dial: (&net.Dialer{}).DialContext, now: time.Now, time: mailTime}
+}
+
+// Channels names those that a notice goes to: mail addresses, and remora.WebhookChannel.
+func (s *Sender) Channels(n remora.Notice) (to []string) {
+	switch n.Event {
+	case remora.BackupCompleted:
+		if !s.cfg.OnSuccess {
+			return nil
+		}
+	case remora.BackupFailed, remora.SlotSkipped, remora.CopyFailed:
+		if !s.cfg.OnFailure {
+			return nil
+		}
+	}
+	if n.To != "" {
+		return []string{n.To}
+	}
+	if s.cfg.Email != nil {
+		to = append(to, s.cfg.Email.To...)
+	}
+	if s.cfg.Webhook != nil {
+		to = append(to, remora.WebhookChannel)
+	}
+	return to
+}
+
+// Send tells one channel. Its error is a Problem: retryable where another try may succeed.
+func (s *Sender) Send(ctx context.Context, to string, n remora.Notice) error {
+	m, err := s.write(n)
+	switch {
+	case err != nil:
+		return remora.Fail(remora.Invalid, "write the notice", string(n.Event), "This is a bug in Remora.", "%w", err)
+	case to == remora.WebhookChannel && s.cfg.Webhook != nil:
+		return s.call(ctx, n, m)
+	case to != remora.WebhookChannel && s.cfg.Email != nil:
+		return s.mail(ctx, to, n, m)
+	default:
+		return remora.Fail(remora.Invalid, "tell people", to, "Configure it under notify on the machine of the worker, and start the worker again.", "it is not configured")
+	}
+}
+
+// Check tells how the channels are, without telling anybody anything.
+func (s *Sender) Check(ctx context.Context) (found []remora.Finding) {
+	if e := s.cfg.Email; e != nil {
+		if err := s.greet(ctx); err != nil {
+			found = append(found, remora.FoundProblem("mail", remora.ProblemOf("check the mail server", err)))
+		} else {
+			found = append(found, remora.Found(remora.Fine, "mail", "%s takes mail of %s (try it: remora notify test)", e.Server, e.From))
+		}
+	}
+	if w := s.cfg.Webhook; w != nil {
+		if _, err := s.key(); err != nil {
+			found = append(found, remora.FoundProblem("webhook", remora.ProblemOf("check the webhook", err)))
+		} else {
+			found = append(found, remora.Found(remora.Fine, "webhook", "%s was not called (try it: remora notify test)", place(w.URL)))
+		}
+	}
+	return found
+}
