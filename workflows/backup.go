@@ -24,6 +24,10 @@ func Backup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupResult
 		return remora.BackupResult{}, op.failed(ctx, m, req.Kinds, err)
 	}
 	copying := op.copyAfter(ctx, m.ID)
+	op.tell(ctx, remora.Notice{
+		Event: remora.BackupCompleted, Subject: m.ID, By: op.actor, Started: m.Started, Due: m.Slot.Due,
+		Bytes: m.Bytes(), Added: m.Added(), Warnings: warnings(m),
+	})
 	conclude(ctx, string(remora.Completed), "completed: "+m.ID)
 	return remora.BackupResult{ID: m.ID, Kind: m.Kind, Bytes: m.Bytes(), Added: m.Added(), Warnings: warnings(m), Copying: copying}, nil
 }
@@ -112,6 +116,10 @@ func (op *operation) failed(ctx workflow.Context, m remora.Manifest, kinds []rem
 	if cancelled {
 		return err
 	}
+	op.tell(ctx, remora.Notice{
+		Event: remora.BackupFailed, Subject: m.ID, By: op.actor, Started: m.Started, Due: m.Slot.Due,
+		Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint, Warnings: warnings(m),
+	})
 	return failure(p)
 }
 

@@ -22,7 +22,9 @@ func Copy(ctx workflow.Context, req remora.CopyRequest) (remora.Copied, error) {
 	if err == nil {
 		op.recordCopies(ctx, req.To)
 	}
-	return copied, op.copied(ctx, "copy "+req.Backup+" to "+req.To, err)
+	err = op.copied(ctx, "copy "+req.Backup+" to "+req.To, err)
+	op.tellCopyFailed(ctx, req.To, req.Backup, err)
+	return copied, err
 }
 
 // page is how many backups a CopyAll copies before it begins a new history.
@@ -49,7 +51,18 @@ func CopyAll(ctx workflow.Context, req remora.CopyAllRequest) (remora.Copied, er
 		err = remora.Fail(remora.Corrupt, "copy all backups to "+req.To, "",
 			"See where each is damaged with: remora copy BACKUP --to "+req.To+"; take a new backup now.", "damaged, and not copied: %s", strings.Join(req.Damaged, ", "))
 	}
-	return req.Copied, op.copied(ctx, "copy all backups to "+req.To, err)
+	err = op.copied(ctx, "copy all backups to "+req.To, err)
+	op.tellCopyFailed(ctx, req.To, "", err)
+	return req.Copied, err
+}
+
+// tellCopyFailed tells of a copy that was not made, unless somebody wanted that.
+func (op *operation) tellCopyFailed(ctx workflow.Context, to, backup string, err error) {
+	if err == nil || temporal.IsCanceledError(err) {
+		return
+	}
+	p := problemOf("copy", err)
+	op.tell(ctx, remora.Notice{Event: remora.CopyFailed, Subject: to, Backup: backup, By: op.actor, Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint})
 }
 
 // copyMissing copies one page, and tells whether there may be another.

@@ -13,7 +13,7 @@ import (
 
 // untilDelivered is for notices: a mail server may be away for a day, and nobody waits.
 func untilDelivered() workflow.ActivityOptions {
-	options := retried(2*time.Minute, 0, 15*time.Minute)
+	options := retried(2*time.Minute, 1000, 15*time.Minute) // more than the day has
 	options.ScheduleToCloseTimeout = 24 * time.Hour
 	return options
 }

@@ -31,6 +31,8 @@ type operation struct {
 type told struct {
 	phase string
 	done  []remora.Phase
+	// notices counts them.
+	notices int
 }
 
 // begin starts an operation and tells the list of runs what it is.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
@@ -75,6 +76,10 @@ func TestRecord(t *testing.T) {
 		"reset-ended":              playResetEnded,
 		"reset-backup":             playResetBackup,
 		"paused":                   playPaused,
+
+		"notify-backup":  playNotifiedBackup,
+		"notify-restore": playNotifiedRestore,
+		"notify-copy":    playNotifiedCopy,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // they mostly wait
@@ -170,6 +175,66 @@ func (r *recording) keep(name string) {
 func playBackup(t *testing.T, r *recording) {
 	require.NoError(t, r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil))
 	checkBackup(t, r.world, nil)
+}
+
+// F45, I11: a backup ends as it does, and as soon, while nobody can be told; that goes on by itself.
+func playNotifiedBackup(t *testing.T, r *recording) {
+	away := true
+	r.deaf = func(string) error { // called with the world's lock held
+		if away {
+			return broken(remora.Unavailable)
+		}
+		return nil
+	}
+	require.NoError(t, r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil))
+	r.mu.Lock()
+	r.refuse = len(r.calls) + 3
+	r.mu.Unlock()
+	err := r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil)
+	require.Equal(t, string(remora.Unsupported), kindOf(err))
+	r.mu.Lock()
+	require.Empty(t, r.told)
+	away = false
+	r.mu.Unlock()
+	r.awaitTold(remora.BackupCompleted, remora.BackupFailed)
+}
+
+func playNotifiedRestore(t *testing.T, r *recording) {
+	run := r.startRestore(time.Hour)
+	r.await(remora.OutcomeApplied)
+	r.update(remora.RollbackUpdate)
+	r.update(remora.AcceptUpdate)
+	require.NoError(t, run.Get(t.Context(), nil))
+	r.mu.Lock()
+	r.refuse = len(r.calls) + 16
+	r.mu.Unlock()
+	require.Equal(t, string(remora.RolledBack), kindOf(r.startRestore(time.Hour).Get(t.Context(), nil)))
+	r.awaitTold(remora.RestoreEvent, remora.RestoreEvent, remora.RestoreEvent, remora.RestoreEvent)
+}
+
+func playNotifiedCopy(t *testing.T, r *recording) {
+	r.damaged["good"] = true
+	for id, start := range map[string]func() client.WorkflowRun{
+		"copy/offsite/good": func() client.WorkflowRun { return r.start("copy/offsite/good", remora.CopyWorkflow, copyRequest()) },
+		"copy/offsite":      func() client.WorkflowRun { return r.start("copy/offsite", remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite"}) },
+	} {
+		require.Equal(t, string(remora.Corrupt), kindOf(start().Get(t.Context(), nil)), id)
+	}
+	r.awaitTold(remora.CopyFailed, remora.CopyFailed)
+}
+
+// awaitTold waits until people were told of these events, in any order.
+func (r *recording) awaitTold(events ...remora.Event) {
+	r.t.Helper()
+	require.EventuallyWithT(r.t, func(c *assert.CollectT) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		var told []remora.Event
+		for _, in := range r.told {
+			told = append(told, in.Notice.Event)
+		}
+		assert.ElementsMatch(c, events, told)
+	}, 30*time.Second, 50*time.Millisecond)
 }
 
 func playFailedBackup(t *testing.T, r *recording) {

@@ -30,6 +30,7 @@ func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, e
 			Outcome: remora.OutcomeRunning, Started: info.WorkflowStartTime, WithoutSafety: req.WithoutSafety,
 		},
 	}
+	op.restore = r.record.ID
 	if err := r.listen(ctx); err != nil {
 		return r.record, err
 	}
@@ -206,6 +207,7 @@ func (r *restore) apply(ctx workflow.Context) error {
 		r.record.Hint = "The cancel came after the switch had begun, so the restore was finished. " + r.choices()
 	}
 	r.save(ctx)
+	r.tellOutcome(ctx, r.record.Backup, r.req.RequestedBy)
 	return nil
 }
 
@@ -233,6 +235,7 @@ func (r *restore) adopt(ctx workflow.Context) error {
 		r.record.KeepUntil = r.endAt
 	}
 	r.save(ctx)
+	r.tellOutcome(ctx, cmp.Or(r.record.PutAwayBackup, r.record.Backup), r.req.RequestedBy)
 	return nil
 }
 
@@ -278,6 +281,7 @@ func (r *restore) ended(ctx workflow.Context, how remora.Outcome, err error) err
 	r.record.Outcome, r.record.Ended = how, workflow.Now(ctx)
 	r.record.Problem, r.record.Hint = p.Error(), text.Hint
 	r.save(ctx)
+	r.tellOutcome(ctx, r.record.Backup, r.req.RequestedBy)
 	workflow.SetCurrentDetails(ctx, string(how)+": "+p.Error())
 	if r.root.Err() != nil && p.Kind == remora.Cancelled {
 		return err
@@ -293,6 +297,14 @@ func (r *restore) save(ctx workflow.Context) {
 	if err := r.recordRestore(ctx, bestEffort, r.record); err != nil {
 		workflow.GetLogger(ctx).Warn("the state of the restore was not recorded", "outcome", r.record.Outcome, "error", err)
 	}
+}
+
+// tellOutcome has people told how the restore stands.
+func (r *restore) tellOutcome(ctx workflow.Context, backup, by string) {
+	r.tell(ctx, remora.Notice{
+		Event: remora.RestoreEvent, Subject: r.record.ID, Backup: backup, Outcome: r.record.Outcome, By: by, Started: r.record.Started,
+		Problem: r.record.Problem, Hint: r.record.Hint, KeepUntil: r.record.KeepUntil, Warnings: r.record.Warnings,
+	})
 }
 
 // choices says what a person can do while the window is open.
@@ -395,6 +407,7 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 	}
 	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", Took: workflow.Now(ctx).Sub(began), RequestedBy: by})
 	r.save(ctx)
+	r.tellOutcome(ctx, r.record.Backup, by)
 	return nil
 }
 
@@ -439,6 +452,7 @@ func (r *restore) end(ctx workflow.Context) {
 	r.record.Problem, r.record.Hint = "", ""
 	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "save and discard what was put away", Took: workflow.Now(ctx).Sub(began), RequestedBy: r.accepting.who()})
 	r.save(ctx)
+	r.tellOutcome(ctx, done.HeldBy, r.accepting.who())
 	workflow.SetCurrentDetails(ctx, string(r.endAs)+"; what was put away is held by backup "+done.HeldBy)
 	r.accepting.answer(nil)
 	r.accepting = nil
@@ -449,11 +463,15 @@ func (r *restore) cannotEnd(ctx workflow.Context, err error) {
 	p := problemOf("end the undo window of "+r.record.ID, err)
 	text := p.Text()
 	workflow.GetLogger(ctx).Error("the undo window stays open", "problem", p.Error(), "hint", text.Hint)
+	again := r.stuck
 	r.stuck, r.busyFor = true, 0
 	r.endAt = workflow.Now(ctx).Add(r.pause())
 	r.record.Problem = p.Error() + "; nothing was discarded and the undo window stays open"
 	r.record.Hint = text.Hint
 	r.save(ctx)
+	if !again { // it is tried each hour, and told once
+		r.tell(ctx, remora.Notice{Event: remora.NeedsPerson, Subject: r.record.ID, Outcome: r.record.Outcome, Problem: r.record.Problem, Hint: text.Hint})
+	}
 	r.accepting.answer(err)
 	r.accepting = nil
 }

@@ -9,9 +9,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -30,6 +32,12 @@ func newStage(t testing.TB, w *world, id string) *stage {
 	env.SetTestTimeout(20 * time.Second)
 	Register(env)
 	w.register(env)
+	env.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, args converter.EncodedValues) {
+		var n remora.Notice
+		if info.WorkflowType.Name == remora.NotifyWorkflow && args.Get(&n) == nil {
+			w.notices = append(w.notices, n)
+		}
+	})
 	return &stage{env, w}
 }
 

@@ -48,6 +48,7 @@ func (op *operation) insist(ctx workflow.Context, name string, do func(workflow.
 		if p.Kind == remora.Superseded {
 			return
 		}
+		op.tell(ctx, remora.Notice{Event: remora.NeedsPerson, Subject: op.restore, Phase: name, Problem: p.Error(), Hint: p.Text().Hint})
 		op.person.ask(ctx, name, p)
 	}
 }

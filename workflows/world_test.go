@@ -39,6 +39,13 @@ type world struct {
 	// damaged backups cannot be copied.
 	damaged map[string]bool
 
+	// notices are what people are to be told. channels are by name; told is what each got, and undelivered what not.
+	notices     []remora.Notice
+	channels    []string
+	told        []remora.NotifyInput
+	deaf        func(to string) error
+	undelivered []remora.Undelivered
+
 	// calls are the steps in order, each once however often it was tried.
 	calls []string
 	seen  map[string]int
@@ -89,6 +96,7 @@ func newWorld(t testing.TB) *world {
 		t: t, kinds: map[remora.Kind]*side{}, offline: map[string]bool{}, backups: map[string]*stored{},
 		failures: map[string]remora.FailedRun{}, restores: map[string]remora.Restore{}, seen: map[string]int{},
 		copies: map[string]map[string]bool{"offsite": {}}, damaged: map[string]bool{},
+		channels: []string{"ops@example.com"},
 	}
 	good := &stored{verified: true, content: map[remora.Kind]string{}, manifest: remora.Manifest{
 		Format: 1, ID: "good", Run: "earlier", Source: "shop", Kind: remora.FullBackup, Purpose: remora.Regular,
@@ -174,6 +182,7 @@ func (w *world) register(r steps) {
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
 		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
 		remora.RecordCopiesActivity: w.recordCopies, remora.PruneActivity: w.prune,
+		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -268,6 +277,33 @@ func (w *world) recordCopies(ctx context.Context, _ remora.RecordCopiesInput) er
 
 func (w *world) prune(ctx context.Context, _ remora.PruneRequest) ([]string, error) {
 	return []string{"old"}, w.step(ctx, remora.PruneActivity, func() error { return nil })
+}
+
+// Notices are no steps of a saga: nothing in it may hang on them, so they are not counted among its steps.
+
+func (w *world) whom(context.Context, remora.Notice) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.channels, nil
+}
+
+func (w *world) tell(_ context.Context, in remora.NotifyInput) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf != nil {
+		if err := w.deaf(in.To); err != nil {
+			return err
+		}
+	}
+	w.told = append(w.told, in)
+	return nil
+}
+
+func (w *world) recordUndelivered(_ context.Context, in remora.Undelivered) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.undelivered = append(w.undelivered, in)
+	return nil
 }
 
 func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {
