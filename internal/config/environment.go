@@ -38,6 +38,7 @@ func (r *reader) environment(c *Config) {
 		}
 	}
 	r.notYet(c)
+	r.notifyVariables(c)
 	if c.State == "" && !r.has("", "state") {
 		c.State = defaultState(r.getenv)
 		if c.State == "" {
@@ -49,7 +50,7 @@ func (r *reader) environment(c *Config) {
 
 // notYet reads the variables of what does not exist yet, and says so.
 func (r *reader) notYet(c *Config) {
-	c.Keep, c.Notify = remora.KeepPolicy{DatabaseDays: 30, FilesDays: 14}, Notify{OnFailure: true}
+	c.Keep = remora.KeepPolicy{DatabaseDays: 30, FilesDays: 14}
 	for name, to := range map[string]*int{
 		"BACKUP_DATABASE_RETENTION_DAYS": &c.Keep.DatabaseDays, "BACKUP_FILES_RETENTION_DAYS": &c.Keep.FilesDays,
 	} {
@@ -57,19 +58,9 @@ func (r *reader) notYet(c *Config) {
 			*to = int(days)
 		}
 	}
-	if to := r.getenv("BACKUP_NOTIFICATION_EMAIL"); to != "" && strings.Contains(strings.Trim(to, "@"), "@") {
-		c.Notify.Email = &Email{To: []string{to}}
-	} else if to != "" {
-		r.add(Mistake{Key: "BACKUP_NOTIFICATION_EMAIL", Text: "the environment variable must be a mail address"})
-	}
-	r.switchVariable("BACKUP_NOTIFY_ON_SUCCESS", &c.Notify.OnSuccess)
-	r.switchVariable("BACKUP_NOTIFY_ON_FAILURE", &c.Notify.OnFailure)
 	for _, later := range [][2]string{
 		{"BACKUP_DATABASE_RETENTION_DAYS", "no backup is deleted by age"},
 		{"BACKUP_FILES_RETENTION_DAYS", "no backup is deleted by age"},
-		{"BACKUP_NOTIFICATION_EMAIL", "no mail is sent"},
-		{"BACKUP_NOTIFY_ON_SUCCESS", "no mail is sent"},
-		{"BACKUP_NOTIFY_ON_FAILURE", "no mail is sent"},
 	} {
 		if r.getenv(later[0]) != "" {
 			c.Warnings = append(c.Warnings, later[0]+": it is set, and without effect in this version: "+later[1]+" yet")

@@ -28,6 +28,7 @@ func parse(file string, text []byte, getenv func(string) string) (*Config, Mista
 		Copies:   map[string]*Copy{},
 		Sources:  map[string]*Source{},
 		Stall:    remora.DefaultStall,
+		Notify:   Notify{OnFailure: true},
 	}
 	if root := r.parseYAML(text); root != nil {
 		r.document(c, root)
@@ -45,7 +46,8 @@ func (r *reader) document(c *Config, root ast.Node) {
 		"copies":     r.copies(c),
 		"temporal":   r.temporal(c),
 		"sources":    r.sources(c),
-	}, "notify", "retention", "objectives", "checks", "console", "metrics")
+		"notify":     r.notify(c),
+	}, "retention", "objectives", "checks", "console", "metrics")
 }
 
 // repository reads where one lies; further are the keys that it may have beside those that all have.

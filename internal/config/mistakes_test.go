@@ -126,17 +126,18 @@ sources:
 	require.EqualValues(t, 2048<<20, c.MaxBackup)
 	require.Equal(t, "default", c.Compression)
 	require.Equal(t, remora.KeepPolicy{DatabaseDays: 7, FilesDays: 8}, c.Keep)
-	require.Equal(t, Notify{Email: &Email{To: []string{"ops@example.com"}}, OnSuccess: true}, c.Notify)
+	require.Equal(t, Notify{OnSuccess: true}, c.Notify)
 	for _, name := range c.Names() {
 		d := c.Sources[name].Database
 		require.False(t, d.SingleTransaction || d.Routines || d.Triggers)
 	}
 	said := strings.Join(c.Warnings, "\n")
 	for _, name := range []string{
-		"BACKUP_DATABASE_RETENTION_DAYS", "BACKUP_FILES_RETENTION_DAYS", "BACKUP_NOTIFICATION_EMAIL", "BACKUP_NOTIFY_ON_SUCCESS", "BACKUP_NOTIFY_ON_FAILURE",
+		"BACKUP_DATABASE_RETENTION_DAYS", "BACKUP_FILES_RETENTION_DAYS",
 	} {
 		require.Equal(t, 1, strings.Count(said, name+": it is set, and without effect in this version"), name)
 	}
+	require.Contains(t, said, "BACKUP_NOTIFICATION_EMAIL: no mail is sent, since no server is configured")
 	for _, name := range []string{"DB_BACKUP_SINGLE_TRANSACTION", "DB_BACKUP_ROUTINES", "DB_BACKUP_TRIGGERS"} {
 		require.Equal(t, 2, strings.Count(said, name+" is false: "), name)
 	}

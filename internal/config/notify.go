@@ -1,0 +1,152 @@
+package config
+
+import (
+	"net"
+	"net/mail"
+	"net/url"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// maxRecipients is for people; more of them have a list.
+const maxRecipients = 20
+
+// notify reads who is told what. The variables that operators of Laravel applications have count where the file does
+// not say.
+func (r *reader) notify(c *Config) setter {
+	return func(key string, n ast.Node) {
+		r.mapping(key, n, fields{
+			"email":      func(key string, n ast.Node) { c.Notify.Email = r.email(c, key, n) },
+			"webhook":    func(key string, n ast.Node) { c.Notify.Webhook = r.webhook(c, key, n) },
+			"on_success": r.flag(&c.Notify.OnSuccess),
+			"on_failure": r.flag(&c.Notify.OnFailure),
+		})
+	}
+}
+
+// recipients reads one address, or a list.
+func (r *reader) recipients(to *[]string) setter {
+	return func(key string, n ast.Node) {
+		var all []string
+		if list, ok := n.(*ast.SequenceNode); ok {
+			r.texts(&all)(key, n)
+			if len(list.Values) == 0 || len(list.Values) > maxRecipients {
+				r.wrong(key, n, "write one mail address, or a list of up to %d", maxRecipients)
+			}
+		} else if one, ok := r.line(key, n); ok {
+			all = []string{one}
+		}
+		for _, text := range all {
+			address, wrong := mailAddress(text)
+			if wrong != "" {
+				r.wrong(key, n, "%s", wrong)
+			}
+			*to = append(*to, address)
+		}
+	}
+}
+
+func mailAddress(text string) (address, wrong string) {
+	a, err := mail.ParseAddress(strings.TrimSpace(text))
+	if err != nil {
+		return "", "this is not a mail address; write NAME@HOST"
+	}
+	return a.Address, ""
+}
+
+func (r *reader) email(c *Config, key string, n ast.Node) *Email {
+	e := &Email{TLS: "starttls"}
+	r.mapping(key, n, fields{
+		"to": r.recipients(&e.To),
+		"from": r.lined(func(text string) (wrong string) {
+			e.From, wrong = mailAddress(text)
+			return wrong
+		}),
+		"smtp": func(key string, n ast.Node) { r.smtp(c, e, key, n) },
+	})
+	r.need(key, "smtp", "{server: HOST:PORT}, the server that takes the mail")
+	if len(e.To) == 0 && !r.has(key, "to") && r.getenv("BACKUP_NOTIFICATION_EMAIL") == "" {
+		r.wrongKey(key, "it needs to: NAME@HOST")
+	}
+	return e
+}
+
+func (r *reader) smtp(c *Config, e *Email, key string, n ast.Node) {
+	password := secret{key: key}
+	var server ast.Node // its port depends on tls
+	r.mapping(key, n, fields{
+		"server":        func(_ string, n ast.Node) { server = n },
+		"user":          r.text(&e.User),
+		"password_file": r.path(&password.file),
+		"password_env":  r.variable(&password.env),
+		"tls": r.lined(func(text string) string {
+			if e.TLS = text; text != "starttls" && text != "tls" && text != "none" {
+				return "write starttls, tls or none"
+			}
+			return ""
+		}),
+	})
+	r.need(key, "server", "HOST:PORT")
+	port := map[string]string{"tls": "465", "none": "25"}[e.TLS]
+	if port == "" {
+		port = "587"
+	}
+	if server != nil {
+		r.address(&e.Server, port)(below(key, "server"), server)
+	}
+	e.Password = r.password(c, password)
+	switch known := r.has(key, "password_file", "password_env"); {
+	case e.User != "" && !known:
+		r.wrongKey(key, "a user has a password; write password_file: FILE or password_env: VARIABLE")
+	case e.User == "" && known:
+		r.wrongKey(key, "a password belongs to a user; write user: NAME")
+	case e.User != "" && e.TLS == "none":
+		r.wrongKey(below(key, "tls"), "a password is not told without encryption; write starttls or tls, or remove the user")
+	}
+	if host, _, err := net.SplitHostPort(e.Server); err == nil && e.TLS == "none" && !loopback(host) {
+		c.Warnings = append(c.Warnings, "notify.email.smtp.tls: mail goes to "+e.Server+" without encryption, and anybody between can read it")
+	}
+}
+
+func (r *reader) webhook(c *Config, key string, n ast.Node) *Webhook {
+	w := &Webhook{}
+	from := secret{key: key}
+	r.mapping(key, n, fields{"url": r.url(&w.URL), "secret_file": r.path(&from.file), "secret_env": r.variable(&from.env)})
+	r.need(key, "url", "https://HOST/PATH")
+	switch {
+	case from.file != "" && from.env != "":
+		r.wrongKey(key, "secret_file and secret_env are both given; remove one")
+	case isMapping(n) && !r.has(key, "secret_file", "secret_env"):
+		r.wrongKey(key, "what is sent is signed; write secret_file: FILE or secret_env: VARIABLE")
+	default:
+		w.Secret = r.password(c, from)
+	}
+	if u, err := url.Parse(w.URL); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+		c.Warnings = append(c.Warnings, "notify.webhook.url: it is called without encryption, and anybody between can read what is told")
+	}
+	return w
+}
+
+// notifyVariables reads those that are there already.
+func (r *reader) notifyVariables(c *Config) {
+	if text := r.getenv("BACKUP_NOTIFICATION_EMAIL"); text != "" && !r.has("notify.email", "to") {
+		to, wrong := mailAddress(text)
+		switch {
+		case wrong != "":
+			r.add(Mistake{Key: "BACKUP_NOTIFICATION_EMAIL", Text: "the environment variable must be a mail address"})
+		case c.Notify.Email == nil:
+			c.Warnings = append(c.Warnings, "BACKUP_NOTIFICATION_EMAIL: no mail is sent, since no server is configured; write notify: {email: {smtp: {server: HOST:PORT}}}")
+		default:
+			c.Notify.Email.To = []string{to}
+		}
+	}
+	for name, to := range map[string]*bool{"on_success": &c.Notify.OnSuccess, "on_failure": &c.Notify.OnFailure} {
+		if !r.has("notify", name) {
+			r.switchVariable("BACKUP_NOTIFY_"+strings.ToUpper(name), to)
+		}
+	}
+	if e := c.Notify.Email; e != nil && e.From == "" && len(e.To) > 0 {
+		e.From = e.To[0]
+	}
+}
