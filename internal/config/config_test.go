@@ -36,6 +36,7 @@ repository:
   path: /var/backups/remora
   password_file: repository.password
 temporal: {address: localhost, namespace: backups}
+monitor: {listen: "0.0.0.0", ping: "http://hc.example/0a1b"}
 copies:
   offsite: {path: /mnt/offsite, password_file: offsite.password, after_backup: true, daily: "03:30", zone: Europe/Berlin, keep: {last: 7, days: 30}}
   cloud: {s3: {endpoint: s3.example, bucket: remora, access_key_env: K, secret_key_env: S}, password_env: CLOUD}
@@ -110,7 +111,10 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	require.Equal(t, "s3:https://s3.example/remora", c.Copies["cloud"].Where())
 	require.Equal(t, Temporal{Address: "localhost:7233", Namespace: "backups"}, c.Temporal)
 	require.Equal(t, time.Minute, c.Stall)
+	require.Equal(t, Monitor{Listen: "0.0.0.0:9464", Ping: "http://hc.example/0a1b"}, c.Monitor)
 	require.Equal(t, []string{
+		"monitor.listen: whoever reaches 0.0.0.0:9464 can read the names of the sources and how their backups went; keep it inside a private network",
+		"monitor.ping: it is asked without encryption, and whoever learns it can ask it, too; write https://",
 		"sources.blog: only files are backed up; add database: where the application has one",
 		"sources.cafe: only files are backed up; add database: where the application has one",
 		"sources.kiosk: only files are backed up; add database: where the application has one",

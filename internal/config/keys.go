@@ -47,7 +47,8 @@ func (r *reader) document(c *Config, root ast.Node) {
 		"temporal":   r.temporal(c),
 		"sources":    r.sources(c),
 		"notify":     r.notify(c),
-	}, "retention", "objectives", "checks", "console", "metrics")
+		"monitor":    r.monitor(c),
+	}, "retention", "objectives", "checks", "console")
 }
 
 // repository reads where one lies; further are the keys that it may have beside those that all have.
