@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
+	taskqueue "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
 
@@ -38,18 +40,22 @@ func healthy(cfg *config.Config) error {
 		return unreachable(cfg.Temporal.Address)
 	}
 	defer c.Close()
-	queue, err := c.DescribeTaskQueue(ctx, remora.Queue, enums.TASK_QUEUE_TYPE_WORKFLOW)
-	if err != nil {
-		return err
-	}
 	host, _ := os.Hostname()
-	for _, p := range queue.GetPollers() {
-		who := p.GetIdentity()
+	asks, err := asksForWork(ctx, c, remora.Queue, enums.TASK_QUEUE_TYPE_WORKFLOW, func(who string) bool {
 		file := filepath.Join(cfg.State, "workers", who[strings.LastIndexByte(who, ' ')+1:])
 		_, err := os.Stat(file)
-		if err == nil && !isDead(file) && strings.Contains(who, "@"+host+" ") && time.Since(p.GetLastAccessTime().AsTime()) < silence {
-			return nil
-		}
+		return err == nil && !isDead(file) && strings.Contains(who, "@"+host+" ")
+	})
+	if err != nil || asks {
+		return err
 	}
 	return remora.Fail(remora.Unavailable, "look for a worker", host, "", "none on this machine has asked Temporal for work in the last %s", silence)
+}
+
+// asksForWork tells whether one of those that are meant has lately asked Temporal for work.
+func asksForWork(ctx context.Context, c client.Client, queue string, kind enums.TaskQueueType, meant func(identity string) bool) (bool, error) {
+	described, err := c.DescribeTaskQueue(ctx, queue, kind)
+	return slices.ContainsFunc(described.GetPollers(), func(p *taskqueue.PollerInfo) bool {
+		return time.Since(p.GetLastAccessTime().AsTime()) < silence && meant(p.GetIdentity())
+	}), err
 }

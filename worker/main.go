@@ -62,8 +62,8 @@ func run(args []string, stderr io.Writer, getenv func(string) string) int {
 		fx.NopLogger,
 		fx.StartTimeout(startTime), fx.StopTimeout(drain+8*time.Second),
 		fx.Supply(cfg, log),
-		fx.Provide(openRepository, newSources, newRoster, dial),
-		fx.Invoke(startWorkers),
+		fx.Provide(openRepository, newSources, newRoster, newMetrics, dial),
+		fx.Invoke(startWorkers, startEndpoints, startPulse),
 	)
 	return live(app, log, stderr)
 }

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if where := os.Getenv(childVariable); where != "" {
 		workForEver(strings.Split(where, ","))
 	}
+	if os.Getenv(mainVariable) != "" {
+		main()
+	}
 	os.Exit(testenv.Run(m))
 }
 
