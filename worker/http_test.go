@@ -191,14 +191,12 @@ func TestMetricsSayWhatTheRecordsSay(t *testing.T) {
 	}
 	safety := run("shop", 0, remora.Completed)
 	safety.Purpose = remora.Safety
-	skipped := run("shop", time.Hour, remora.Skipped)
-	skipped.Purpose = ""
 	cfg := &config.Config{Sources: map[string]*config.Source{
 		"shop": {RecoveryPoint: 3 * time.Hour}, "blog": {Schedules: []remora.Schedule{{Timing: remora.Timing{Every: time.Hour}, Deadline: time.Minute}}},
 	}}
 	known := records{
 		backups: []remora.Backup{
-			safety, skipped, run("shop", 2*time.Hour, remora.Failed), run("shop", 100*time.Hour, remora.Completed),
+			safety, run("shop", time.Hour, remora.Skipped), run("shop", 2*time.Hour, remora.Failed), run("shop", 100*time.Hour, remora.Completed),
 			run("gone", time.Hour, remora.Completed), run("shop", 200*time.Hour, remora.Completed),
 		},
 		restores: []remora.Restore{{Source: "shop", Outcome: remora.OutcomeRolledBack}, {Source: "gone", Outcome: remora.OutcomeApplied}},

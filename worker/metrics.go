@@ -117,7 +117,7 @@ func (g gauges) source(name string, known records) {
 	}
 	runs := map[remora.Status]int{remora.Pending: 0, remora.Completed: 0, remora.Failed: 0, remora.Corrupted: 0, remora.Skipped: 0, remora.Missed: 0}
 	for _, b := range known.backups {
-		if b.Source == name && (b.Purpose == remora.Regular || b.Purpose == "") {
+		if b.Source == name && b.Purpose == remora.Regular {
 			runs[b.Status]++
 		}
 	}
