@@ -41,6 +41,7 @@ func Register(r Registry) {
 		remora.PruneWorkflow:   Prune,
 		remora.NotifyWorkflow:  Notify,
 		remora.SlotWorkflow:    Slot,
+		remora.MonitorWorkflow: Monitor,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

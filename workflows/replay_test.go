@@ -80,6 +80,8 @@ func TestRecord(t *testing.T) {
 		"notify-backup":  playNotifiedBackup,
 		"notify-restore": playNotifiedRestore,
 		"notify-copy":    playNotifiedCopy,
+		"monitor-quiet":  playQuietMonitor,
+		"monitor-alerts": playMonitorAlerts,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // they mostly wait

@@ -45,6 +45,7 @@ type world struct {
 	told        []remora.NotifyInput
 	deaf        func(to string) error
 	undelivered []remora.Undelivered
+	watched watched
 
 	// calls are the steps in order, each once however often it was tried.
 	calls []string
@@ -183,6 +184,7 @@ func (w *world) register(r steps) {
 		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
 		remora.RecordCopiesActivity: w.recordCopies, remora.PruneActivity: w.prune,
 		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
+		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}

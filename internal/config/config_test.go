@@ -49,6 +49,7 @@ sources:
     maintenance: {file: /srv/shop/storage/framework/down}
     checks: [{sql: SELECT COUNT(*) > 0 FROM users}, {http: "http://127.0.0.1/up"}]
     undo_window: 36h
+    objectives: {recovery_point: 26h}
   blog:
     files:
       root: uploads
@@ -82,7 +83,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}, ByEntry: true},
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
 			Checks:      []remora.Check{{SQL: "SELECT COUNT(*) > 0 FROM users"}, {HTTP: "http://127.0.0.1/up"}},
-			UndoWindow:  36 * time.Hour,
+			UndoWindow:  36 * time.Hour, RecoveryPoint: 26 * time.Hour,
 		},
 		"blog": {
 			Name: "blog", Files: &Files{Root: filepath.Join(folder, "uploads"), Directories: []string{"images"}}, UndoWindow: remora.DefaultUndo,

@@ -153,7 +153,8 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		"checks":      r.checks(&s.Checks),
 		"schedules":   r.schedules(scheduled),
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
-	}, "retention", "objectives", "notify", "redis", "postgres")
+		"objectives":  r.objectives(s),
+	}, "retention", "notify", "redis", "postgres")
 
 	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
 		r.wrongKey(below(key, "files.exchange"), "entries are exchanged one after another, so the application must be offline meanwhile; add maintenance:")

@@ -14,9 +14,6 @@ import (
 // metadataQuery is answered by every workflow of the SDK: it holds the details that a workflow last set of itself.
 const metadataQuery = "__temporal_workflow_metadata"
 
-// needsPerson begins the details of a run that waits for somebody.
-const needsPerson = "needs a person: "
-
 // waitsForPerson is what a run waits for somebody to put right; empty when it does not, or cannot be asked now.
 func (c *Control) waitsForPerson(ctx context.Context, l look) string {
 	if !l.waits() || !c.HasWorker(ctx) {
@@ -32,12 +29,7 @@ func (c *Control) waitsForPerson(ctx context.Context, l look) string {
 	if answer.Get(&said) != nil {
 		return ""
 	}
-	what, ok := strings.CutPrefix(said.GetCurrentDetails(), needsPerson)
-	if !ok {
-		return ""
-	}
-	what, _, _ = strings.Cut(what, "\n\nThen send the update")
-	return remora.OneLine(strings.ReplaceAll(what, "\n\n", " "))
+	return remora.WaitsForPerson(said.GetCurrentDetails())
 }
 
 // Resolve tells what waits for a person on a source that it is put right, so that it tries again.

@@ -94,20 +94,5 @@ func Amount(n int64, unit string) string {
 	return strings.TrimSpace(humanize.Comma(n) + " " + unit)
 }
 
-// Span is a length of time for people: "12 s", "4 min", "3 h", "2 days".
-func Span(d time.Duration) string {
-	switch d = max(0, d); {
-	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%.0f s", d.Seconds())
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%.0f min", d.Minutes())
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%.0f h", d.Hours())
-	default:
-		return fmt.Sprintf("%.0f days", d.Hours()/24)
-	}
-}
+// Span is a length of time for people.
+func Span(d time.Duration) string { return remora.Span(d) }

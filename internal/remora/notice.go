@@ -72,34 +72,3 @@ type Undelivered struct {
 	Hint    string    `json:"hint,omitempty"`
 	At      time.Time `json:"at"`
 }
-
-// Alert is a problem that the monitor found and that is not over.
-type Alert struct {
-	// Key names the problem: "overdue/shop". One with the same key is the same problem.
-	Key     string `json:"key"`
-	Level   Level  `json:"level"`
-	Source  string `json:"source,omitempty"`
-	Problem string `json:"problem"`
-	Hint    string `json:"hint,omitempty"`
-	// Since is when it was first seen, and Told when people were last told.
-	Since time.Time `json:"since"`
-	Told  time.Time `json:"told,omitzero"`
-}
-
-// MonitorState is what the monitor remembers, in the repository.
-type MonitorState struct {
-	// At is when it last looked and wrote; it writes when something changed, and once an hour.
-	At     time.Time `json:"at"`
-	Alerts []Alert   `json:"alerts,omitempty"`
-	// Accounted is up to when the slots of each schedule, by its id, have been accounted for.
-	Accounted map[string]time.Time `json:"accounted,omitempty"`
-	// Sizes are daily samples of the repository, oldest first.
-	Sizes []SizeSample `json:"sizes,omitempty"`
-}
-
-// SizeSample is how large a repository was, and how much room it had, in bytes. Free is -1 where nobody can tell.
-type SizeSample struct {
-	At     time.Time `json:"at"`
-	Stored int64     `json:"stored"`
-	Free   int64     `json:"free"`
-}

@@ -1,0 +1,311 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+
+	"github.com/remora-backup/remora/internal/monitor"
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
+	"github.com/remora-backup/remora/internal/retention"
+)
+
+// Monitor holds the steps that look how everything is.
+type Monitor struct {
+	Temporal  client.Client
+	Namespace string
+	Locations *repository.Locations
+	// Sources are what is expected of each.
+	Sources []monitor.Source
+	// Of finds the component of a source.
+	Of func(kind remora.Kind) func(source string) (remora.Component, error)
+	// Schedules may be nil where there are none.
+	Schedules Schedules
+	// Now is the clock; nil means time.Now.
+	Now   func() time.Time
+	Watch Watch
+}
+
+// Register makes the steps known under their wire names.
+func (m *Monitor) Register(to Registry) {
+	register(to, remora.LookAroundActivity, m.look)
+	register(to, remora.RecordMonitorActivity, m.record)
+}
+
+func (m *Monitor) record(ctx context.Context, s remora.MonitorState) error {
+	return act(ctx, m.Watch, "record what the monitor remembers", func(ctx context.Context) error {
+		r, err := m.Locations.At(ctx, "")
+		if err != nil {
+			return err
+		}
+		return r.RecordMonitorState(ctx, s)
+	})
+}
+
+// look finds out what is wrong. What cannot be looked at fails nothing: it stays as it was last seen, and that it cannot
+// be looked at is a finding of its own.
+func (m *Monitor) look(ctx context.Context, in remora.LookInput) (remora.LookResult, error) {
+	return plain(ctx, m.Watch, "look how everything is", func(ctx context.Context) (remora.LookResult, error) {
+		g := &glance{Monitor: m, now: time.Now().UTC(), state: in.Before}
+		if m.Now != nil {
+			g.now = m.Now().UTC()
+		}
+		g.judge(remora.FoundSkew("clock of Temporal", time.Until(activity.GetInfo(ctx).StartedTime)))
+		g.part(ctx, "the repository", g.ofRepository, "repository", "skew/clock of the repository", "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "left/", "foreign/")
+		g.part(ctx, "the runs in Temporal", g.ofRuns, "failing/", "stuck/", "person/")
+		g.part(ctx, "the queues in Temporal", g.ofQueues, "queue/")
+		if g.home != nil {
+			g.part(ctx, "the runs that left no record", g.terminated)
+			g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/")
+			if m.Schedules != nil {
+				g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
+			}
+		}
+		return g.result(), nil
+	})
+}
+
+// glance is one look.
+type glance struct {
+	*Monitor
+	now   time.Time
+	state remora.MonitorState
+	found []remora.Alert
+	// unknown are the beginnings of the keys that were not looked at.
+	unknown []string
+	home    *repository.Repository // nil while it is away
+	written time.Time
+	runs    []remora.Backup // newest first
+	sampled bool
+
+	missing   []remora.FailedRun
+	accounted map[string]time.Time
+	lost      []string
+}
+
+// bounds of what travels through a history.
+const (
+	mostAlerts  = 200
+	mostMissing = 50
+)
+
+func (g *glance) result() remora.LookResult {
+	before := g.state.Alerts
+	r := remora.LookResult{Accounted: g.accounted, Missing: g.missing[:min(len(g.missing), mostMissing)], Lost: g.lost}
+	g.state.Alerts, r.Notices = monitor.Turn(before, g.found[:min(len(g.found), mostAlerts)], g.unknown, g.now)
+	same := func(a, b remora.Alert) bool {
+		return a.Key == b.Key && a.Level == b.Level && a.Told.Equal(b.Told) && a.Gone.IsZero() == b.Gone.IsZero()
+	}
+	r.Write = g.home != nil && (g.sampled || g.hourly() || len(g.missing) > 0 || !slices.EqualFunc(before, g.state.Alerts, same))
+	g.state.At = g.now
+	r.State = g.state
+	return r
+}
+
+// hourly tells whether this is the first look of an hour: then the record is written, and looked at what costs more.
+func (g *glance) hourly() bool {
+	return !g.written.Truncate(time.Hour).Equal(g.now.Truncate(time.Hour))
+}
+
+// part looks at one part of the whole; keys are the beginnings of its alerts.
+func (g *glance) part(ctx context.Context, what string, look func(context.Context) error, keys ...string) {
+	err := look(ctx)
+	if err == nil {
+		return
+	}
+	g.unknown = append(g.unknown, keys...)
+	p := remora.ProblemOf("look at "+what, err)
+	g.add("blind/"+what, remora.Failing, "", p.Text().Hint, "the monitor cannot look at %s: %s", what, p.Error())
+}
+
+func (g *glance) add(key string, level remora.Level, source, hint, format string, args ...any) {
+	g.found = append(g.found, monitor.Found(key, level, source, hint, format, args...))
+}
+
+// judge takes a finding over where it is worse than a second or two of skew.
+func (g *glance) judge(f remora.Finding) {
+	if f.Level == remora.Failing {
+		g.add("skew/"+f.Subject, remora.Failing, "", f.Hint, "the %s is %s", f.Subject, f.Said)
+	}
+}
+
+// ofRepository reads what the repository knows, and judges it.
+func (g *glance) ofRepository(ctx context.Context) error {
+	r, err := g.Locations.At(ctx, "")
+	if err != nil {
+		return err
+	}
+	state, err := r.MonitorState(ctx)
+	if err != nil {
+		return err
+	}
+	if g.written = state.At; g.state.At.After(state.At) { // it remembers more than it wrote
+		state.Alerts, state.Failing = g.state.Alerts, g.state.Failing
+	}
+	at := g.state.At
+	if g.state = state; at.After(g.state.At) {
+		g.state.At = at
+	}
+	if g.runs, err = r.List(ctx, repository.Filter{}); err != nil {
+		return err
+	}
+	for _, s := range g.Sources {
+		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Name })
+		g.found = append(g.found, s.Findings(runs, g.now)...)
+		g.halved(s.Name, runs)
+		g.behind(s.Name, runs)
+	}
+	g.home = r
+	return g.space(ctx, r)
+}
+
+// space looks how much room there is: for nothing in a directory each time, and once a day with a list of all blobs.
+func (g *glance) space(ctx context.Context, r *repository.Repository) error {
+	free, err := r.Free(ctx)
+	if err != nil {
+		return err
+	}
+	if monitor.SampleDue(g.state.Sizes, g.now) {
+		s, err := r.Sample(ctx)
+		if err != nil {
+			return err
+		}
+		s.At, g.sampled = g.now, true
+		g.state.Sizes = monitor.Sampled(g.state.Sizes, s)
+	}
+	g.found = append(g.found, monitor.Space(g.state.Sizes, free)...)
+	if !g.hourly() {
+		g.unknown = append(g.unknown, "skew/clock of the repository")
+		return nil
+	}
+	health, err := r.Check(ctx)
+	if err == nil {
+		g.judge(remora.FoundSkew("clock of the repository", health.Skew))
+	}
+	return err
+}
+
+// halved compares the newest good backup with the one before.
+func (g *glance) halved(source string, runs []remora.Backup) {
+	var good []remora.Backup
+	for _, b := range runs {
+		if b.Purpose == remora.Regular && b.Status == remora.Completed && (len(good) == 0 || b.Kind == good[0].Kind) {
+			good = append(good, b)
+		}
+	}
+	if len(good) < 2 {
+		return
+	}
+	if why := retention.Suspect(good[0], good[1]); why != "" {
+		g.add("halved/"+source, remora.Warning, source, "see that nothing is missing: remora show "+good[0].ID, "the newest backup is suspect: %s", why)
+	}
+}
+
+// lag is for how long a copy may lack a backup.
+const lag = 48 * time.Hour
+
+// behind tells which copies lack good backups for long. An older one may have been left out, or removed there.
+func (g *glance) behind(source string, runs []remora.Backup) {
+	for _, name := range g.Locations.Names() {
+		var lacks []remora.Backup
+		for _, b := range runs {
+			if slices.Contains(b.Copies, name) {
+				break
+			}
+			if b.Purpose == remora.Regular && b.Status == remora.Completed {
+				lacks = append(lacks, b)
+			}
+		}
+		if n := len(lacks); n > 0 && g.now.Sub(lacks[n-1].Started) > lag {
+			g.add("copy/"+name+"/"+source, remora.Warning, source, "catch up with: remora copy --all --to "+name,
+				"the copy %s lacks its newest %d backups, since %s", name, n, remora.Span(g.now.Sub(lacks[n-1].Started)))
+		}
+	}
+}
+
+// leftoverTime bounds how long a journal may take to answer.
+const leftoverTime = 15 * time.Second
+
+// ofLeftovers looks for restores that nobody looks after (S10, S20): a record that is not settled, or a journal beside the
+// data, while neither the restore nor anything else is at work on the source.
+func (g *glance) ofLeftovers(ctx context.Context) error {
+	idle := map[string]bool{}
+	tried := map[string]bool{}
+	for _, s := range g.Sources { // before the records are read: what ends meanwhile is settled there
+		lane, err := g.describe(ctx, remora.Lane(s.Name), "")
+		restore, err2 := g.describe(ctx, remora.RestoreLane(s.Name), "")
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		idle[s.Name] = !lane.open && !restore.open
+		tried[s.Name] = restore.failed && restore.actor == remora.MonitorActor && g.now.Sub(restore.closed) < time.Hour
+	}
+	restores, err := g.home.Restores(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, s := range g.Sources {
+		if !idle[s.Name] {
+			g.unknown = append(g.unknown, "left/"+s.Name, "foreign/"+s.Name)
+			continue
+		}
+		left := slices.ContainsFunc(restores, func(r remora.Restore) bool { return r.Source == s.Name && r.Outcome.Unsettled() })
+		for _, kind := range s.Kinds {
+			ours, err := g.journal(ctx, kind, s.Name)
+			if err != nil { // its database is away: backups tell that
+				g.unknown = append(g.unknown, "left/"+s.Name, "foreign/"+s.Name)
+			}
+			left = left || ours
+		}
+		switch {
+		case left && tried[s.Name]:
+			g.add("left/"+s.Name, remora.Failing, s.Name, fmt.Sprintf("settle it with: remora rollback %[1]s, or keep what is live with: remora accept %[1]s", s.Name),
+				"a restore lost its workflow, and could not be taken over")
+		case left:
+			g.lost = append(g.lost, s.Name)
+		}
+	}
+	return nil
+}
+
+// journal tells whether the journal beside the data knows a restore of ours. Those of others are reported, and left alone.
+func (g *glance) journal(ctx context.Context, kind remora.Kind, source string) (ours bool, err error) {
+	component, err := g.Of(kind)(source)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, leftoverTime)
+	defer cancel()
+	all, err := component.Leftovers(ctx)
+	for _, l := range all {
+		switch {
+		case l.Installation != g.home.Installation():
+			g.add("foreign/"+source, remora.Warning, source, "settle it with the program of that installation",
+				"a restore of another installation left %s beside the %s", strings.Join(few(l.What), ", "), kind)
+		case l.Source == source:
+			ours = true
+		}
+	}
+	return ours, err
+}
+
+// Schedules is what the monitor asks about schedules.
+type Schedules interface {
+	// Drift says, by the id of a schedule, how what Temporal has differs from what is wanted.
+	Drift(ctx context.Context) (map[string]string, error)
+}
+
+func (g *glance) ofSchedules(ctx context.Context) error {
+	drift, err := g.Schedules.Drift(ctx)
+	for id, how := range drift {
+		g.add("schedule/"+id, remora.Warning, "", "make it as configured with: remora schedule apply", "the schedule %s is not as configured: %s", id, how)
+	}
+	return err
+}

@@ -1,0 +1,262 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+const (
+	// callTime bounds one question to Temporal.
+	callTime = 10 * time.Second
+	// mostRuns bounds how many runs one look goes through.
+	mostRuns = 500
+	// again is for how long a step may fail again and again before people are told.
+	again = 5 * time.Minute
+	// untaken is how long a run may wait for a worker to decide what comes next.
+	untaken = 2 * time.Minute
+	// longest is longer than the longest step may take.
+	longest = 27 * time.Hour
+	// stalePoller is how long after its last question a worker counts as gone: a question waits for up to a minute.
+	stalePoller = 90 * time.Second
+)
+
+// execution is a run as Temporal describes it.
+type execution struct {
+	open, failed bool
+	actor        string
+	closed       time.Time
+	described    *workflowservice.DescribeWorkflowExecutionResponse
+}
+
+// describe asks for the newest run of an id, or for one run. What Temporal does not know is not open.
+func (g *glance) describe(ctx context.Context, id, run string) (e execution, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	d, err := g.Temporal.DescribeWorkflowExecution(ctx, id, run)
+	if errors.As(err, new(*serviceerror.NotFound)) {
+		return e, nil
+	}
+	info := d.GetWorkflowExecutionInfo()
+	return execution{
+		open: info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, failed: info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_FAILED,
+		actor: keyword(info.GetSearchAttributes(), remora.ActorAttribute), closed: info.GetCloseTime().AsTime(), described: d,
+	}, err
+}
+
+func keyword(attributes *commonpb.SearchAttributes, name string) (s string) {
+	if p, ok := attributes.GetIndexedFields()[name]; ok {
+		_ = converter.GetDefaultDataConverter().FromPayload(p, &s) // empty otherwise
+	}
+	return s
+}
+
+// list goes through the runs that a query finds.
+func (g *glance) list(ctx context.Context, query string, each func(*workflowpb.WorkflowExecutionInfo) error) error {
+	var token []byte
+	for n := 0; n < mostRuns; {
+		page, err := g.Temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: g.Namespace, Query: query, NextPageToken: token})
+		if err != nil {
+			return err
+		}
+		for _, info := range page.GetExecutions() {
+			if err := each(info); err != nil {
+				return err
+			}
+		}
+		n += len(page.GetExecutions())
+		if token = page.GetNextPageToken(); len(token) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// ofRuns looks at what is at work: whether it fails again and again, stands still, or waits for a person.
+func (g *glance) ofRuns(ctx context.Context) error {
+	before := g.state.Failing
+	g.state.Failing = map[string]time.Time{}
+	return g.list(ctx, "ExecutionStatus = 'Running'", func(info *workflowpb.WorkflowExecutionInfo) error {
+		switch info.GetType().GetName() {
+		case remora.MonitorWorkflow, remora.NotifyWorkflow, remora.CheckWorkflow:
+			return nil // this one, and those that are told of otherwise
+		}
+		if !strings.HasPrefix(info.GetType().GetName(), "remora.") {
+			return nil
+		}
+		id := info.GetExecution().GetWorkflowId()
+		e, err := g.describe(ctx, id, info.GetExecution().GetRunId())
+		if err != nil || !e.open {
+			return err
+		}
+		g.ofRun(ctx, id, e.described, before)
+		return nil
+	})
+}
+
+func (g *glance) ofRun(ctx context.Context, id string, d *workflowservice.DescribeWorkflowExecutionResponse, before map[string]time.Time) {
+	info := d.GetWorkflowExecutionInfo()
+	source := keyword(info.GetSearchAttributes(), remora.SourceAttribute)
+	name := remora.OperationName(info.GetType().GetName())
+	if source == "" {
+		name = id
+	}
+	see := "see how far it is with: remora watch " + source
+	for _, a := range d.GetPendingActivities() {
+		if !failing(a, g.now) {
+			continue
+		}
+		key := info.GetExecution().GetRunId() + "/" + a.GetActivityId()
+		since, known := before[key]
+		if !known {
+			since = g.now
+			if last := a.GetLastAttemptCompleteTime(); last != nil {
+				since = last.AsTime()
+			}
+		}
+		g.state.Failing[key] = since
+		if g.now.Sub(since) >= again {
+			p := failure(a)
+			g.add("failing/"+id, remora.Failing, source, p.Text().Hint, "%s is being tried again since %s: %s", name, remora.Span(g.now.Sub(since)), p.Error())
+		}
+	}
+	if t := d.GetPendingWorkflowTask(); t != nil {
+		since := t.GetOriginalScheduledTime().AsTime()
+		if waited := g.now.Sub(since); since.Unix() > 0 && waited > untaken {
+			g.add("stuck/"+id, remora.Failing, source, "look into the log of remora-worker; start it again, if need be",
+				"%s stands still since %s: no worker decides what comes next", name, remora.Span(waited))
+		}
+		return
+	}
+	if took := g.now.Sub(info.GetStartTime().AsTime()); info.GetType().GetName() == remora.BackupWorkflow && took > longest {
+		g.add("stuck/"+id, remora.Failing, source, see, "%s runs since %s", name, remora.Span(took))
+	}
+	if len(d.GetPendingActivities()) == 0 && len(d.GetPendingChildren()) == 0 {
+		if what := g.person(ctx, info.GetExecution()); what != "" {
+			g.add("person/"+id, remora.Failing, source, "put that right, then: remora resolve "+source, "%s needs a person: %s", name, what)
+		}
+	}
+}
+
+// failing tells whether a step fails again and again: one that has been at work for long after a failure does not.
+func failing(a *workflowpb.PendingActivityInfo, now time.Time) bool {
+	atWork := a.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED && now.Sub(a.GetLastStartedTime().AsTime()) > again
+	return a.GetAttempt() > 1 && a.GetLastFailure() != nil && !atWork && !a.GetPaused()
+}
+
+// failure is what the last try of a step ended with.
+func failure(a *workflowpb.PendingActivityInfo) *remora.Problem {
+	err := temporal.GetDefaultFailureConverter().FailureToError(a.GetLastFailure())
+	var text remora.ProblemText
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok && app.HasDetails() && app.Details(&text) == nil {
+		return text.Problem()
+	}
+	return remora.ProblemOf(a.GetActivityType().GetName(), err)
+}
+
+// person is what an idle run waits for somebody to put right; empty when it does not, or cannot be asked now.
+func (g *glance) person(ctx context.Context, run *commonpb.WorkflowExecution) string {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	answer, err := g.Temporal.QueryWorkflow(ctx, run.GetWorkflowId(), run.GetRunId(), "__temporal_workflow_metadata")
+	var said sdkpb.WorkflowMetadata
+	if err != nil || answer.Get(&said) != nil {
+		return ""
+	}
+	return remora.WaitsForPerson(said.GetCurrentDetails())
+}
+
+// ofQueues looks whether a worker takes work from each queue. The first is proven by this step, for whoever runs it.
+func (g *glance) ofQueues(ctx context.Context) error {
+	for _, queue := range []string{remora.Queue, remora.DataQueue} {
+		d, err := g.Temporal.DescribeTaskQueue(ctx, queue, enums.TASK_QUEUE_TYPE_ACTIVITY)
+		if err != nil {
+			return err
+		}
+		newest := time.Time{}
+		for _, p := range d.GetPollers() {
+			if at := p.GetLastAccessTime().AsTime(); at.After(newest) {
+				newest = at
+			}
+		}
+		if time.Since(newest) > stalePoller {
+			g.add("queue/"+queue, remora.Failing, "", "start one with: remora up, or remora-worker", "no worker takes work from the queue %s", queue)
+		}
+	}
+	return nil
+}
+
+const (
+	// lookBack is for how long at least it is looked for runs that left no record: the list of runs may lag, and a record
+	// may not have been written.
+	lookBack = 24 * time.Hour
+	// farBack is for how long at most, after an outage.
+	farBack = 14 * lookBack
+)
+
+// terminated finds the backups that ended without a record of that: terminated, or lost before they could write it.
+func (g *glance) terminated(ctx context.Context) error {
+	back := lookBack
+	if at := g.state.At; !at.IsZero() {
+		back = min(max(back, g.now.Sub(at)), farBack)
+	}
+	from := g.now.Add(-back)
+	query := fmt.Sprintf("WorkflowType = '%s' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed') AND CloseTime > '%s'",
+		remora.BackupWorkflow, from.Format(time.RFC3339))
+	return g.list(ctx, query, func(info *workflowpb.WorkflowExecutionInfo) error {
+		run, id := info.GetExecution().GetRunId(), info.GetExecution().GetWorkflowId()
+		known := slices.ContainsFunc(g.runs, func(b remora.Backup) bool { return b.Run == run })
+		source, inLane := strings.CutPrefix(id, remora.Lane(""))
+		if known || !inLane || len(g.missing) >= mostMissing {
+			return nil
+		}
+		event, err := g.Temporal.GetWorkflowHistory(ctx, id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
+		if errors.As(err, new(*serviceerror.NotFound)) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		begun := event.GetWorkflowExecutionStartedEventAttributes()
+		first := begun.GetFirstExecutionRunId()
+		if slices.ContainsFunc(g.runs, func(b remora.Backup) bool { return b.Run == first }) {
+			return nil
+		}
+		var req remora.BackupRequest
+		if err := converter.GetDefaultDataConverter().FromPayloads(begun.GetInput(), &req); err != nil {
+			return err
+		}
+		why := map[enums.WorkflowExecutionStatus]string{
+			enums.WORKFLOW_EXECUTION_STATUS_TERMINATED: "its workflow was terminated in Temporal",
+			enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:  "its workflow ran out of time in Temporal",
+			enums.WORKFLOW_EXECUTION_STATUS_FAILED:     "it failed, and could not record why",
+		}[info.GetStatus()]
+		started := info.GetStartTime().AsTime()
+		lost := remora.FailedRun{
+			Status: remora.Failed, Slot: req.Slot, Run: first, ID: remora.BackupID(source, first, "", started), Source: source, Name: req.Name,
+			Kind: remora.BackupKindOf(req.Kinds), Purpose: remora.Regular, RequestedBy: req.RequestedBy, Started: started, Ended: info.GetCloseTime().AsTime(),
+			Problem: why, Hint: "Take another one: remora backup " + source,
+		}
+		g.missing = append(g.missing, lost)
+		if !slices.ContainsFunc(g.runs, func(b remora.Backup) bool {
+			return b.Source == source && b.Purpose == remora.Regular && b.Started.After(started)
+		}) {
+			g.add("failed/"+source, remora.Failing, source, lost.Hint, "the last backup failed: %s", why)
+		}
+		return nil
+	})
+}

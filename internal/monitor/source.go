@@ -1,0 +1,113 @@
+package monitor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+// Source is what is expected of a source.
+type Source struct {
+	Name  string
+	Kinds []remora.Kind
+	// RecoveryPoint is how old the newest good backup of each component may be; 0 means as the schedules promise.
+	RecoveryPoint time.Duration
+	Schedules     []remora.Schedule
+}
+
+// Objective is how old the newest good backup of a component may be; 0 where nobody promised anything.
+func (s Source) Objective(kind remora.Kind) time.Duration {
+	return remora.Objective(s.RecoveryPoint, slices.DeleteFunc(slices.Clone(s.Schedules), func(at remora.Schedule) bool { return !slices.Contains(at.Kinds, kind) }))
+}
+
+// Overdue tells which component most exceeds its objective, and by what its newest good backup is old. runs are the
+// source's, newest first.
+func (s Source) Overdue(runs []remora.Backup, now time.Time) (late remora.Kind, age, objective time.Duration) {
+	for _, kind := range s.Kinds {
+		o := s.Objective(kind)
+		newest := newestGood(runs, kind)
+		if newest == nil || o == 0 {
+			continue
+		}
+		if a := now.Sub(newest.Started); a > o && a-o > age-objective {
+			late, age, objective = kind, a, o
+		}
+	}
+	return late, age, objective
+}
+
+// newestGood is the newest good backup that was asked for and holds a component; any, where no kind is given.
+func newestGood(runs []remora.Backup, kind remora.Kind) *remora.Backup {
+	for i, b := range runs {
+		_, holds := b.Part(kind)
+		if b.Purpose == remora.Regular && b.Status == remora.Completed && (holds || kind == "") {
+			return &runs[i]
+		}
+	}
+	return nil
+}
+
+// Findings judges the runs of a source, newest first.
+func (s Source) Findings(runs []remora.Backup, now time.Time) (found []remora.Alert) {
+	add := func(key string, level remora.Level, hint, format string, args ...any) *remora.Alert {
+		found = append(found, Found(key+"/"+s.Name, level, s.Name, hint, format, args...))
+		return &found[len(found)-1]
+	}
+	takeOne := "take one now: remora backup " + s.Name
+	switch kind, age, objective := s.Overdue(runs, now); {
+	case newestGood(runs, "") == nil:
+		add("overdue", remora.Failing, takeOne, "there is no good backup yet")
+	case kind != "":
+		of := ""
+		if len(s.Kinds) > 1 {
+			of = " of the " + string(kind)
+		}
+		add("overdue", remora.Failing, takeOne+"; see what happened with: remora history "+s.Name,
+			"there has been no good backup%s for %s (objective %s)", of, remora.Span(age), remora.Span(objective))
+	}
+	var corrupt []string
+	var passed []remora.Backup
+	var last *remora.Backup
+	good := false
+	for i, b := range runs {
+		if b.Status == remora.Corrupted {
+			corrupt = append(corrupt, b.ID)
+		}
+		if b.Purpose != remora.Regular || good {
+			continue
+		}
+		if last == nil && (b.Status == remora.Completed || b.Status == remora.Failed || b.Status == remora.Corrupted) {
+			last = &runs[i]
+		}
+		good = b.Status == remora.Completed
+		if b.Status == remora.Missed || b.Status == remora.Skipped {
+			passed = append(passed, b)
+		}
+	}
+	if last != nil && last.Status == remora.Failed {
+		a := add("failed", remora.Failing, last.Hint, "the last backup failed: %s", last.Problem)
+		a.Since, a.Told = last.Ended, last.Ended // by itself
+	}
+	if len(passed) > 0 {
+		at := passed[0].Slot
+		add("missed", remora.Warning, takeOne, "%s passed without a backup; the last one, %s of %s: %s", slots(len(passed)),
+			at.Schedule, at.Due.Local().Format("2006-01-02 15:04"), passed[0].Problem)
+	}
+	if len(corrupt) > 0 {
+		few := corrupt[:min(len(corrupt), 3)]
+		a := add("corrupt", remora.Failing, "look at the disk that the repository lies on, and "+takeOne,
+			"%d of its backups cannot be read back: %s", len(corrupt), strings.Join(few, ", "))
+		a.Told = now // by whoever read it
+	}
+	return found
+}
+
+func slots(n int) string {
+	if n == 1 {
+		return "a slot"
+	}
+	return fmt.Sprintf("%d slots", n)
+}
