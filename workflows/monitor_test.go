@@ -70,7 +70,7 @@ func TestTheMonitorRecordsThenTells(t *testing.T) {
 	require.Len(t, w.failures, 2)
 	require.Equal(t, w.watched.found.Accounted, w.watched.states[0].Accounted)
 	require.Len(t, w.notices, 1)
-	require.Equal(t, []string{"monitor.Look", "repository.RecordFailure", "repository.RecordFailure", "monitor.Record", "notify.Send"}, w.calls)
+	require.Equal(t, []string{"monitor.Look", "repository.RecordFailure", "repository.RecordFailure", "monitor.Record"}, w.calls)
 	var state remora.MonitorState
 	require.NoError(t, s.GetWorkflowResult(&state))
 	require.Len(t, state.Alerts, 1)
