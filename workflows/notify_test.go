@@ -131,16 +131,22 @@ func TestWhoIsToldWhat(t *testing.T) {
 			s.ExecuteWorkflow(remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite"})
 		}, []string{"copy.failed "}},
 		"copy": {func(_ *world, s *stage) { s.ExecuteWorkflow(remora.CopyWorkflow, copyRequest()) }, nil},
-		"restore that expires": {restore(func(*world, *stage) {}),
-			[]string{"restore applied", "restore expired"}},
+		"restore that expires": {
+			restore(func(*world, *stage) {}),
+			[]string{"restore applied", "restore expired"},
+		},
 		"restore that is undone and accepted": {restore(func(_ *world, s *stage) {
 			s.ask(time.Hour, remora.RollbackUpdate)
 			s.ask(2*time.Hour, remora.AcceptUpdate)
 		}), []string{"restore applied", "restore undone", "restore accepted"}},
-		"restore that is refused": {restore(func(w *world, _ *stage) { w.refuse = 2 }),
-			[]string{"restore refused"}},
-		"restore that is rolled back": {restore(func(w *world, _ *stage) { w.refuse = 16 }),
-			[]string{"restore rolled back"}},
+		"restore that is refused": {
+			restore(func(w *world, _ *stage) { w.refuse = 2 }),
+			[]string{"restore refused"},
+		},
+		"restore that is rolled back": {
+			restore(func(w *world, _ *stage) { w.refuse = 16 }),
+			[]string{"restore rolled back"},
+		},
 		"restore that needs a person": {restore(func(w *world, s *stage) {
 			w.fault = fault{nth: 1 + slices.Index(applied, remora.LeaveActivity), when: "before", how: "final"}
 			s.resolveSoon("op/shop")

@@ -218,7 +218,9 @@ func playNotifiedCopy(t *testing.T, r *recording) {
 	r.damaged["good"] = true
 	for id, start := range map[string]func() client.WorkflowRun{
 		"copy/offsite/good": func() client.WorkflowRun { return r.start("copy/offsite/good", remora.CopyWorkflow, copyRequest()) },
-		"copy/offsite":      func() client.WorkflowRun { return r.start("copy/offsite", remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite"}) },
+		"copy/offsite": func() client.WorkflowRun {
+			return r.start("copy/offsite", remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite"})
+		},
 	} {
 		require.Equal(t, string(remora.Corrupt), kindOf(start().Get(t.Context(), nil)), id)
 	}

@@ -10,9 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -30,6 +32,7 @@ func newStage(t testing.TB, w *world, id string) *stage {
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: id, TaskQueue: remora.Queue})
 	env.SetTestTimeout(20 * time.Second)
+	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&rightClock{}}})
 	Register(env)
 	w.register(env)
 	env.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, args converter.EncodedValues) {
@@ -39,6 +42,21 @@ func newStage(t testing.TB, w *world, id string) *stage {
 		}
 	})
 	return &stage{env, w}
+}
+
+// rightClock mends what the SDK's environment tells a child of its start: the time outside of the test.
+type rightClock struct {
+	interceptor.WorkerInterceptorBase
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+func (*rightClock) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	return &rightClock{WorkflowInboundInterceptorBase: interceptor.WorkflowInboundInterceptorBase{Next: next}}
+}
+
+func (r *rightClock) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
+	workflow.GetInfo(ctx).WorkflowStartTime = workflow.Now(ctx)
+	return r.Next.ExecuteWorkflow(ctx, in)
 }
 
 // asked sends an update and keeps its answer.

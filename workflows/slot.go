@@ -67,9 +67,10 @@ func (s *slot) late() bool {
 	return s.schedule.CatchUp > 0 && s.began.Sub(s.due) > s.schedule.CatchUp+time.Minute
 }
 
-// backup runs the Backup child as soon as the lane is free. One that begins late may wait as long as any other.
+// backup runs the Backup child as soon as the lane is free. One that begins late may wait as long as any other; one that
+// a person asks for is not put off.
 func (s *slot) backup(ctx workflow.Context) (done remora.BackupResult, err error) {
-	if put := s.due.Add(s.schedule.Offset()).Sub(s.began); put > 0 {
+	if put := s.due.Add(s.schedule.Offset()).Sub(s.began); put > 0 && s.actor == s.schedule.Actor() {
 		workflow.SetCurrentDetails(ctx, "put off to "+minute(s.began.Add(put)))
 		if err := pauseFor(ctx, put, "let others begin first"); err != nil {
 			return done, err

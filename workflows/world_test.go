@@ -36,6 +36,8 @@ type world struct {
 	// copies hold ids of backups, by name; true once verified. afterBackup names those that each backup goes to.
 	copies      map[string]map[string]bool
 	afterBackup []string
+	// holds is who holds the lane.
+	holds remora.Holder
 	// damaged backups cannot be copied.
 	damaged map[string]bool
 
@@ -45,7 +47,7 @@ type world struct {
 	told        []remora.NotifyInput
 	deaf        func(to string) error
 	undelivered []remora.Undelivered
-	watched watched
+	watched     watched
 
 	// calls are the steps in order, each once however often it was tried.
 	calls []string
@@ -185,6 +187,7 @@ func (w *world) register(r steps) {
 		remora.RecordCopiesActivity: w.recordCopies, remora.PruneActivity: w.prune,
 		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
 		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
+		remora.HolderActivity: w.holder,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -224,6 +227,9 @@ func (w *world) commit(ctx context.Context, in remora.CommitInput) (remora.Manif
 		if _, ok := w.backups[m.ID]; ok {
 			return nil // the first one stays, as in the repository
 		}
+		maps.DeleteFunc(w.failures, func(_ string, f remora.FailedRun) bool {
+			return m.Slot.Schedule != "" && f.Source == m.Source && f.Slot == m.Slot
+		})
 		w.backups[m.ID] = s
 		return nil
 	})
@@ -310,9 +316,37 @@ func (w *world) recordUndelivered(_ context.Context, in remora.Undelivered) erro
 
 func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {
 	return w.step(ctx, remora.RecordFailureActivity, func() error {
+		if w.better(in.Source, in.Slot, in.Status) {
+			return nil
+		}
+		maps.DeleteFunc(w.failures, func(_ string, f remora.FailedRun) bool {
+			return in.Slot.Schedule != "" && f.Source == in.Source && f.Slot == in.Slot
+		})
 		w.failures[in.ID] = in
 		return nil
 	})
+}
+
+// better tells whether a slot has an outcome that one more of that status does not replace, as in the repository.
+func (w *world) better(source string, slot remora.Slot, than remora.Status) bool {
+	if slot.Schedule == "" {
+		return false
+	}
+	for _, s := range w.backups {
+		if s.manifest.Source == source && s.manifest.Slot == slot {
+			return true
+		}
+	}
+	for _, f := range w.failures {
+		if f.Source == source && f.Slot == slot && !than.Outranks(f.Status) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) holder(ctx context.Context, _ remora.HolderInput) (h remora.Holder, err error) {
+	return w.holds, w.step(ctx, remora.HolderActivity, func() error { return nil })
 }
 
 func (w *world) recordRestore(ctx context.Context, in remora.Restore) error {

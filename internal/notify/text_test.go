@@ -47,8 +47,10 @@ func examples() map[string]remora.Notice {
 		"backup-completed-warnings": {Event: remora.BackupCompleted, Source: "shop", Subject: backup, By: "ada@ops1", Started: started, Bytes: 48_200_000_000, Added: 310_000_000, Warnings: []string{"receipts/2026/11/0042.pdf was removed while it was read", "table shop.sessions has no primary key"}},
 		"slot-skipped":              {Event: remora.SlotSkipped, Source: "shop", Subject: "nightly", Due: started, Problem: "the source was busy for 1h0m0s: a restore that ada@ops1 asked for holds it", Hint: "See whether that restore moves: remora watch shop"},
 		"restore-applied":           with(restored(remora.OutcomeApplied), func(n *remora.Notice) { n.KeepUntil = window }),
-		"restore-applied-warnings":  with(restored(remora.OutcomeApplied), func(n *remora.Notice) { n.Warnings = []string{"sources.shop.checks[1]: https://shop.example/up answered 500"} }),
-		"restore-undone":            with(restored(remora.OutcomeUndone), func(n *remora.Notice) { n.KeepUntil = window }),
+		"restore-applied-warnings": with(restored(remora.OutcomeApplied), func(n *remora.Notice) {
+			n.Warnings = []string{"sources.shop.checks[1]: https://shop.example/up answered 500"}
+		}),
+		"restore-undone": with(restored(remora.OutcomeUndone), func(n *remora.Notice) { n.KeepUntil = window }),
 		"restore-rolled-back": with(restored(remora.OutcomeRolledBack), func(n *remora.Notice) {
 			n.Problem, n.Hint = "compare staged database of shop: 2 rows of shop.orders differ from the backup", "Verify the backup: remora verify "+backup
 		}),
