@@ -220,8 +220,18 @@ func (b *bucket) ExtendBlobRetention(ctx context.Context, id blob.ID, opts blob.
 
 // ListBlobs tells each blob once, after all of them were listed. What lies below further slashes is not ours.
 func (b *bucket) ListBlobs(ctx context.Context, prefix blob.ID, each func(blob.Metadata) error) error {
-	var all []blob.Metadata
-	err := b.try(ctx, func() error {
+	all, err := b.objects(ctx, prefix)
+	for _, m := range all {
+		if err == nil && m.BlobID != "" && !strings.Contains(string(m.BlobID), "/") {
+			err = each(m)
+		}
+	}
+	return err
+}
+
+// objects lists what lies below a prefix, and what looks like a folder there.
+func (b *bucket) objects(ctx context.Context, prefix blob.ID) (all []blob.Metadata, err error) {
+	err = b.try(ctx, func() error {
 		all = all[:0]
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // ends the listing that an error left
@@ -229,18 +239,12 @@ func (b *bucket) ListBlobs(ctx context.Context, prefix blob.ID, each func(blob.M
 			if o.Err != nil {
 				return o.Err
 			}
-			if name := strings.TrimPrefix(o.Key, b.cfg.Prefix); name != "" && !strings.Contains(name, "/") {
-				all = append(all, blob.Metadata{BlobID: blob.ID(name), Length: o.Size, Timestamp: o.LastModified})
-			}
+			id := blob.ID(strings.TrimPrefix(o.Key, b.cfg.Prefix))
+			all = append(all, blob.Metadata{BlobID: id, Length: o.Size, Timestamp: o.LastModified})
 		}
 		return ctx.Err()
 	})
-	for _, m := range all {
-		if err == nil {
-			err = each(m)
-		}
-	}
-	return err
+	return all, err
 }
 
 func (b *bucket) open(context.Context, bool) (blob.Storage, error) { return b, nil }
@@ -286,21 +290,13 @@ func (b *bucket) claim(ctx context.Context, op string) (clear, release func(), e
 func (b *bucket) locks() bool { return b.cfg.Lock != (remora.ObjectLock{}) }
 
 // first is the name of an object, or of what looks like a folder, below the prefix: the format file if that is there.
-func (b *bucket) first(ctx context.Context) (string, error) {
-	var found string
-	err := b.try(ctx, func() error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		for o := range b.client.Client.ListObjects(ctx, b.cfg.Name, minio.ListObjectsOptions{Prefix: b.cfg.Prefix}) {
-			if o.Err != nil {
-				return o.Err
-			}
-			if found == "" || o.Key == b.key(formatBlob) {
-				found = o.Key
-			}
+func (b *bucket) first(ctx context.Context) (found string, err error) {
+	all, err := b.objects(ctx, "")
+	for _, m := range all {
+		if found == "" || m.BlobID == formatBlob {
+			found = b.key(m.BlobID)
 		}
-		return ctx.Err()
-	})
+	}
 	return found, err
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/kopia/kopia/snapshot"
 	"github.com/kopia/kopia/snapshot/snapshotfs"
 	"github.com/remora-backup/remora/internal/remora"
-	"golang.org/x/sync/errgroup"
 )
 
 const copyOp = "copy the backup"
@@ -153,25 +152,10 @@ func (c *copier) content(ctx context.Context, dir string, entries []*snapshot.Di
 		here, there = nil, nil
 	}
 	to := &snapshotfs.DirManifestBuilder{}
-	files, inner := errgroup.WithContext(ctx)
-	for _, e := range entries {
-		if err = cmp.Or(inner.Err(), c.w.trouble()); err != nil {
-			break
-		}
-		name, before := path.Join(dir, e.Name), pair{here[e.Name], there[e.Name]}
-		if e.Type == snapshot.EntryTypeDirectory {
-			if err = c.add(inner, to, name, e, before); err != nil {
-				break
-			}
-			continue
-		}
-		c.slots <- struct{}{}
-		files.Go(func() error {
-			defer func() { <-c.slots }()
-			return c.add(inner, to, name, e, before)
-		})
-	}
-	return to, cmp.Or(files.Wait(), err) // what stopped the files explains why the rest was stopped
+	alone := func(e *snapshot.DirEntry) bool { return e.Type == snapshot.EntryTypeDirectory }
+	return to, spread(ctx, c.w, c.slots, entries, alone, func(ctx context.Context, e *snapshot.DirEntry) error {
+		return c.add(ctx, to, path.Join(dir, e.Name), e, pair{here[e.Name], there[e.Name]})
+	})
 }
 
 // add copies one entry with everything below it.

@@ -115,9 +115,18 @@ func (t *tree) directory(ctx context.Context, rel string, before *snapshot.DirEn
 		t.p.r.log.Warn("an earlier backup cannot be compared with", "directory", rel, "error", err)
 	}
 	builder := &snapshotfs.DirManifestBuilder{}
-	files, inner := errgroup.WithContext(ctx)
-	err = t.each(inner, files, builder, rel, listed, old)
-	if err := cmp.Or(files.Wait(), err); err != nil { // what stopped the files explains why the rest was stopped
+	alone := func(e fs.DirEntry) bool { return !e.Type().IsRegular() }
+	err = spread(ctx, t.p, t.slots, listed, alone, func(ctx context.Context, e fs.DirEntry) error {
+		at := path.Join(rel, e.Name())
+		switch {
+		case t.skip != nil && t.skip(at):
+			return nil
+		case !utf8.ValidString(e.Name()):
+			return remora.Fail(remora.Unsupported, readOp, quote(filepath.Join(t.dir, at)), "rename it, or exclude it in the configuration", "the name is not UTF-8, and could not be told from another one later")
+		}
+		return t.add(ctx, builder, at, e.Type(), old[e.Name()])
+	})
+	if err != nil {
 		return nil, err
 	}
 	entry, err := writeDir(ctx, t.p.w, builder, describe(path.Base(t.path(rel)), snapshot.EntryTypeDirectory, info))
@@ -133,33 +142,27 @@ func (t *tree) directory(ctx context.Context, rel string, before *snapshot.DirEn
 	return entry, nil
 }
 
-// each stores the entries of one directory: its files in files, its directories one after the other.
-func (t *tree) each(ctx context.Context, files *errgroup.Group, to *snapshotfs.DirManifestBuilder, dir string, listed []fs.DirEntry, old map[string]*snapshot.DirEntry) error {
-	for _, e := range listed {
-		if err := errors.Join(ctx.Err(), t.p.trouble()); err != nil {
-			return err
+// spread works on the entries of one directory: on those that are to be met alone one after the other, on the others
+// several at once, over all directories as many as there are slots.
+func spread[E any](ctx context.Context, p *PartWriter, slots chan struct{}, entries []E, alone func(E) bool, work func(context.Context, E) error) (err error) {
+	files, inner := errgroup.WithContext(ctx)
+	for _, e := range entries {
+		if err = cmp.Or(inner.Err(), p.trouble()); err != nil {
+			break
 		}
-		rel := path.Join(dir, e.Name())
-		if t.skip != nil && t.skip(rel) {
-			continue
-		}
-		if !utf8.ValidString(e.Name()) {
-			return remora.Fail(remora.Unsupported, readOp, quote(filepath.Join(t.dir, rel)), "rename it, or exclude it in the configuration", "the name is not UTF-8, and could not be told from another one later")
-		}
-		add := func() error { return t.add(ctx, to, rel, e.Type(), old[e.Name()]) }
-		if !e.Type().IsRegular() {
-			if err := add(); err != nil {
-				return err
+		if alone(e) {
+			if err = work(inner, e); err != nil {
+				break
 			}
 			continue
 		}
-		t.slots <- struct{}{}
+		slots <- struct{}{}
 		files.Go(func() error {
-			defer func() { <-t.slots }()
-			return add()
+			defer func() { <-slots }()
+			return work(inner, e)
 		})
 	}
-	return nil
+	return cmp.Or(files.Wait(), err) // what stopped the files explains why the rest was stopped
 }
 
 // add stores one entry, or notes why it is not stored.
