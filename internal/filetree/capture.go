@@ -25,9 +25,9 @@ const (
 
 // Capture stores the directories and, last, what it counted itself: a backup is only as good as its census.
 func (t *Tree) Capture(ctx context.Context, job remora.Job, of remora.Subject, to remora.PartWriter) (sum remora.Summary, err error) {
-	defer tell("back up the files", t.root, &err)
-	p := part{Format: partFormat, Source: t.source, Host: t.where(), Captured: time.Now().UTC().Truncate(time.Second), PutAway: of.PutAway}
-	if info, err := os.Lstat(t.root); err == nil {
+	defer tell("back up the files", t.cfg.Root, &err)
+	p := part{Format: partFormat, Source: t.cfg.Source, Host: t.where(), Captured: time.Now().UTC().Truncate(time.Second), PutAway: of.PutAway}
+	if info, err := os.Lstat(t.cfg.Root); err == nil {
 		p.Root = ownedBy(info)
 	}
 	skip := nothing
@@ -100,7 +100,7 @@ func (t *Tree) halfSwitched() error {
 			return err
 		}
 		if _, ok := level(spots); !ok {
-			return refuse(remora.Busy, t.root, "let it finish, or end it with remora rollback", "the restore of run %s stands between two directories", j.Run)
+			return refuse(remora.Busy, t.cfg.Root, "let it finish, or end it with remora rollback", "the restore of run %s stands between two directories", j.Run)
 		}
 	}
 	return nil
@@ -112,20 +112,19 @@ func (t *Tree) putAwayPlaces(run string) ([]place, error) {
 	if err != nil {
 		return nil, err
 	}
-	spots, err := t.settledSpots(j)
-	if err != nil {
+	if _, err := t.settledSpots(j); err != nil {
 		return nil, err
 	}
 	var found []place
-	if j.ByEntry {
-		for _, d := range j.Directories {
-			found = append(found, place{dir: d.Path, at: t.putAway(j, d.Path), identity: d.Staged})
+	for _, d := range j.Directories {
+		here := place{dir: d.Path, at: t.putAway(j, d.Path), identity: d.Staged} // of entries: their folder
+		if !j.ByEntry {
+			if here.identity, err = identityAt(here.at); err != nil {
+				return nil, err
+			}
 		}
-		return found, nil
-	}
-	for _, s := range spots {
-		if s.away.exists() {
-			found = append(found, place{dir: s.Path, at: t.putAway(j, s.Path), identity: s.away})
+		if here.exists() {
+			found = append(found, here)
 		}
 	}
 	return found, nil

@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,13 +77,19 @@ type comparer struct {
 	found []string
 }
 
-// differ notes a difference, and returns errEnough when that was the last one worth noting.
-func (c *comparer) differ(format string, args ...any) error {
+// differ notes a difference, where it is still worth noting.
+func (c *comparer) differ(format string, args ...any) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	if len(c.found) < remora.MaxDifferences {
 		c.found = append(c.found, remora.OneLine(fmt.Sprintf(format, args...)))
 	}
+}
+
+// enough is errEnough once so much differs that nobody reads on.
+func (c *comparer) enough() error {
+	c.lock.Lock()
+	defer c.lock.Unlock()
 	if len(c.found) == remora.MaxDifferences {
 		return errEnough
 	}
@@ -92,7 +99,8 @@ func (c *comparer) differ(format string, args ...any) error {
 func (c *comparer) directory(ctx context.Context, d partDirectory) error {
 	info, err := c.root.Lstat(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c.differ("directory %s is missing", d.Path)
+		c.differ("directory %s is missing", d.Path)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -103,7 +111,7 @@ func (c *comparer) directory(ctx context.Context, d partDirectory) error {
 	c.read.Directories++
 	err = d.walk(ctx, c.from, c.folder)
 	if err == nil && c.read != d.count {
-		return c.differ("directory %s: part.json counts %v, but %v were read back", d.Path, d.count, c.read)
+		c.differ("directory %s: part.json counts %v, but %v were read back", d.Path, d.count, c.read)
 	}
 	return err
 }
@@ -129,14 +137,13 @@ func (c *comparer) folder(ctx context.Context, files *errgroup.Group, at string,
 		info, ok := there[path.Base(e.at)]
 		delete(there, path.Base(e.at))
 		if !ok {
-			err = c.differ("%s is missing", e.at)
-		} else {
-			err = c.like(e, info)
+			c.differ("%s is missing", e.at)
+			continue
 		}
-		if err != nil {
+		if err := cmp.Or(c.like(e, info), c.enough()); err != nil {
 			return err
 		}
-		if !ok || info.Mode().Type() != e.mode.Type() {
+		if info.Mode().Type() != e.mode.Type() {
 			continue
 		}
 		c.read.add(info.Mode(), info.Size())
@@ -145,45 +152,35 @@ func (c *comparer) folder(ctx context.Context, files *errgroup.Group, at string,
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
-		if err := c.differ("%s is not in the backup", path.Join(at, name)); err != nil {
-			return err
-		}
+		c.differ("%s is not in the backup", path.Join(at, name))
 	}
-	return nil
+	return c.enough()
 }
 
 // like compares everything but the content.
 func (c *comparer) like(want entry, got fs.FileInfo) error {
 	if want.mode.Type() != got.Mode().Type() {
-		return c.differ("%s should be of type %v, but is %v", want.at, want.mode.Type(), got.Mode().Type())
+		c.differ("%s should be of type %v, but is %v", want.at, want.mode.Type(), got.Mode().Type())
+		return nil
 	}
 	given := want.owned && c.own.may(want.owner)
 	if mode := safeMode(want.mode, given); want.mode.Type() != fs.ModeSymlink && unixMode(mode) != unixMode(got.Mode()) {
-		if err := c.differ("%s should have the mode %04o, but has %04o", want.at, unixMode(mode), unixMode(got.Mode())); err != nil {
-			return err
-		}
+		c.differ("%s should have the mode %04o, but has %04o", want.at, unixMode(mode), unixMode(got.Mode()))
 	}
 	if owner, _ := ownerOf(got); given && owner != want.owner {
-		if err := c.differ("%s should belong to %d:%d, but belongs to %d:%d", want.at, want.owner.UID, want.owner.GID, owner.UID, owner.GID); err != nil {
-			return err
-		}
+		c.differ("%s should belong to %d:%d, but belongs to %d:%d", want.at, want.owner.UID, want.owner.GID, owner.UID, owner.GID)
 	}
 	if !sameTime(want.mtime, got.ModTime()) {
-		if err := c.differ("%s should be of %v, but is of %v", want.at, want.mtime.UTC(), got.ModTime().UTC()); err != nil {
-			return err
-		}
+		c.differ("%s should be of %v, but is of %v", want.at, want.mtime.UTC(), got.ModTime().UTC())
 	}
 	if want.mode.Type() == fs.ModeSymlink {
 		return c.target(want)
 	}
 	attrs, err := attributes(filepath.Join(c.root.Name(), filepath.FromSlash(want.at)))
-	if err != nil {
-		return err
+	if err == nil && !maps.EqualFunc(attrs, want.attrs, bytes.Equal) {
+		c.differ("%s has other extended attributes", want.at)
 	}
-	if !maps.EqualFunc(attrs, want.attrs, bytes.Equal) {
-		return c.differ("%s has other extended attributes", want.at)
-	}
-	return nil
+	return err
 }
 
 // sameTime forgives a file system that keeps times in whole seconds, or micro- or 100 nanoseconds.
@@ -205,13 +202,10 @@ func (c *comparer) target(want entry) error {
 		return err
 	}
 	got, err := c.root.Readlink(want.at)
-	if err != nil {
-		return err
+	if err == nil && got != wanted {
+		c.differ("the symlink %s should point to %q, but points to %q", want.at, wanted, got)
 	}
-	if got != wanted {
-		return c.differ("the symlink %s should point to %q, but points to %q", want.at, wanted, got)
-	}
-	return nil
+	return err
 }
 
 // content compares two files byte for byte.
@@ -238,7 +232,8 @@ func (c *comparer) content(ctx context.Context, want entry) error {
 			return fmt.Errorf("read %s: %w", want.at, err)
 		}
 		if !bytes.Equal((*a)[:n], (*b)[:m]) {
-			return c.differ("%s has other bytes, or another length, after byte %d", want.at, at)
+			c.differ("%s has other bytes, or another length, after byte %d", want.at, at)
+			return c.enough()
 		}
 		if _, err := seen.Write((*a)[:n]); err != nil || errA != nil {
 			return err

@@ -32,9 +32,6 @@ func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) (err 
 	if err := h.write(j); err != nil {
 		return err
 	}
-	if err := h.work.RemoveAll(j.Run + ".json.tmp"); err != nil {
-		return err
-	}
 	if err := h.clear(j.Run); err != nil {
 		return err
 	}
@@ -95,15 +92,15 @@ func (t *Tree) tidy(h *held) error {
 		return err
 	}
 	left, err := t.journals()
-	if err != nil || slices.ContainsFunc(left, func(j *journal) bool { return j.Source == t.source }) {
+	if err != nil || slices.ContainsFunc(left, func(j *journal) bool { return j.Source == t.cfg.Source }) {
 		return err
 	}
 	// Whoever waits for this lock notices that its file is gone, and makes another.
 	if err := h.work.Remove(t.lockName()); err != nil {
 		return err
 	}
-	for _, dir := range t.dirs {
-		if err := os.Remove(t.shelf(t.byEntry, dir)); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
+	for _, dir := range t.cfg.Directories {
+		if err := os.Remove(t.shelf(t.cfg.ByEntry, dir)); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

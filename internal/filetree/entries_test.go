@@ -37,7 +37,7 @@ func (s *site) seen() string {
 func (s *site) noShelves() {
 	s.t.Helper()
 	s.noWork()
-	for _, dir := range s.tree.dirs {
+	for _, dir := range s.tree.cfg.Directories {
 		require.NoDirExists(s.t, s.path(dir+"/"+workName))
 	}
 }
@@ -63,7 +63,7 @@ func TestS7EntriesAreExchangedAndTheDirectoriesStay(t *testing.T) {
 	require.NoError(t, err)
 	s.ready(job1, part.fs())
 	require.Equal(t, bad, s.seen(), "a stage touches nothing that is live")
-	for _, dir := range s.tree.dirs {
+	for _, dir := range s.tree.cfg.Directories {
 		info, err := os.Lstat(s.path(dir + "/" + workName))
 		require.NoError(t, err)
 		require.EqualValues(t, 0o700, info.Mode().Perm(), "what is put aside is nobody else's")

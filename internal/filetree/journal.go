@@ -133,7 +133,7 @@ func (t *Tree) ours(work *os.Root, run string) (*journal, error) {
 		return nil, t.noJournal(run)
 	case err != nil:
 		return nil, err
-	case j.Installation != t.installation || j.Source != t.source || j.Root != t.root:
+	case j.Installation != t.cfg.Installation || j.Source != t.cfg.Source || j.Root != t.cfg.Root:
 		return nil, refuse(remora.Fenced, filepath.Join(t.work, run+".json"), "settle it where it was started",
 			"run %s belongs to source %q of installation %s with root %s, not to us", run, j.Source, j.Installation, j.Root)
 	}
@@ -194,7 +194,7 @@ func (t *Tree) journalsIn(at string) ([]*journal, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if err == nil && j.Root == t.root {
+		if err == nil && j.Root == t.cfg.Root {
 			found = append(found, j)
 		}
 	}
@@ -209,16 +209,16 @@ func (t *Tree) unsettled(run string) error {
 	}
 	for _, j := range found {
 		overlaps := slices.ContainsFunc(j.Directories, func(d journalDirectory) bool {
-			return slices.ContainsFunc(t.dirs, func(dir string) bool { return within(d.Path, dir) || within(dir, d.Path) })
+			return slices.ContainsFunc(t.cfg.Directories, func(dir string) bool { return within(d.Path, dir) || within(dir, d.Path) })
 		})
 		if j.Run == run || !overlaps {
 			continue
 		}
 		hint := fmt.Sprintf("see remora restores %s, then end it with remora rollback or remora accept", j.Source)
-		if j.Installation != t.installation {
+		if j.Installation != t.cfg.Installation {
 			hint = "another installation of remora restores here; end its restore first"
 		}
-		return refuse(remora.Busy, t.root, hint, "the restore of run %s (source %s, since %s) is not settled", j.Run, j.Source, j.Since.UTC().Format(time.DateTime))
+		return refuse(remora.Busy, t.cfg.Root, hint, "the restore of run %s (source %s, since %s) is not settled", j.Run, j.Source, j.Since.UTC().Format(time.DateTime))
 	}
 	return nil
 }

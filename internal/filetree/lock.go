@@ -67,7 +67,7 @@ func (h *held) shelf(dir string) *os.Root {
 
 // clear removes everything that a run has put aside, but for its journal.
 func (h *held) clear(run string) error {
-	err := removeTree(h.work, run)
+	err := errors.Join(h.work.RemoveAll(run+".json.tmp"), removeTree(h.work, run))
 	for _, shelf := range h.shelves {
 		err = errors.Join(err, removeTree(shelf, run))
 	}
@@ -140,10 +140,10 @@ func (t *Tree) tryLock(run string) (h *held, err error) {
 }
 
 func (t *Tree) openShelves(h *held) error {
-	if !t.byEntry {
+	if !t.cfg.ByEntry {
 		return nil
 	}
-	for _, dir := range t.dirs {
+	for _, dir := range t.cfg.Directories {
 		shelf, err := makeWorkFolder(t.shelf(true, dir))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = refuseMissing([]place{{dir: dir, at: t.live(dir)}})
@@ -179,7 +179,7 @@ func (t *Tree) take(ctx context.Context, run string) (*held, *journal, error) {
 	return h, j, nil
 }
 
-func (t *Tree) lockName() string { return t.source + ".lock" }
+func (t *Tree) lockName() string { return t.cfg.Source + ".lock" }
 
 func (h *held) release() {
 	if h.file != nil {

@@ -35,23 +35,23 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 	}
 	all, hidden := otherMounts()
 	all = append(all, own...)
-	hint := fmt.Sprintf("mount %s, or a folder above it, instead of what lies below; or set files.exchange: entries", filepath.Dir(t.root))
-	if t.byEntry {
+	hint := fmt.Sprintf("mount %s, or a folder above it, instead of what lies below; or set files.exchange: entries", filepath.Dir(t.cfg.Root))
+	if t.cfg.ByEntry {
 		hint = "unmount it first; a directory itself may be mounted, what lies in it may not"
 	}
-	home := containing(own, filepath.Dir(t.root))
+	home := containing(own, filepath.Dir(t.cfg.Root))
 	for _, p := range places {
 		live := t.live(p.dir)
 		if m := mountBelow(t.but(own, live), live); m != "" {
 			return hidden, refuse(remora.Unsupported, live, hint, "a file system is mounted at %s, so the directory cannot be exchanged", m)
 		}
 		on := containing(own, live)
-		if on != home && !t.byEntry {
+		if on != home && !t.cfg.ByEntry {
 			return hidden, refuse(remora.Unsupported, live, hint, "%s is mounted on its own, so nothing beside root can be exchanged with it", on.point)
 		}
 		within := path.Join(on.root, strings.TrimPrefix(live, on.point))
 		for _, m := range all {
-			if m.device == on.device && below(m.root, within) && (!t.byEntry || m.root != within) {
+			if m.device == on.device && below(m.root, within) && (!t.cfg.ByEntry || m.root != within) {
 				return hidden, refuse(remora.Unsupported, live, hint, "%s has it mounted at %s and would keep the replaced directory", m.seenBy, m.point)
 			}
 		}
@@ -61,7 +61,7 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 
 // but leaves out, where entries are exchanged, the mount of the directory itself.
 func (t *Tree) but(mounts []mount, dir string) []mount {
-	if !t.byEntry {
+	if !t.cfg.ByEntry {
 		return mounts
 	}
 	return slices.DeleteFunc(slices.Clone(mounts), func(m mount) bool { return m.point == dir })

@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -110,7 +111,7 @@ func (t *Tree) readPart(from fs.FS) (part, error) {
 			return p, corrupt(remora.PartFile, "directory %q is named twice", d.Path)
 		}
 		seen[d.Path] = true
-		if !slices.Contains(t.dirs, d.Path) {
+		if !slices.Contains(t.cfg.Directories, d.Path) {
 			return p, refuse(remora.Invalid, "directory "+d.Path, "add it to files.directories", "it is in the backup, but not among the directories of the source")
 		}
 	}
@@ -169,11 +170,7 @@ func (d partDirectory) walk(ctx context.Context, from fs.FS, enter func(ctx cont
 		return nil
 	}
 	err := folder(".")
-	// The error of a file is the cause when it has cancelled the walk.
-	if failed := files.Wait(); failed != nil {
-		return failed
-	}
-	return err
+	return cmp.Or(files.Wait(), err) // the error of a file is the cause when it has cancelled the walk
 }
 
 func (d partDirectory) list(from fs.FS, rel string) ([]entry, error) {

@@ -23,7 +23,7 @@ func (t *Tree) Preflight(ctx context.Context, job remora.Job, intent remora.Inte
 	if intent.Restore() {
 		op = "check the files before a restore"
 	}
-	defer tell(op, t.root, &err)
+	defer tell(op, t.cfg.Root, &err)
 	found, err := t.places()
 	if err != nil {
 		return est, err
@@ -91,7 +91,7 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnin
 	if err := t.unsettled(job.Run); err != nil {
 		return nil, err
 	}
-	if t.byEntry {
+	if t.cfg.ByEntry {
 		if err := refuseMissing(found); err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnin
 		if err := t.writable(at); err != nil {
 			return nil, err
 		}
-		if info, err := os.Lstat(at.at); t.byEntry && err == nil && ownedBy(info) != d.owned {
+		if info, err := os.Lstat(at.at); t.cfg.ByEntry && err == nil && ownedBy(info) != d.owned {
 			warnings = append(warnings, "directory "+at.dir+" itself keeps the owner and the mode that it has now; those in the backup differ")
 		}
 		replaced = append(replaced, at)
@@ -115,7 +115,7 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnin
 	if err != nil {
 		return nil, err
 	}
-	if hidden && !t.byEntry {
+	if hidden && !t.cfg.ByEntry {
 		warnings = append(warnings, "the worker may not see what other users' processes have mounted: a container that has one of the directories itself mounted would keep seeing the replaced one")
 	}
 	if p.Host != t.where() {
@@ -142,34 +142,27 @@ func foreignOwners(p part) []string {
 // writable asks for the rights that an exchange needs: on both parents, and on the directory itself, whose parent
 // changes. Where a directory is missing, on the two lowest folders that lead to it.
 func (t *Tree) writable(at place) error {
-	if t.byEntry {
-		return writableEntries(at.at)
-	}
-	there := []string{filepath.Dir(t.root)}
-	for _, p := range ancestors(t.root, at.dir) {
-		if _, err := os.Lstat(p); err == nil {
-			there = append(there, p)
+	var folders []string
+	if t.cfg.ByEntry { // it is the entries of the directory that get another parent
+		entries, err := os.ReadDir(at.at)
+		if err != nil {
+			return err
 		}
-	}
-	return mayWrite(append(there[max(0, len(there)-2):], there[0])...)
-}
-
-// writableEntries asks for the same where the entries of a directory get another parent.
-func writableEntries(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	there := []string{dir}
-	for _, e := range entries {
-		if e.IsDir() && !reserved(e.Name()) {
-			there = append(there, filepath.Join(dir, e.Name()))
+		folders = append(folders, at.at)
+		for _, e := range entries {
+			if e.IsDir() && !reserved(e.Name()) {
+				folders = append(folders, filepath.Join(at.at, e.Name()))
+			}
 		}
+	} else {
+		there := []string{filepath.Dir(t.cfg.Root)}
+		for _, p := range ancestors(t.cfg.Root, at.dir) {
+			if _, err := os.Lstat(p); err == nil {
+				there = append(there, p)
+			}
+		}
+		folders = append(there[max(0, len(there)-2):], there[0])
 	}
-	return mayWrite(there...)
-}
-
-func mayWrite(folders ...string) error {
 	for _, p := range folders {
 		if err := unix.Faccessat(unix.AT_FDCWD, p, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 			return &fs.PathError{Op: "access", Path: p, Err: err}
@@ -185,7 +178,7 @@ const blockSize = 4096
 func (t *Tree) space(p part) error {
 	needs, places := map[uint64]count{}, map[uint64]string{}
 	for _, d := range p.Directories {
-		at := filepath.Dir(t.shelf(t.byEntry, d.Path))
+		at := filepath.Dir(t.shelf(t.cfg.ByEntry, d.Path))
 		info, err := os.Stat(at)
 		if err != nil {
 			return err

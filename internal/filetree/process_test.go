@@ -123,7 +123,7 @@ func childCommand(t *testing.T, what string, s *site, before ...string) *exec.Cm
 	args := append(before, os.Args[0])
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), childVariable+"="+what, parentVariable+"="+filepath.Dir(s.root))
-	if s.tree.byEntry {
+	if s.tree.cfg.ByEntry {
 		cmd.Env = append(cmd.Env, byEntryVariable+"=1")
 	}
 	return cmd
@@ -387,7 +387,7 @@ func TestOwnersAndModesComeBackWithFourCapabilities(t *testing.T) {
 				require.NoError(t, exec.CommandContext(t.Context(), "chown", "-R", "34:34", filepath.Join(root, "receipts/team")).Run())
 				require.NoError(t, os.Chmod(filepath.Join(root, "receipts/team"), 0o750|os.ModeSetgid))
 			}
-			for _, dir := range s.tree.dirs { // as part.json has it
+			for _, dir := range s.tree.cfg.Directories { // as part.json has it
 				require.NoError(t, os.Chown(s.path(dir), 0, 0))
 			}
 			good := s.look()

@@ -48,8 +48,8 @@ func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remor
 // beginStage writes the journal of a fresh attempt and clears away the earlier ones.
 func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	j := &journal{
-		Format: journalFormat, Installation: t.installation, Source: t.source, Run: job.Run, Host: t.where(), Root: t.root,
-		ByEntry: t.byEntry, State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
+		Format: journalFormat, Installation: t.cfg.Installation, Source: t.cfg.Source, Run: job.Run, Host: t.where(), Root: t.cfg.Root,
+		ByEntry: t.cfg.ByEntry, State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
 		Stay: slices.Concat(t.exclude, p.Exclude), RootEntry: p.Root,
 	}
 	old, err := t.ours(h.work, job.Run)
@@ -170,8 +170,7 @@ func (s *stager) directory(ctx context.Context, d partDirectory) error {
 			return err
 		}
 	}
-	for i := len(s.folders) - 1; i >= 0; i-- {
-		e := s.folders[i]
+	for _, e := range slices.Backward(s.folders) {
 		if err := opened(s.root, e.at, func(f *os.File) error { return s.dress(f, e) }); err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ const switchOp = "switch the files"
 // is one step of the file system; a crash between two of them is finished by the next call, and an error puts back
 // what was exchanged.
 func (t *Tree) Switch(ctx context.Context, turn remora.Turn) (err error) {
-	defer tell(switchOp, t.root, &err)
+	defer tell(switchOp, t.cfg.Root, &err)
 	h, j, err := t.take(ctx, turn.Run)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (t *Tree) Switch(ctx context.Context, turn remora.Turn) (err error) {
 		return err
 	}
 	if err := x.turn(ctx); err != nil {
-		tell(switchOp, t.root, &err)
+		tell(switchOp, t.cfg.Root, &err)
 		return errors.Join(err, x.back())
 	}
 	if j.State == turning {
@@ -116,7 +116,7 @@ func (x *exchange) intend(turn remora.Turn) error {
 	if turn.Live == remora.Restored {
 		x.j.Switched = true
 		for _, d := range x.j.Directories {
-			above := ancestors(x.t.root, d.Path)
+			above := ancestors(x.t.cfg.Root, d.Path)
 			for _, at := range above[:len(above)-1] {
 				if _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && !slices.Contains(x.j.Made, at) {
 					x.j.Made = append(x.j.Made, at)
@@ -266,7 +266,7 @@ func (x *exchange) open(s *spot) (err error) {
 	if err := x.close(); err != nil {
 		return err
 	}
-	if x.live, err = os.OpenInRoot(x.t.root, filepath.FromSlash(above)); err != nil {
+	if x.live, err = os.OpenInRoot(x.t.cfg.Root, filepath.FromSlash(above)); err != nil {
 		return err
 	}
 	if x.away, err = x.h.shelf(s.dir).Open(path.Join(x.j.stageName(), above)); err != nil {

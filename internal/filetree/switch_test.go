@@ -214,7 +214,7 @@ func TestS8WhatIsExcludedStays(t *testing.T) {
 	part := s.capture() // nothing was excluded then
 	s.remove("receipts/2024/in-backup.tmp")
 
-	tree, err := New(Config{Source: "shop", Installation: installation, Root: s.root, Directories: s.tree.dirs, Exclude: []string{"*.tmp", "cache/**"}})
+	tree, err := New(Config{Source: "shop", Installation: installation, Root: s.root, Directories: s.tree.cfg.Directories, Exclude: []string{"*.tmp", "cache/**"}})
 	require.NoError(t, err)
 	s.tree = tree
 	s.write("receipts/2024/in-backup.tmp", "live")

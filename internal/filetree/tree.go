@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,12 +45,10 @@ type Config struct {
 
 // Tree is the directories of one source. It holds no state and is safe for concurrent use.
 type Tree struct {
-	source, installation string
-	root, work           string
-	dirs                 []string
-	exclude              patterns
-	byEntry              bool
-	log                  *slog.Logger
+	cfg     Config
+	work    string // the work folder with the lock and the journals
+	exclude patterns
+	log     *slog.Logger
 }
 
 var _ remora.Component = (*Tree)(nil)
@@ -59,16 +58,9 @@ func New(cfg Config) (*Tree, error) {
 	if err := check(cfg); err != nil {
 		return nil, &remora.Problem{Op: "configure the files of a source", Kind: remora.Invalid, Subject: cfg.Source, Err: err}
 	}
-	log := cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	t := &Tree{
-		source: cfg.Source, installation: cfg.Installation, root: cfg.Root,
-		dirs: append([]string(nil), cfg.Directories...), exclude: append(patterns(nil), cfg.Exclude...),
-		byEntry: cfg.ByEntry, log: log,
-	}
-	t.work = t.home(t.byEntry)
+	cfg.Directories = slices.Clone(cfg.Directories)
+	t := &Tree{cfg: cfg, exclude: slices.Clone(cfg.Exclude), log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))}
+	t.work = t.home(cfg.ByEntry)
 	return t, nil
 }
 
@@ -123,18 +115,18 @@ func reserved(name string) bool {
 // within tells whether the slash-separated path p is dir or lies below it.
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
-func (t *Tree) live(dir string) string { return filepath.Join(t.root, filepath.FromSlash(dir)) }
+func (t *Tree) live(dir string) string { return filepath.Join(t.cfg.Root, filepath.FromSlash(dir)) }
 
 // shelf is the work folder that holds the other side of a directory: on the file system of that directory.
 func (t *Tree) shelf(byEntry bool, dir string) string {
 	if byEntry {
 		return filepath.Join(t.live(dir), workName)
 	}
-	return filepath.Join(filepath.Dir(t.root), workName)
+	return filepath.Join(filepath.Dir(t.cfg.Root), workName)
 }
 
 // home is the work folder that holds the lock and the journals. It must not depend on the order of the configuration.
-func (t *Tree) home(byEntry bool) string { return t.shelf(byEntry, slices.Min(t.dirs)) }
+func (t *Tree) home(byEntry bool) string { return t.shelf(byEntry, slices.Min(t.cfg.Directories)) }
 
 // identity is a file system object's place on disk. The device is kept for people: its number may change when a
 // machine starts again.
@@ -174,7 +166,7 @@ type place struct {
 // places looks at every directory. A symlink on the way is refused: an exchange would move the link, not the data
 // (S7), and a journal beside the link would not lie beside the data.
 func (t *Tree) places() ([]place, error) {
-	parent := filepath.Dir(t.root)
+	parent := filepath.Dir(t.cfg.Root)
 	resolved, err := filepath.EvalSymlinks(parent)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -183,12 +175,12 @@ func (t *Tree) places() ([]place, error) {
 	case err != nil:
 		return nil, err
 	case resolved != parent:
-		return nil, refuse(remora.Unsupported, t.root, "set files.root to "+filepath.Join(resolved, filepath.Base(t.root)), "its path leads through a symlink")
+		return nil, refuse(remora.Unsupported, t.cfg.Root, "set files.root to "+filepath.Join(resolved, filepath.Base(t.cfg.Root)), "its path leads through a symlink")
 	}
-	found := make([]place, 0, len(t.dirs))
-	for _, dir := range t.dirs {
+	found := make([]place, 0, len(t.cfg.Directories))
+	for _, dir := range t.cfg.Directories {
 		here := place{dir: dir, at: t.live(dir)}
-		for _, p := range ancestors(t.root, dir) {
+		for _, p := range ancestors(t.cfg.Root, dir) {
 			info, err := os.Lstat(p)
 			if errors.Is(err, fs.ErrNotExist) {
 				here.identity = identity{}
@@ -233,7 +225,7 @@ func (t *Tree) where() string {
 	if err != nil {
 		host = "localhost"
 	}
-	return host + ":" + t.root
+	return host + ":" + t.cfg.Root
 }
 
 var runName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
