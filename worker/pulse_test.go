@@ -156,7 +156,7 @@ func addBackup(t *testing.T, r *repository.Repository, source string, started ti
 }
 
 // monitoring has a workflow of Temporal write, once a second, that the monitor looked.
-func monitoring(t *testing.T, c client.Client, r *repository.Repository) {
+func monitored(t *testing.T, c client.Client, r *repository.Repository) {
 	t.Helper()
 	const queue = "monitor-test"
 	w := worker.New(c, queue, worker.Options{})
@@ -203,7 +203,7 @@ func TestPingsArriveWhileAllIsWellAndAtNoOtherTime(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, locations.Close(context.Background())) })
 	const objective, left = time.Hour, 6 * time.Second
 	addBackup(t, r, "shop", time.Now().Add(left-objective))
-	monitoring(t, server.Client(t), r)
+	monitored(t, server.Client(t), r)
 	owner := newDeadMan(t)
 	said := beating(t, &pulse{
 		url: owner.URL + "/0a1b", every: 100 * time.Millisecond, stale: 5 * time.Second, objectives: map[string]time.Duration{"shop": objective},
