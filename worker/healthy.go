@@ -41,7 +41,7 @@ func healthy(cfg *config.Config) error {
 	}
 	defer c.Close()
 	host, _ := os.Hostname()
-	asks, err := asksForWork(ctx, c, remora.Queue, enums.TASK_QUEUE_TYPE_WORKFLOW, func(who string) bool {
+	asks, err := asksForWork(ctx, c, func(who string) bool {
 		file := filepath.Join(cfg.State, "workers", who[strings.LastIndexByte(who, ' ')+1:])
 		_, err := os.Stat(file)
 		return err == nil && !isDead(file) && strings.Contains(who, "@"+host+" ")
@@ -53,8 +53,8 @@ func healthy(cfg *config.Config) error {
 }
 
 // asksForWork tells whether one of those that are meant has lately asked Temporal for work.
-func asksForWork(ctx context.Context, c client.Client, queue string, kind enums.TaskQueueType, meant func(identity string) bool) (bool, error) {
-	described, err := c.DescribeTaskQueue(ctx, queue, kind)
+func asksForWork(ctx context.Context, c client.Client, meant func(identity string) bool) (bool, error) {
+	described, err := c.DescribeTaskQueue(ctx, remora.Queue, enums.TASK_QUEUE_TYPE_WORKFLOW)
 	return slices.ContainsFunc(described.GetPollers(), func(p *taskqueue.PollerInfo) bool {
 		return time.Since(p.GetLastAccessTime().AsTime()) < silence && meant(p.GetIdentity())
 	}), err

@@ -63,7 +63,7 @@ func run(args []string, stderr io.Writer, getenv func(string) string) int {
 		fx.StartTimeout(startTime), fx.StopTimeout(drain+8*time.Second),
 		fx.Supply(cfg, log),
 		fx.Provide(openRepository, newSources, newRoster, newMetrics, dial),
-		fx.Invoke(startWorkers, startEndpoints, startPulse),
+		fx.Invoke(startPulse, startWorkers, startEndpoints),
 	)
 	return live(app, log, stderr)
 }

@@ -1,8 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,124 +14,123 @@ import (
 
 	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
 
-// metrics are those of the SDK, and ours. kopia's and the Go runtime's are in Prometheus' own registry.
-type metrics struct {
-	*prometheus.Registry
-	sdk client.MetricsHandler
-}
-
-// newMetrics leads what the SDK counts to Prometheus, where anybody can ask for it.
-func newMetrics(cfg *config.Config) (*metrics, error) {
-	m := &metrics{prometheus.NewRegistry(), client.MetricsNopHandler}
-	if cfg.Monitor.Listen == "" {
-		return m, nil
-	}
-	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(m), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())
+// newMetrics leads what the SDK counts to a registry of ours. kopia's and the Go runtime's counts are in Prometheus' own.
+func newMetrics() (*prometheus.Registry, client.MetricsHandler, error) {
+	ours := prometheus.NewRegistry()
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(ours), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	provider := metric.NewMeterProvider(metric.WithReader(exporter), metric.WithView(metric.NewView(
 		metric.Instrument{Kind: metric.InstrumentKindHistogram}, // in seconds; some steps take hours
 		metric.Stream{Aggregation: metric.AggregationExplicitBucketHistogram{Boundaries: []float64{.01, .1, 1, 10, 60, 600, 3600}}},
 	)))
-	m.sdk = opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{
+	return ours, opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{
 		Meter: provider.Meter("temporal"), UseMonotonicCounters: true, OnError: func(error) {}, // it is not counted, then
-	})
-	return m, nil
+	}), nil
 }
 
-// stock is what the repository's records say, for Prometheus.
+// records are what the repository knows of how things stand, whether Temporal is there or not.
+type records struct {
+	backups  []remora.Backup // and failed runs, newest first
+	restores []remora.Restore
+	monitor  remora.MonitorState
+}
+
+func readRecords(ctx context.Context, locations *repository.Locations) (none records, err error) {
+	repo, err := locations.At(ctx, "")
+	if err != nil {
+		return none, err
+	}
+	backups, err1 := repo.List(ctx, repository.Filter{})
+	restores, err2 := repo.Restores(ctx, "")
+	state, err3 := repo.MonitorState(ctx)
+	if err := cmp.Or(err1, err2, err3); err != nil {
+		return none, err
+	}
+	return records{backups, restores, state}, nil
+}
+
+// newestGood is the newest backup of a source that somebody or a schedule asked for, and that was read back; nil when
+// there is none.
+func (r records) newestGood(source string) *remora.Backup {
+	for i, b := range r.backups {
+		if b.Source == source && b.Status == remora.Completed && b.Purpose == remora.Regular {
+			return &r.backups[i]
+		}
+	}
+	return nil
+}
+
+// stock tells Prometheus what the records say. Labels have the names of configured sources and words of our own.
 type stock struct {
-	cfg     *config.Config
-	records *recent[records]
-}
+	cfg       *config.Config
+	locations *repository.Locations
 
-var _ prometheus.Collector = stock{}
+	mu    sync.Mutex
+	at    time.Time
+	known records
+	err   error
+}
 
 // Describe says nothing beforehand: which metrics there are depends on what there is.
-func (stock) Describe(chan<- *prometheus.Desc) {}
+func (*stock) Describe(chan<- *prometheus.Desc) {}
 
-// scrapeTime is how long a scrape waits for the repository: less than Prometheus usually waits for it.
-const scrapeTime = 8 * time.Second
-
-// Collect tells what the records say now. Labels have the names of configured sources and words of our own.
-func (s stock) Collect(to chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
-	defer cancel()
-	g := gauges{to}
-	g.tell("remora_build_info", "The version of the worker.", 1, prometheus.Labels{"version": strings.TrimPrefix(tool(), "remora ")})
-	known, err := s.records.get(ctx)
-	if err != nil {
-		g.tell("remora_repository_up", "Whether the repository's records could be read.", 0, nil)
-	} else {
-		g.tell("remora_repository_up", "Whether the repository's records could be read.", 1, nil)
-		g.monitor(known.monitor)
+// Collect reads the records, unless that was just done: whoever asks often costs nothing.
+func (s *stock) Collect(to chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.at) > 30*time.Second {
+		s.known, s.err = readRecords(context.Background(), s.locations)
+		s.at = time.Now()
 	}
+	tell := func(name, help string, value float64, labels prometheus.Labels) {
+		to <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, labels), prometheus.GaugeValue, value)
+	}
+	tell("remora_build_info", "The version of the worker.", 1, prometheus.Labels{"version": tool()})
+	tell("remora_repository_up", "Whether the repository's records could be read.", map[bool]float64{true: 1}[s.err == nil], nil)
 	for _, name := range s.cfg.Names() {
+		of := prometheus.Labels{"source": name}
 		if objective := objectiveOf(s.cfg.Sources[name]); objective > 0 {
-			g.tell("remora_backup_objective_seconds", "How old the newest good backup may be.", objective.Seconds(), prometheus.Labels{"source": name})
+			tell("remora_backup_objective_seconds", "How old the newest good backup may be.", objective.Seconds(), of)
 		}
-		if err == nil {
-			g.source(name, known)
+		if b := s.known.newestGood(name); b != nil {
+			tell("remora_backup_age_seconds", "How long ago the newest good backup began.", time.Since(b.Started).Seconds(), of)
+			tell("remora_backup_bytes", "The size of the newest good backup.", float64(b.Bytes()), of)
+			tell("remora_backup_added_bytes", "What the newest good backup added to the repository.", float64(b.Added()), of)
+			tell("remora_backup_duration_seconds", "How long the newest good backup took.", b.Ended.Sub(b.Started).Seconds(), of)
 		}
 	}
-}
-
-// gauges takes metrics.
-type gauges struct{ to chan<- prometheus.Metric }
-
-// tell gives one value.
-func (g gauges) tell(name, help string, value float64, labels prometheus.Labels) {
-	g.to <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, labels), prometheus.GaugeValue, value)
-}
-
-func (g gauges) monitor(m remora.MonitorState) {
-	if !m.At.IsZero() {
-		g.tell("remora_monitor_age_seconds", "How long ago the monitor last wrote; it does once an hour at least.", time.Since(m.At).Seconds(), nil)
+	if s.err != nil {
+		return
 	}
-	alerts := map[remora.Level]int{remora.Warning: 0, remora.Failing: 0}
-	for _, a := range m.Alerts {
+	count := map[[3]string]float64{} // by the metric's name, source and outcome
+	for _, b := range s.known.backups {
+		if s.cfg.Sources[b.Source] != nil && b.Purpose == remora.Regular {
+			count[[3]string{"remora_history_runs", b.Source, string(b.Status)}]++
+		}
+	}
+	for _, r := range s.known.restores {
+		if s.cfg.Sources[r.Source] != nil {
+			count[[3]string{"remora_restores", r.Source, string(r.Outcome)}]++
+		}
+	}
+	for w, n := range count {
+		tell(w[0], "How many the history holds.", n, prometheus.Labels{"source": w[1], "outcome": w[2]})
+	}
+	tell("remora_monitor_age_seconds", "How long ago the monitor last wrote; it does once an hour at least.", time.Since(s.known.monitor.At).Seconds(), nil)
+	alerts := map[remora.Level]float64{remora.Warning: 0, remora.Failing: 0}
+	for _, a := range s.known.monitor.Alerts {
 		alerts[a.Level]++
 	}
 	for level, n := range alerts {
-		g.tell("remora_alerts", "Problems that the monitor found and that are not over.", float64(n), prometheus.Labels{"level": string(level)})
+		tell("remora_alerts", "Problems that the monitor found and that are not over.", n, prometheus.Labels{"level": string(level)})
 	}
-	if len(m.Sizes) == 0 {
-		return
-	}
-	last := m.Sizes[len(m.Sizes)-1]
-	g.tell("remora_repository_stored_bytes", "The size of the repository, measured once a day.", float64(last.Stored), nil)
-	if last.Free >= 0 {
-		g.tell("remora_repository_free_bytes", "The room that is left for the repository, measured once a day.", float64(last.Free), nil)
-	}
-}
-
-func (g gauges) source(name string, known records) {
-	if b := newestGood(known.backups, name); b != nil {
-		of := prometheus.Labels{"source": name}
-		g.tell("remora_backup_age_seconds", "How long ago the newest good backup began.", time.Since(b.Started).Seconds(), of)
-		g.tell("remora_backup_bytes", "The size of the newest good backup.", float64(b.Bytes()), of)
-		g.tell("remora_backup_added_bytes", "What the newest good backup added to the repository.", float64(b.Added()), of)
-		g.tell("remora_backup_duration_seconds", "How long the newest good backup took.", b.Ended.Sub(b.Started).Seconds(), of)
-	}
-	runs := map[remora.Status]int{remora.Pending: 0, remora.Completed: 0, remora.Failed: 0, remora.Corrupted: 0, remora.Skipped: 0, remora.Missed: 0}
-	for _, b := range known.backups {
-		if b.Source == name && b.Purpose == remora.Regular {
-			runs[b.Status]++
-		}
-	}
-	for outcome, n := range runs {
-		g.tell("remora_history_runs", "Backups and runs that did not become one, as many as the history holds.", float64(n), prometheus.Labels{"source": name, "outcome": string(outcome)})
-	}
-	restores := map[remora.Outcome]int{}
-	for _, r := range known.restores {
-		if r.Source == name {
-			restores[r.Outcome]++
-		}
-	}
-	for outcome, n := range restores {
-		g.tell("remora_restores", "Restores, as many as the history holds.", float64(n), prometheus.Labels{"source": name, "outcome": string(outcome)})
+	if sizes := s.known.monitor.Sizes; len(sizes) > 0 {
+		tell("remora_repository_stored_bytes", "The size of the repository, measured once a day.", float64(sizes[len(sizes)-1].Stored), nil)
+		tell("remora_repository_free_bytes", "The room for the repository, measured once a day; -1 where nobody can tell.", float64(sizes[len(sizes)-1].Free), nil)
 	}
 }

@@ -31,11 +31,11 @@ const (
 )
 
 // dial connects to Temporal and sees that our namespace is there.
-func dial(lc fx.Lifecycle, cfg *config.Config, roll *roster, m *metrics, log *slog.Logger) (client.Client, error) {
+func dial(lc fx.Lifecycle, cfg *config.Config, roll *roster, counted client.MetricsHandler, log *slog.Logger) (client.Client, error) {
 	options := client.Options{
 		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
 		ConnectionOptions: plainNames(), Identity: roll.identity(),
-		Logger: temporallog.NewStructuredLogger(log), MetricsHandler: m.sdk,
+		Logger: temporallog.NewStructuredLogger(log), MetricsHandler: counted,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()

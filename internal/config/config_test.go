@@ -115,7 +115,6 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	require.Equal(t, Monitor{Listen: "0.0.0.0:9464", Ping: "http://hc.example/0a1b"}, c.Monitor)
 	require.Equal(t, []string{
 		"monitor.listen: whoever reaches 0.0.0.0:9464 can read the names of the sources and how their backups went; keep it inside a private network",
-		"monitor.ping: it is asked without encryption, and whoever learns it can ask it, too; write https://",
 		"sources.blog: only files are backed up; add database: where the application has one",
 		"sources.cafe: only files are backed up; add database: where the application has one",
 		"sources.kiosk: only files are backed up; add database: where the application has one",

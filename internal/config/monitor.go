@@ -2,7 +2,6 @@ package config
 
 import (
 	"net"
-	"net/url"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -12,9 +11,6 @@ func (r *reader) monitor(c *Config) setter {
 		r.mapping(key, n, fields{"listen": r.address(&c.Monitor.Listen, "9464"), "ping": r.url(&c.Monitor.Ping)})
 		if host, _, err := net.SplitHostPort(c.Monitor.Listen); err == nil && !loopback(host) {
 			c.Warnings = append(c.Warnings, below(key, "listen")+": whoever reaches "+c.Monitor.Listen+" can read the names of the sources and how their backups went; keep it inside a private network")
-		}
-		if u, err := url.Parse(c.Monitor.Ping); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
-			c.Warnings = append(c.Warnings, below(key, "ping")+": it is asked without encryption, and whoever learns it can ask it, too; write https://")
 		}
 	}
 }

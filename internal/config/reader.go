@@ -200,8 +200,6 @@ func meant(word string) string {
 		return "directories"
 	case "dir", "directory":
 		return "path"
-	case "metrics":
-		return "monitor"
 	default:
 		return ""
 	}
