@@ -90,7 +90,11 @@ func (s Schedule) ID() string { return SchedulePrefix + s.Source + "/" + s.Name 
 
 // Sentence says what its slots do.
 func (s Schedule) Sentence() string {
-	text := fmt.Sprintf("back up %s of %s, waiting up to %s for it", BackupKindOf(s.Kinds), s.Source, Short(s.Deadline))
+	kinds := make([]string, len(s.Kinds))
+	for i, k := range s.Kinds {
+		kinds[i] = string(k)
+	}
+	text := fmt.Sprintf("back up %s of %s, waiting up to %s for it", strings.Join(kinds, " and "), s.Source, Short(s.Deadline))
 	if s.RetentionDays > 0 {
 		text += fmt.Sprintf(", kept %d days", s.RetentionDays)
 	}

@@ -130,7 +130,7 @@ func TestSchedulesAreKeptAsWanted(t *testing.T) {
 		"schedule/blog/hourly: time: as somebody set it in Temporal instead of every 1h",
 		"schedule/shop/nightly: time: daily at 05:30 America/Jamaica instead of daily at 02:30 America/Jamaica",
 		"schedule/shop/nightly: catch-up: 1h instead of 6h",
-		"schedule/shop/workdays: action: back up full of shop, waiting up to 6h for it instead of back up full of shop, waiting up to 6h for it, kept 9 days",
+		"schedule/shop/workdays: action: back up database and files of shop, waiting up to 6h for it instead of back up database and files of shop, waiting up to 6h for it, kept 9 days",
 		"copy/offsite: time: daily at 03:30 UTC instead of daily at 03:30 Europe/Berlin",
 		"verify: pause: it runs instead of paused by ada",
 		"schedule/blog/monthly: it is not configured: on day 31 of the month at 04:00 UTC",
