@@ -55,6 +55,10 @@ Fields are added, never renamed or removed.
 | backup, restore and copy with --detach | the started run: source, workflow, id, run |
 | cancel | source, cancelled, message, running |
 | resolve | source, message |
+| schedule list, show | one schedule a line: id, name, schedule, timing, paused, paused_by, note, last, outcome, next, recent, slots, missed, skipped, created |
+| schedule create | the schedule |
+| schedule pause, resume, trigger, delete | schedule, done |
+| schedule apply | one difference a line: id, what (missing, extra, or what differs), is, want |
 | check | one finding a line: level (ok, warning, failed), subject, said, hint |
 `
 

@@ -124,7 +124,7 @@ Say when in one way. Times are those of UTC, or of the clock of --zone.`,
 	flags.StringVar(&f.Cron, "cron", "", "five `fields`: \"30 2 * * 1-5\"")
 	flags.DurationVar(&f.Every, "every", 0, "at each multiple of a `length`: 6h")
 	flags.StringVar(&f.Zone, "zone", "", "the `zone` of the clock (default: UTC)")
-	flags.IntVar(&f.RetentionDays, "retention-days", 0, "keep its backups this many `days` (default: as others of the source)")
+	flags.IntVar(&f.RetentionDays, "retention-days", 0, "keep its backups this many `days`; 0: as others of the source")
 	flags.DurationVar(&f.Deadline, "deadline", 0, "the `length` that it waits for a busy source (default: half of what lies between two, at most 6h)")
 	return cmd
 }
@@ -194,7 +194,7 @@ func (s *session) listSchedules(ctx context.Context, args []string) error {
 func (a *app) sayScheduled(s control.Scheduled) {
 	var does, kept, made, waits string
 	if w := s.Schedule; w != nil {
-		does, waits, made = w.Sentence(), remora.Short(w.Spread), "the configuration"
+		does, waits, made = w.Sentence(), remora.Short(w.Offset()), "the configuration"
 		if w.AdHoc {
 			made = "a command"
 		}

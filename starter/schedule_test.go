@@ -166,21 +166,13 @@ func TestWrongSchedulesAreRefused(t *testing.T) {
 	for args, says := range map[string]string{
 		"create shop":                                     "takes a SOURCE and a NAME, not 1",
 		"create shop x":                                   "say when in one way",
-		"create shop X --daily 02:30":                     "a schedule's name has",
 		"create shop x --daily 25:00":                     "(--daily)",
-		"create shop x --daily 02:30 --every 1h":          "say when in one way",
 		"create shop x --every 1s":                        "from 60s to 720h",
 		"create shop x --every 1h --zone UTC":             "counts in UTC",
-		"create shop x --daily 02:30 --zone ../x":         "no such time zone",
-		"create shop x --daily 02:30 --kind blah":         "write full, database or files",
 		"create shop x --daily 02:30 --kind database":     "the source has no database",
 		"create shop x --daily 02:30 --retention-days -1": "(--retention-days)",
-		"create shop x --daily 02:30 --deadline 1s":       "(--deadline)",
-		"create shop x --every -5m":                       "from 60s",
 		"create shop x --every 6 ":                        "invalid argument",
-		"create shop x --cron *_*_*_*_*_*":                "there are 6",
 		"create shop x --cron 0_0_30_2_*":                 "this never happens",
-		"create shop x --cron 0_0_1_*_mon":                "both given",
 	} {
 		words := strings.Fields("schedule " + args)
 		for i := range words {
@@ -192,7 +184,7 @@ func TestWrongSchedulesAreRefused(t *testing.T) {
 		require.Equal(t, 2, strings.Count(s.err, "\n"), s.err)
 	}
 	require.Equal(t, 4, p.run("schedule", "create", "nowhere", "x", "--daily", "02:30").code)
-	for _, args := range [][]string{{"list"}, {"show", "shop/x"}, {"apply"}, {"pause", "shop/x"}, {"create", "shop", "x", "--daily", "02:30"}} {
+	for _, args := range [][]string{{"list"}, {"show", "shop/x"}, {"apply"}, {"create", "shop", "x", "--daily", "02:30"}} {
 		require.Equal(t, 7, p.run(append([]string{"schedule"}, args...)...).code)
 	}
 }

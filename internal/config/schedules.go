@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"math/bits"
 	"regexp"
@@ -78,10 +77,8 @@ func NewSchedule(source *Source, name string, f ScheduleFields) (remora.Schedule
 	}
 	s.Deadline = cmp.Or(f.Deadline, max(shortest, min(period/2, patience)))
 	s.CatchUp = max(shortest, min(period, patience))
-	if most := min(5*time.Minute, period/10); most >= time.Minute {
-		h := fnv.New32a()
-		_, _ = h.Write([]byte(s.ID())) // it never fails
-		s.Spread = time.Duration(int64(h.Sum32())%int64(most/time.Second)) * time.Second
+	if period >= 10*time.Minute {
+		s.Spread = min(5*time.Minute, period/10)
 	}
 	return s, nil
 }

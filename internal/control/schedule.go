@@ -162,13 +162,17 @@ func (c *Control) ChangeSchedule(ctx context.Context, what, name, why string) (S
 		}
 		return s, c.asked(op, s.Name, c.book().Trigger(ctx, s.ID))
 	case PauseSchedule:
+		s.record.Resume(now) // where it was paused before
 		s.record.Paused = &pause
 		change = func() error { return c.book().Pause(ctx, s.ID, pause) }
 	case ResumeSchedule:
 		if !s.Paused {
 			return s, remora.Fail(remora.Invalid, op, s.Name, "see its next runs with: remora schedule show "+s.Name, "it is not paused")
 		}
-		s.record.Paused, s.record.Since = nil, now
+		if s.record.Paused == nil { // somebody paused it in Temporal, and when is not known
+			s.record.Since = now
+		}
+		s.record.Resume(now)
 		change = func() error { return c.book().Resume(ctx, s.ID, c.cfg.Actor) }
 	case DeleteSchedule:
 		if s.Schedule == nil || !s.Schedule.AdHoc {
