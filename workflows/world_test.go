@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,8 @@ type world struct {
 	fired bool
 	// refuse is the number of a step that fails for good, besides the fault.
 	refuse int
+	// chance, if set, breaks a step before or after its effect when it gives an error.
+	chance func(ctx context.Context, name string) (before, after error)
 	// gate, if set, is called in each step before its effect.
 	gate func(ctx context.Context, name string, nth int)
 }
@@ -144,6 +147,13 @@ func (w *world) step(ctx context.Context, name string, effect func() error) erro
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.chance != nil {
+		before, after := w.chance(ctx, name)
+		if before != nil {
+			return before
+		}
+		return cmp.Or(effect(), after)
+	}
 	if nth == w.refuse {
 		return broken(remora.Unsupported)
 	}
@@ -316,15 +326,20 @@ func (w *world) recordUndelivered(_ context.Context, in remora.Undelivered) erro
 
 func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {
 	return w.step(ctx, remora.RecordFailureActivity, func() error {
-		if w.better(in.Source, in.Slot, in.Status) {
-			return nil
-		}
-		maps.DeleteFunc(w.failures, func(_ string, f remora.FailedRun) bool {
-			return in.Slot.Schedule != "" && f.Source == in.Source && f.Slot == in.Slot
-		})
-		w.failures[in.ID] = in
+		w.keepFailure(in)
 		return nil
 	})
+}
+
+// keepFailure leaves one outcome for each slot, as the repository does.
+func (w *world) keepFailure(in remora.FailedRun) {
+	if w.better(in.Source, in.Slot, in.Status) {
+		return
+	}
+	maps.DeleteFunc(w.failures, func(_ string, f remora.FailedRun) bool {
+		return in.Slot.Schedule != "" && f.Source == in.Source && f.Slot == in.Slot
+	})
+	w.failures[in.ID] = in
 }
 
 // better tells whether a slot has an outcome that one more of that status does not replace, as in the repository.
