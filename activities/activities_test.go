@@ -28,6 +28,7 @@ import (
 type fake struct {
 	work     func(ctx context.Context, job remora.Job) error
 	restores []remora.Restore
+	listed   []remora.Backup
 	finish   error
 	finished atomic.Int32
 	aborted  atomic.Int32
@@ -74,9 +75,10 @@ func (f *fake) Find(_ context.Context, ref, source, _ string) (remora.Backup, er
 
 func (f *fake) Commit(_ context.Context, m remora.Manifest) (remora.Manifest, error) { return m, nil }
 
-func (f *fake) Verify(context.Context, string, string, func(remora.Progress)) (remora.Verification, error) {
+func (f *fake) Verify(context.Context, remora.VerifyInput, func(remora.Progress)) (remora.Verification, error) {
 	return remora.Verification{}, nil
 }
+func (f *fake) List(context.Context) ([]remora.Backup, error)         { return f.listed, nil }
 func (f *fake) Copies() []string                                      { return nil }
 func (f *fake) RecordFailure(context.Context, remora.FailedRun) error { return nil }
 func (f *fake) RecordRestore(context.Context, remora.Restore) error   { return nil }

@@ -20,6 +20,8 @@ type Repository struct {
 	Tool string
 	// MaxBytes is how large a regular backup may be; 0 means any size.
 	MaxBytes int64
+	// VerifyDays is within how many days all bytes of every backup are read again.
+	VerifyDays int
 }
 
 // Register makes the steps known under their wire names.
@@ -27,6 +29,8 @@ func (r *Repository) Register(to Registry) {
 	register(to, remora.DescribeActivity, r.describe)
 	register(to, remora.CommitActivity, r.commit)
 	register(to, remora.VerifyActivity, r.verify)
+	register(to, remora.DueForVerifyActivity, r.due)
+	register(to, remora.RoomActivity, r.room)
 	register(to, remora.RecordFailureActivity, r.recordFailure)
 	register(to, remora.RecordRestoreActivity, r.recordRestore)
 	register(to, remora.FindRestoreActivity, r.findRestore)
@@ -49,12 +53,6 @@ func (r *Repository) commit(ctx context.Context, in remora.CommitInput) (remora.
 			}
 		}
 		return r.Store.Commit(ctx, m)
-	})
-}
-
-func (r *Repository) verify(ctx context.Context, in remora.VerifyInput) (remora.Verification, error) {
-	return watched(ctx, r.Watch, "verify "+in.Backup, func(ctx context.Context, report reporter) (remora.Verification, error) {
-		return r.Store.Verify(ctx, in.In, in.Backup, report)
 	})
 }
 

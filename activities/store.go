@@ -33,8 +33,10 @@ type Store interface {
 	// Find looks into the copies where the repository does not help; from, if given, is the only place to look into.
 	Find(ctx context.Context, ref, source, from string) (remora.Backup, error)
 	Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, error)
+	// List is the repository's list of backups and failed runs, newest first.
+	List(ctx context.Context) ([]remora.Backup, error)
 	// Verify reads back what the copy that is named holds; without a name, what is held wherever it was written.
-	Verify(ctx context.Context, in, backup string, report func(remora.Progress)) (remora.Verification, error)
+	Verify(ctx context.Context, in remora.VerifyInput, report func(remora.Progress)) (remora.Verification, error)
 	RecordFailure(ctx context.Context, failed remora.FailedRun) error
 	RecordRestore(ctx context.Context, restore remora.Restore) error
 	// Restores are the records of a source's restores, newest first.
@@ -93,15 +95,23 @@ func (s store) Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, 
 	return at(ctx, s, m.Purpose != remora.Regular, func(r *repository.Repository) (remora.Manifest, error) { return r.Commit(ctx, m) })
 }
 
-func (s store) Verify(ctx context.Context, in, backup string, report func(remora.Progress)) (remora.Verification, error) {
-	r, err := s.locations.At(ctx, in)
-	if in == "" {
-		r, err = s.locations.Holding(ctx, backup)
+func (s store) List(ctx context.Context) ([]remora.Backup, error) {
+	return at(ctx, s, false, func(r *repository.Repository) ([]remora.Backup, error) { return r.List(ctx, repository.Filter{}) })
+}
+
+func (s store) Verify(ctx context.Context, in remora.VerifyInput, report func(remora.Progress)) (remora.Verification, error) {
+	r, err := s.locations.At(ctx, in.In)
+	if in.In == "" {
+		r, err = s.locations.Holding(ctx, in.Backup)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return remora.Verification{}, err
+	case in.Full:
+		return r.VerifyBytes(ctx, in.Backup, in.Run, report)
+	default:
+		return r.Verify(ctx, in.Backup, report)
 	}
-	return r.Verify(ctx, backup, report)
 }
 
 func (s store) RecordFailure(ctx context.Context, failed remora.FailedRun) error {

@@ -108,7 +108,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 		for _, kind := range []remora.Kind{remora.Database, remora.Files} {
 			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch, MaxBytes: cfg.MaxBackup}).Register(w)
 		}
-		(&activities.Repository{Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup}).Register(w)
+		(&activities.Repository{Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup, VerifyDays: cfg.VerifyDays}).Register(w)
 		copying(cfg, locations, watch).Register(w)
 		monitoring(cfg, locations, s, c, watch).Register(w)
 		(&activities.Lane{Client: c, Watch: watch}).Register(w)

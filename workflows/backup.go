@@ -43,6 +43,7 @@ func (op *operation) backup(ctx workflow.Context, m remora.Manifest, kinds []rem
 			return m, &remora.Problem{Op: "back up " + op.source, Kind: remora.Invalid, Err: err}
 		}
 	}
+	sizes := map[remora.Kind]int64{}
 	for _, kind := range kinds {
 		err := op.phase(ctx, words(kind, remora.PreflightVerb, op.source), func() (*remora.Summary, error) {
 			found, err := op.preflight(ctx, kind, "")
@@ -51,11 +52,15 @@ func (op *operation) backup(ctx workflow.Context, m remora.Manifest, kinds []rem
 					"See that the configuration names the right server and directories.", "there is nothing to back up")
 			}
 			m.Warnings = append(m.Warnings, found.Summary.Warnings...)
+			sizes[kind] = found.Summary.Bytes
 			return &found.Summary, err
 		})
 		if err != nil {
 			return m, err
 		}
+	}
+	if err := op.makeRoom(ctx, sizes); err != nil {
+		return m, err
 	}
 	return op.takeBackup(ctx, m, kinds, remora.Subject{})
 }

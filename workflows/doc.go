@@ -7,7 +7,8 @@
 // Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
 // workflow. Plan and Check only look.
 //
-// Copy and CopyAll bring backups to further repositories; they touch no source and need no lane.
+// Copy and CopyAll bring backups to further repositories, Verify and VerifyAll read backups back; they touch no source
+// and need no lane.
 //
 // A restore that fails or is cancelled leaves the source as it was: every step pushes its compensation before it
 // starts (undo.go), and a compensation has no last attempt. What cannot be undone without a person waits for the
@@ -42,6 +43,9 @@ func Register(r Registry) {
 		remora.NotifyWorkflow:  Notify,
 		remora.SlotWorkflow:    Slot,
 		remora.MonitorWorkflow: Monitor,
+
+		remora.VerifyWorkflow:    Verify,
+		remora.VerifyAllWorkflow: VerifyAll,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

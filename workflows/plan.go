@@ -18,6 +18,7 @@ func Plan(ctx workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
 	if err != nil {
 		return plan, op.refused(ctx, err)
 	}
+	op.warnOfRoom(ctx, &plan)
 	outcome(ctx, "planned")
 	return plan, nil
 }

@@ -59,6 +59,7 @@ func TestRecord(t *testing.T) {
 		"backup-cancelled":     playCancelledBackup,
 		"backup-copied":        playCopied,
 		"copy-all":             playCopyAll,
+		"verify-all":           playVerifyAll,
 		"restore-expired":      playExpired,
 		"restore-undone":       playUndone,
 		"restore-rolled-back":  playRolledBack,

@@ -138,7 +138,7 @@ func TestBackupStory(t *testing.T) {
 	var result remora.BackupResult
 	require.NoError(t, s.GetWorkflowResult(&result))
 	require.Equal(t, []string{
-		"database.Preflight", "files.Preflight", "database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
+		"database.Preflight", "files.Preflight", "repository.Room", "database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
 		"repository.AfterBackup",
 	}, w.calls)
 	require.True(t, w.backups[result.ID].verified)

@@ -39,8 +39,12 @@ type world struct {
 	afterBackup []string
 	// holds is who holds the lane.
 	holds remora.Holder
-	// damaged backups cannot be copied.
-	damaged map[string]bool
+	// damaged backups cannot be copied; rotten ones do not verify.
+	damaged, rotten map[string]bool
+	// due are to be verified, and suspects once something is rotten.
+	due, suspects []string
+	// full is how often there is no room.
+	full int
 
 	// notices are what people are to be told. channels are by name; told is what each got, and undelivered what not.
 	notices     []remora.Notice
@@ -101,7 +105,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, kinds: map[remora.Kind]*side{}, offline: map[string]bool{}, backups: map[string]*stored{},
 		failures: map[string]remora.FailedRun{}, restores: map[string]remora.Restore{}, seen: map[string]int{},
-		copies: map[string]map[string]bool{"offsite": {}}, damaged: map[string]bool{},
+		copies: map[string]map[string]bool{"offsite": {}}, damaged: map[string]bool{}, rotten: map[string]bool{},
 		channels: []string{"ops@example.com"},
 	}
 	good := &stored{verified: true, content: map[remora.Kind]string{}, manifest: remora.Manifest{
@@ -198,6 +202,7 @@ func (w *world) register(r steps) {
 		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
 		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
 		remora.HolderActivity: w.holder,
+		remora.RoomActivity:   w.room, remora.DueForVerifyActivity: w.turn,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -254,9 +259,40 @@ func (w *world) verify(ctx context.Context, in remora.VerifyInput) (v remora.Ver
 			w.copies[in.In][in.Backup] = true
 			return nil
 		}
+		if w.rotten[in.Backup] {
+			return broken(remora.Corrupt)
+		}
+		if w.backups[in.Backup] == nil {
+			return broken(remora.NotFound)
+		}
 		w.backups[in.Backup].verified = true
 		return nil
 	})
+}
+
+func (w *world) room(ctx context.Context, _ remora.RoomInput) error {
+	return w.step(ctx, remora.RoomActivity, func() error {
+		if w.full--; w.full >= 0 {
+			return broken(remora.Full)
+		}
+		return nil
+	})
+}
+
+func (w *world) turn(ctx context.Context, in remora.DueInput) (due []remora.DueBackup, err error) {
+	err = w.step(ctx, remora.DueForVerifyActivity, func() error {
+		ids := w.due
+		if in.Suspect {
+			ids = w.suspects
+		}
+		for _, id := range ids {
+			if !slices.Contains(in.Skip, id) {
+				due = append(due, remora.DueBackup{ID: id, Source: "shop"})
+			}
+		}
+		return nil
+	})
+	return due, err
 }
 
 func (w *world) after(ctx context.Context, _ struct{}) (names []string, err error) {

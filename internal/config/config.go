@@ -20,6 +20,7 @@ const (
 	DefaultTemporalAddress = "127.0.0.1:7233"
 	DefaultNamespace       = "remora"
 	DefaultSessions        = 4
+	DefaultVerifyDays      = 30
 )
 
 // FileVariable is the environment variable that names the configuration file.
@@ -33,6 +34,8 @@ type Config struct {
 	// logs, connection files. Nothing in it is irreplaceable.
 	State      string
 	Repository Repository
+	// VerifyDays is within how many days all bytes of every backup are read again.
+	VerifyDays int
 	// Copies are further repositories, by name, that hold copies of the backups.
 	Copies   map[string]*Copy
 	Temporal Temporal

@@ -29,6 +29,8 @@ func parse(file string, text []byte, getenv func(string) string) (*Config, Mista
 		Sources:  map[string]*Source{},
 		Stall:    remora.DefaultStall,
 		Notify:   Notify{OnFailure: true},
+
+		VerifyDays: DefaultVerifyDays,
 	}
 	if root := r.parseYAML(text); root != nil {
 		r.document(c, root)
@@ -41,13 +43,15 @@ func parse(file string, text []byte, getenv func(string) string) (*Config, Mista
 
 func (r *reader) document(c *Config, root ast.Node) {
 	r.mapping("", root, fields{
-		"state":      r.path(&c.State),
-		"repository": func(key string, n ast.Node) { r.repository(c, &c.Repository, key, n, nil) },
-		"copies":     r.copies(c),
-		"temporal":   r.temporal(c),
-		"sources":    r.sources(c),
-		"notify":     r.notify(c),
-		"monitor":    r.monitor(c),
+		"state": r.path(&c.State),
+		"repository": func(key string, n ast.Node) {
+			r.repository(c, &c.Repository, key, n, fields{"verify_days": r.number(&c.VerifyDays, 1, 365)})
+		},
+		"copies":   r.copies(c),
+		"temporal": r.temporal(c),
+		"sources":  r.sources(c),
+		"notify":   r.notify(c),
+		"monitor":  r.monitor(c),
 	}, "retention", "objectives", "checks", "console")
 }
 

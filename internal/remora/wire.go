@@ -364,6 +364,9 @@ type (
 		Source string `json:"source"`
 		Backup string `json:"backup"`
 		In     string `json:"in,omitempty"`
+		// Full asks for all bytes; what a Run that reads several backups has read already is not read again.
+		Full bool   `json:"full,omitempty"`
+		Run  string `json:"run,omitempty"`
 	}
 	// DescribeInput asks for a backup by its id, a unique prefix, its name, or "latest" of Source; From is that of a
 	// PlanRequest.
