@@ -150,7 +150,16 @@ func (a *app) verified(b remora.Backup) string {
 	case v.Problem != "":
 		return a.moment(v.At) + ": " + v.Problem
 	default:
-		return fmt.Sprintf("%s, %s read back", a.moment(v.At), size(v.Bytes))
+		said := fmt.Sprintf("%s, %s read back", a.moment(v.At), size(v.Bytes))
+		switch {
+		case v.FullAt.IsZero():
+			said += "; all bytes: not yet"
+		case v.FullAt.Equal(v.At):
+			said += ", which is all bytes"
+		default:
+			said += "; all bytes: " + a.moment(v.FullAt)
+		}
+		return said
 	}
 }
 

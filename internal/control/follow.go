@@ -70,6 +70,8 @@ type Ended struct {
 	Plan *remora.Plan
 	// Copied is the result of a Copy or a CopyAll.
 	Copied *remora.Copied
+	// Verified is the result of a Verify or a VerifyAll.
+	Verified *remora.Verified
 }
 
 // Follow tells what happens in a run until it ends; a restore is followed to its undo window. It outlives a Temporal
@@ -267,7 +269,8 @@ func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
 		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
 		f.add(child.GetWorkflowId(), child.GetRunId())
 	case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
-		if !f.waited {
+		id := e.GetStartChildWorkflowExecutionFailedEventAttributes().GetWorkflowId()
+		if !f.waited && id != remora.RepositoryLane("") && strings.HasPrefix(id, remora.Lane("")) {
 			f.waited = true
 			f.notice(e.GetEventTime().AsTime(), "another operation is at work on the source; this waits until it has stopped")
 		}
@@ -337,7 +340,7 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *common
 func bookkeeping(activity string) bool {
 	switch activity {
 	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity, remora.LookActivity,
-		remora.AfterBackupActivity, remora.MissingActivity, remora.RecordCopiesActivity,
+		remora.AfterBackupActivity, remora.MissingActivity, remora.DueForVerifyActivity, remora.RoomActivity, remora.RecordCopiesActivity,
 		remora.Database.Activity(remora.LeftoversVerb), remora.Files.Activity(remora.LeftoversVerb):
 		return true
 	}
@@ -374,6 +377,9 @@ func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 	case remora.CopyWorkflow, remora.CopyAllWorkflow:
 		ended.Copied = new(remora.Copied)
 		into = ended.Copied
+	case remora.VerifyWorkflow, remora.VerifyAllWorkflow:
+		ended.Verified = new(remora.Verified)
+		into = ended.Verified
 	default:
 		ended.Restore = f.record
 	}
