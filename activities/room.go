@@ -23,6 +23,9 @@ func (r *Repository) room(ctx context.Context, in remora.RoomInput) error {
 	op := "find room for a backup of " + in.Source
 	return act(ctx, r.Watch, op, func(ctx context.Context) error {
 		health, err := r.Store.Check(ctx, "")
+		if remora.KindOf(err) == remora.Full { // not even the blob was written that it tries the place with
+			health.Free, err = new(int64), nil
+		}
 		if err != nil || health.Free == nil {
 			return err
 		}

@@ -178,7 +178,7 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, os.WriteFile(s.config, []byte(strings.ReplaceAll(string(text), "path: "+repository, "path: "+filepath.Join(tmpfs, "repository"))), 0o600))
 	s.startWorker()
 	s.exec("UPDATE orders SET note = REPEAT(UUID(), 40)", "INSERT INTO users (email, name) SELECT CONCAT(email, '2'), HEX(RANDOM_BYTES(40)) FROM users")
-	s.refuses(t, refusal{[]string{"backup", s.source()}, 1, []string{"space"}})
+	s.refuses(t, refusal{[]string{"backup", s.source()}, 1, []string{"need about", "free", tmpfs, "remora cleanup"}})
 	require.Equal(t, "good", list[remora.Backup](s, "history", s.source(), "--status", "completed")[0].Name)
 	s.must("restore", "good", "--force", "--without-safety-backup", "the disk is full")
 	s.must("rollback", s.source())

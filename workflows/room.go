@@ -1,12 +1,17 @@
 package workflows
 
 import (
+	"time"
+
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
+
+// cleaning is how long a backup waits for what makes room, which goes on without it then.
+const cleaning = 30 * time.Minute
 
 // makeRoom sees that a backup fits into the repository. Where it does not, what need not be kept is removed, by the
 // rules that always hold, and then there is room, or no backup. What cannot be told stops nothing.
@@ -23,8 +28,13 @@ func (op *operation) makeRoom(ctx workflow.Context, sizes map[remora.Kind]int64)
 			WorkflowID: remora.RepositoryLane(""), TaskQueue: remora.Queue, StaticSummary: "remove what need not be kept",
 			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		})
-		cleaned := workflow.ExecuteChildWorkflow(child, remora.RetentionWorkflow,
-			remora.RetentionRequest{RequestedBy: "backup of " + op.source + ": short of space"}).Get(ctx, nil)
+		var cleaned error
+		workflow.NewSelector(ctx).
+			AddFuture(workflow.ExecuteChildWorkflow(child, remora.RetentionWorkflow,
+				remora.RetentionRequest{RequestedBy: "backup of " + op.source + ": short of space"}),
+				func(f workflow.Future) { cleaned = f.Get(ctx, nil) }).
+			AddFuture(workflow.NewTimer(ctx, cleaning), func(workflow.Future) {}).
+			Select(ctx)
 		if cleaned != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(cleaned) {
 			workflow.GetLogger(ctx).Warn("nothing was removed to make room", "error", cleaned)
 		}
