@@ -22,6 +22,8 @@ type Repository struct {
 	MaxBytes int64
 	// VerifyDays is within how many days all bytes of every backup are read again.
 	VerifyDays int
+	// Further are findings about what is no part of the repository: who is told. Nil means none.
+	Further func(context.Context) []remora.Finding
 }
 
 // Register makes the steps known under their wire names.
@@ -87,6 +89,9 @@ func (r *Repository) check(ctx context.Context, _ struct{}) ([]remora.Finding, e
 	found := []remora.Finding{
 		remora.Found(remora.Fine, "worker", "%s on %s answered", r.Tool, host),
 		remora.FoundSkew("temporal clock", time.Until(told)),
+	}
+	if r.Further != nil {
+		found = append(found, r.Further(ctx)...)
 	}
 	health, err := plain(ctx, r.Watch, "check the repository", func(ctx context.Context) (repository.Health, error) {
 		return r.Store.Check(ctx, "")

@@ -110,7 +110,7 @@ and can be undone for a day.`,
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
 		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
 		newVerifyCommand(a), newCopyCommand(a), newRepositoryCommand(a), newScheduleCommand(a),
-		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newConfigCommand(a), newVersionCommand(a),
+		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newNotifyCommand(a), newConfigCommand(a), newVersionCommand(a),
 	)
 	return root
 }

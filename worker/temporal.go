@@ -104,11 +104,15 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 	workflows.Register(workers[0])
 	watch := activities.Watch{Stall: cfg.Stall, Log: log}
 	store := activities.RepositoryStore(locations)
+	sender := newSender(cfg)
 	for _, w := range workers {
 		for _, kind := range []remora.Kind{remora.Database, remora.Files} {
 			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch, MaxBytes: cfg.MaxBackup}).Register(w)
 		}
-		(&activities.Repository{Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup, VerifyDays: cfg.VerifyDays}).Register(w)
+		(&activities.Repository{
+			Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup, VerifyDays: cfg.VerifyDays, Further: sender.Check,
+		}).Register(w)
+		(&activities.Notify{Sender: sender, Locations: locations, Watch: watch}).Register(w)
 		copying(cfg, locations, watch).Register(w)
 		monitoring(cfg, locations, s, c, watch).Register(w)
 		(&activities.Lane{Client: c, Watch: watch}).Register(w)

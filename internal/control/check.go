@@ -58,23 +58,28 @@ func (c *Control) findings(ctx context.Context, sources []remora.FindingsSource)
 	if err != nil {
 		return nil, err
 	}
+	return found, c.answer(ctx, "check", run, &found)
+}
+
+// answer waits for what a short run comes to.
+func (c *Control) answer(ctx context.Context, op string, run Run, result any) error {
 	for untaken := (patience{}); ; {
 		l, err := c.glance(ctx, run.ID, run.RunID)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !l.open {
 			break
 		}
 		if l.thinking && untaken.lost(l.waiting.String(), 2*workerPatience) {
-			return nil, fmt.Errorf("none has taken it up within %s", 2*workerPatience) // it ends by its limit
+			return fmt.Errorf("none has taken it up within %s", 2*workerPatience) // it ends by its limit
 		}
 		if err := pause(ctx, c.cfg.Poll); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := c.client.GetWorkflow(ctx, run.ID, run.RunID).Get(ctx, &found); err != nil {
-		return nil, asProblem("check", err)
+	if err := c.client.GetWorkflow(ctx, run.ID, run.RunID).Get(ctx, result); err != nil {
+		return asProblem(op, err)
 	}
-	return found, nil
+	return nil
 }
