@@ -23,7 +23,7 @@ type Monitor struct {
 	Namespace string
 	Locations *repository.Locations
 	// Sources are what is expected of each.
-	Sources []monitor.Source
+	Sources []remora.Expected
 	// Of finds the component of a source.
 	Of func(kind remora.Kind) func(source string) (remora.Component, error)
 	// Schedules may be nil where there are none.
@@ -157,10 +157,10 @@ func (g *glance) ofRepository(ctx context.Context) error {
 		return err
 	}
 	for _, s := range g.Sources {
-		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Name })
-		g.found = append(g.found, s.Findings(runs, g.now)...)
-		g.halved(s.Name, runs)
-		g.behind(s.Name, runs)
+		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Source })
+		g.found = append(g.found, monitor.Findings(s, runs, g.now)...)
+		g.halved(s.Source, runs)
+		g.behind(s.Source, runs)
 	}
 	g.home = r
 	return g.space(ctx, r)
@@ -239,37 +239,37 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 	idle := map[string]bool{}
 	tried := map[string]bool{}
 	for _, s := range g.Sources { // before the records are read: what ends meanwhile is settled there
-		lane, err := g.describe(ctx, remora.Lane(s.Name), "")
-		restore, err2 := g.describe(ctx, remora.RestoreLane(s.Name), "")
+		lane, err := g.describe(ctx, remora.Lane(s.Source), "")
+		restore, err2 := g.describe(ctx, remora.RestoreLane(s.Source), "")
 		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
-		idle[s.Name] = !lane.open && !restore.open
-		tried[s.Name] = restore.failed && restore.actor == remora.MonitorActor && g.now.Sub(restore.closed) < time.Hour
+		idle[s.Source] = !lane.open && !restore.open
+		tried[s.Source] = restore.failed && restore.actor == remora.MonitorActor && g.now.Sub(restore.closed) < time.Hour
 	}
 	restores, err := g.home.Restores(ctx, "")
 	if err != nil {
 		return err
 	}
 	for _, s := range g.Sources {
-		if !idle[s.Name] {
-			g.unknown = append(g.unknown, "left/"+s.Name, "foreign/"+s.Name)
+		if !idle[s.Source] {
+			g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source)
 			continue
 		}
-		left := slices.ContainsFunc(restores, func(r remora.Restore) bool { return r.Source == s.Name && r.Outcome.Unsettled() })
+		left := slices.ContainsFunc(restores, func(r remora.Restore) bool { return r.Source == s.Source && r.Outcome.Unsettled() })
 		for _, kind := range s.Kinds {
-			ours, err := g.journal(ctx, kind, s.Name)
+			ours, err := g.journal(ctx, kind, s.Source)
 			if err != nil { // its database is away: backups tell that
-				g.unknown = append(g.unknown, "left/"+s.Name, "foreign/"+s.Name)
+				g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source)
 			}
 			left = left || ours
 		}
 		switch {
-		case left && tried[s.Name]:
-			g.add("left/"+s.Name, remora.Failing, s.Name, fmt.Sprintf("settle it with: remora rollback %[1]s, or keep what is live with: remora accept %[1]s", s.Name),
+		case left && tried[s.Source]:
+			g.add("left/"+s.Source, remora.Failing, s.Source, fmt.Sprintf("settle it with: remora rollback %[1]s, or keep what is live with: remora accept %[1]s", s.Source),
 				"a restore lost its workflow, and could not be taken over")
 		case left:
-			g.lost = append(g.lost, s.Name)
+			g.lost = append(g.lost, s.Source)
 		}
 	}
 	return nil

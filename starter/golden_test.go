@@ -154,14 +154,24 @@ func overview() control.Overview {
 	failed.Started = ago(time.Hour)
 	window.Problem, window.Hint = "end the undo window: no space", "Free some space, then ask again."
 	return control.Overview{
-		Sentence: "2 of 3 sources need a look: blog has no backup yet; shop failed to back up since its last good one.", Worker: true,
+		Sentence: "3 of 4 sources need a look: blog has no backup yet; shop has had no good backup of its files for 2 days (objective 26 h); wiki (2 slots passed without a backup).", Worker: true,
+		Monitored: ago(5 * time.Hour),
+		Alerts:    []remora.Alert{{Key: "queue/remora-data", Problem: "no worker takes work from the queue remora-data", Hint: "start one with: remora up, or remora-worker", Since: ago(20 * time.Minute)}},
 		Sources: []control.SourceStatus{
 			{Source: "blog"},
-			{Source: "shop", Newest: &good, Last: &failed, FailedSince: 1, Window: &window},
-			{Source: "wiki", Newest: &good, Last: &good, Behind: []control.Behind{{Copy: "offsite", Backups: 3, Since: ago(50 * time.Hour)}}, Running: &control.Running{
-				Operation: "a backup", By: "bob@desk", Since: ago(4 * time.Minute), Phase: "dump wiki", Attempt: 2, Problem: "connection lost",
-				Progress: &remora.Progress{Phase: "dump wiki", Done: 1_200_000_000, Total: 2_800_000_000, Unit: "bytes"},
-			}},
+			{
+				Source: "shop", Newest: &good, Last: &failed, FailedSince: 1, Window: &window, Objective: 26 * time.Hour, Overdue: 50 * time.Hour, Late: remora.Files,
+				Stored: 1_234_567_890, Next: now().Add(5 * time.Hour),
+			},
+			{
+				Source: "wiki", Newest: &good, Last: &good, Objective: 26 * time.Hour, Stored: 45_000_000, Next: now().Add(40 * time.Minute),
+				Alerts: []remora.Alert{{Key: "missed/wiki", Problem: "2 slots passed without a backup; the last one, nightly of 2026-11-23 02:30: nobody was there to begin it: Temporal or every worker was away", Hint: "take one now: remora backup wiki", Since: ago(2 * time.Hour)}},
+				Behind: []control.Behind{{Copy: "offsite", Backups: 3, Since: ago(50 * time.Hour)}}, Running: &control.Running{
+					Operation: "a backup", By: "bob@desk", Since: ago(4 * time.Minute), Phase: "dump wiki", Attempt: 2, Problem: "connection lost",
+					Progress: &remora.Progress{Phase: "dump wiki", Done: 1_200_000_000, Total: 2_800_000_000, Unit: "bytes"},
+				},
+			},
+			{Source: "a-source-with-a-name-of-forty-letters-ok", Newest: &good, Last: &good, Objective: 26 * time.Hour, Stored: 999_000_000_000, Next: now().Add(40 * time.Hour)},
 		},
 	}
 }

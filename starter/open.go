@@ -84,7 +84,7 @@ func (a *app) open(ctx context.Context, needs need) (*session, error) {
 			copies = nil
 		}
 		s.control, err = control.New(control.Config{
-			Address: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace, Actor: a.actor(), Now: a.Now, Copies: copies,
+			Address: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace, Actor: a.actor(), Now: a.Now, Copies: copies, Expected: cfg.Expected(),
 		}, s.repository)
 		if err != nil {
 			s.close(ctx)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -85,7 +86,10 @@ func (a *app) table(head []string, rows [][]string) error {
 }
 
 // fields prints names and values under each other; an empty value is left out.
-func (a *app) fields(pairs ...[2]string) {
+func (a *app) fields(pairs ...[2]string) { a.fieldsWithin(0, pairs) }
+
+// fieldsWithin is fields with values that are broken into lines of at most so many columns; 0 means that none is broken.
+func (a *app) fieldsWithin(columns int, pairs [][2]string) {
 	width := 0
 	for _, p := range pairs {
 		if p[1] != "" {
@@ -94,9 +98,45 @@ func (a *app) fields(pairs ...[2]string) {
 	}
 	for _, p := range pairs {
 		if p[1] != "" {
-			a.say("%-*s  %s", width+1, p[0]+":", remora.OneLine(p[1]))
+			a.say("%-*s  %s", width+1, p[0]+":", wrapped(remora.OneLine(p[1]), width+3, columns))
 		}
 	}
+}
+
+// command is what is to be typed, in the middle of a text.
+var command = regexp.MustCompile(`remora [a-z]+( [^ ,;]+)*`)
+
+// wrapped breaks a text into lines between its words, but not within a command. indent is where it begins, and where the
+// further lines do.
+func wrapped(text string, indent, columns int) string {
+	const glue = "\u00a0"
+	text = command.ReplaceAllStringFunc(text, func(c string) string { return strings.ReplaceAll(c, " ", glue) })
+	var b strings.Builder
+	at := indent
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case columns > 0 && at+1+n > columns:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			b.WriteString(" ")
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	return strings.ReplaceAll(b.String(), glue, " ")
+}
+
+// each puts every one of all into another form.
+func each[T, R any](all []T, form func(T) R) []R {
+	formed := make([]R, len(all))
+	for i, one := range all {
+		formed[i] = form(one)
+	}
+	return formed
 }
 
 // clock is a moment in the local zone, without its age.

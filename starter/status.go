@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +16,10 @@ func newStatusCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [SOURCE]",
 		Short: "Tell how things stand",
-		Long: `Tells how things stand: the newest good backup and its age, what failed since, what is running and how far it is, and
-which restores can still be undone. When Temporal does not answer it tells what the repository knows and ends with 7.`,
+		Long: `Tells how things stand: in one sentence, then a line a source, those first that need somebody most: how old the newest
+good backup is and may be, how the last run ended, when the next one begins, and what the backups take in the repository.
+Below that stands only what needs somebody: what failed, what the monitor found, what runs and how far it is, and which
+restores can still be undone. When Temporal does not answer it tells what the repository knows and ends with 7.`,
 		Example: "  remora status\n  remora status shop -o json",
 		Args:    atMostOne("one SOURCE"),
 		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
@@ -45,15 +48,72 @@ which restores can still be undone. When Temporal does not answer it tells what 
 
 func (a *app) printStatus(o control.Overview) error {
 	return a.answer(o, func() {
-		a.say("%s", remora.OneLine(o.Sentence))
+		a.say("%s", wrapped(remora.OneLine(o.Sentence), 0, columns))
+		if len(o.Sources) > 0 {
+			a.say("")
+			_ = a.table([]string{"SOURCE", "NEWEST GOOD", "OBJECTIVE", "LAST RUN", "NEXT RUN", "STORED"}, each(o.Sources, a.statusRow)) // a broken pipe has nobody left to tell
+		}
 		for _, s := range o.Sources {
-			a.say("\n%s", s.Source)
-			a.fields(a.statusLines(s)...)
+			a.section(s.Source, a.statusLines(s))
+		}
+		a.section("everything", a.alertLines(o.Alerts))
+		if !o.Monitored.IsZero() && a.Now().Sub(o.Monitored) > monitorSilence && o.Away == "" {
+			a.say("\nThe monitor has not looked since %s: see `remora check`.", a.age(o.Monitored))
 		}
 	})
 }
 
-// statusLines say what needs somebody first, then what is safe, what runs, and what can be undone.
+// columns is how wide the answer is at most.
+const columns = 100
+
+// monitorSilence is longer than a monitor that looks lets pass between two records.
+const monitorSilence = 2 * time.Hour
+
+// section prints what there is to say under a name; nothing, where that is nothing.
+func (a *app) section(name string, lines [][2]string) {
+	if len(lines) > 0 {
+		a.say("\n%s", name)
+		a.fieldsWithin(columns, lines)
+	}
+}
+
+// statusRow is a source in one line.
+func (a *app) statusRow(s control.SourceStatus) []string {
+	const longest = 30 // a name may be longer, and the line has 100 columns
+	row := []string{s.Source, "none", "", "", "", ""}
+	if name := []rune(s.Source); len(name) > longest {
+		row[0] = string(name[:longest-1]) + "…"
+	}
+	if s.Newest != nil {
+		row[1] = a.age(s.Newest.Started)
+	}
+	if s.Objective > 0 {
+		row[2] = control.Span(s.Objective)
+	}
+	if s.Last != nil {
+		row[3] = string(s.Last.Status)
+		if s.Last.Status != remora.Completed {
+			row[3] += " " + a.age(s.Last.Started)
+		}
+	}
+	if !s.Next.IsZero() {
+		row[4] = a.age(s.Next)
+	}
+	if s.Stored > 0 {
+		row[5] = size(s.Stored)
+	}
+	return row
+}
+
+// alertLines say what the monitor found, and what to do.
+func (a *app) alertLines(alerts []remora.Alert) (lines [][2]string) {
+	for _, one := range alerts {
+		lines = append(lines, [2]string{"  needs a look", one.Problem + " (since " + a.age(one.Since) + ")"}, [2]string{"  what to do", one.Hint})
+	}
+	return lines
+}
+
+// statusLines say what needs somebody first, then what runs, and what can be undone.
 func (a *app) statusLines(s control.SourceStatus) [][2]string {
 	var lines [][2]string
 	line := func(name, format string, args ...any) {
@@ -72,9 +132,11 @@ func (a *app) statusLines(s control.SourceStatus) [][2]string {
 	}
 	if s.Newest == nil {
 		line("backup", "none yet; take one with: remora backup %s", s.Source)
-	} else {
-		line("backup", "%s, %s, %s", a.age(s.Newest.Started), size(s.Newest.Bytes()), s.Newest.ID)
 	}
+	if s.Late != "" {
+		line("too old", "the newest good backup of the %s is of %s ago, and may be %s old; take one with: remora backup %s", s.Late, control.Span(s.Overdue), control.Span(s.Objective), s.Source)
+	}
+	lines = append(lines, a.alertLines(s.Alerts)...)
 	for _, b := range s.Behind {
 		line("copy "+b.Copy, "it lacks the newest %s, since %s; catch up with: remora copy --all --to %s", count(int64(b.Backups), "backup", "backups"), a.age(b.Since), b.Copy)
 	}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/remora-backup/remora/internal/remora"
 )
 
 // objectives reads what is promised of a source's backups.
@@ -11,4 +13,13 @@ func (r *reader) objectives(s *Source) setter {
 	return func(key string, n ast.Node) {
 		r.mapping(key, n, fields{"recovery_point": r.duration(&s.RecoveryPoint, time.Minute, 8784*time.Hour)}, "recovery_time", "drill")
 	}
+}
+
+// Expected is what is expected of each source, in the order of their names.
+func (c *Config) Expected() (all []remora.Expected) {
+	for _, name := range c.Names() {
+		s := c.Sources[name]
+		all = append(all, remora.Expected{Source: name, Kinds: s.Kinds(), RecoveryPoint: s.RecoveryPoint, Schedules: s.Schedules})
+	}
+	return all
 }

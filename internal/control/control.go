@@ -33,6 +33,8 @@ type Config struct {
 	Actor string
 	// Copies names the copies of the repository, for Status.
 	Copies []string
+	// Expected is what is expected of each source, for Status.
+	Expected []remora.Expected
 	// Poll is how often a followed run is looked at; 0 means 500 ms.
 	Poll time.Duration
 	// Now is the clock that ages in messages are counted from; nil means time.Now.

@@ -112,7 +112,7 @@ func fakeBackup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupRe
 	if req.Name == "stuck" {
 		resolved := false
 		err := workflow.SetUpdateHandler(ctx, remora.ResolveUpdate, func(workflow.Context) error { resolved = true; return nil })
-		workflow.SetCurrentDetails(ctx, "needs a person: "+"leave maintenance: remove /srv/down: permission denied\n\nchmod it\n\nThen send the update \"resolve\" to this workflow.")
+		workflow.SetCurrentDetails(ctx, "needs a person: leave maintenance: remove /srv/down: permission denied\n\nchmod it\n\nThen send the update \"resolve\" to this workflow.")
 		if err := errors.Join(err, workflow.Await(ctx, func() bool { return resolved })); err != nil {
 			return remora.BackupResult{}, err
 		}

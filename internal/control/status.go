@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/client"
+
+	"github.com/remora-backup/remora/internal/monitor"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
 )
@@ -18,8 +21,13 @@ type Overview struct {
 	// Away says why Temporal could not be asked; what runs is unknown then. Empty when it answered.
 	Away string `json:"away,omitempty"`
 	// Worker tells whether somebody is there to do the work.
-	Worker  bool           `json:"worker"`
+	Worker bool `json:"worker"`
+	// Sources begin with what needs somebody most.
 	Sources []SourceStatus `json:"sources"`
+	// Monitored is when the monitor last wrote down what it saw, which it does every hour; zero when it never did.
+	Monitored time.Time `json:"monitored,omitzero"`
+	// Alerts are the problems that it found and that are about no source alone.
+	Alerts []remora.Alert `json:"alerts,omitempty"`
 }
 
 // SourceStatus is how a source stands.
@@ -31,6 +39,17 @@ type SourceStatus struct {
 	Last *remora.Backup `json:"last,omitempty"`
 	// FailedSince counts the runs that failed since Newest.
 	FailedSince int `json:"failed_since"`
+	// Objective is how old the newest good backup may be, in nanoseconds, where something is promised, and Overdue how old
+	// that of Late is where it is older: a component, of which the objective is meant then.
+	Objective time.Duration `json:"objective,omitempty"`
+	Overdue   time.Duration `json:"overdue,omitempty"`
+	Late      remora.Kind   `json:"late,omitempty"`
+	// Stored is what its backups have added to the repository, in bytes.
+	Stored int64 `json:"stored"`
+	// Next is when a schedule begins the next run; zero when none does, or nobody knows.
+	Next time.Time `json:"next,omitzero"`
+	// Alerts are the problems that the monitor found, but for those that are told here anyway.
+	Alerts []remora.Alert `json:"alerts,omitempty"`
 	// Behind are the copies of the repository that lack its newest good backups.
 	Behind []Behind `json:"behind,omitempty"`
 	// Running is what is at work on it now.
@@ -60,15 +79,55 @@ func (c *Control) Status(ctx context.Context, sources []string) (Overview, error
 	} else {
 		o.Worker = c.HasWorker(ctx)
 	}
+	watched, err := c.repository.MonitorState(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.Monitored = watched.At
+	next := map[string]time.Time{}
+	if o.Away == "" {
+		next = c.nextRuns(ctx)
+	}
 	for _, name := range sources {
 		s, err := c.sourceStatus(ctx, name, o.Away == "")
 		if err != nil {
 			return o, err
 		}
+		s.Next = next[name]
 		o.Sources = append(o.Sources, s)
 	}
+	for _, a := range monitor.Worst(watched.Open()) {
+		i := slices.IndexFunc(o.Sources, func(s SourceStatus) bool { return s.Source == a.Source })
+		switch what, _, _ := strings.Cut(a.Key, "/"); {
+		case a.Source == "":
+			o.Alerts = append(o.Alerts, a)
+		case i >= 0 && !slices.Contains([]string{"overdue", "failed", "copy", "person"}, what): // which are told as they are now
+			o.Sources[i].Alerts = append(o.Sources[i].Alerts, a)
+		}
+	}
+	slices.SortStableFunc(o.Sources, func(a, b SourceStatus) int { return a.rank() - b.rank() })
 	o.Sentence = sentence(o, c.cfg.Now())
 	return o, nil
+}
+
+// nextRuns are when the schedules of sources begin their next runs; empty where Temporal does not say.
+func (c *Control) nextRuns(ctx context.Context) map[string]time.Time {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	next := map[string]time.Time{}
+	list, err := c.client.ScheduleClient().List(ctx, client.ScheduleListOptions{})
+	for err == nil && list.HasNext() {
+		var entry *client.ScheduleListEntry
+		if entry, err = list.Next(); err != nil || entry.Paused || len(entry.NextActionTimes) == 0 {
+			continue
+		}
+		if parts := strings.Split(entry.ID, "/"); len(parts) == 3 && parts[0] == "schedule" {
+			if at, known := next[parts[1]]; !known || entry.NextActionTimes[0].Before(at) {
+				next[parts[1]] = entry.NextActionTimes[0]
+			}
+		}
+	}
+	return next
 }
 
 func (c *Control) sourceStatus(ctx context.Context, source string, reached bool) (SourceStatus, error) {
@@ -110,7 +169,7 @@ func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
 	return err
 }
 
-// recent bounds how many runs are looked through for the last ones.
+// recent bounds how many backups are looked through for those that a copy lacks.
 const recent = 500
 
 func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
@@ -124,17 +183,27 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 	if err := c.behind(ctx, s); err != nil {
 		return err
 	}
-	filter := repository.Filter{Source: s.Source, Limit: recent}
-	if s.Newest != nil {
-		filter.Since = s.Newest.Started
-	}
-	runs, err := c.repository.List(ctx, filter)
+	runs, err := c.repository.List(ctx, repository.Filter{Source: s.Source})
 	if err != nil {
 		return err
 	}
+	for _, e := range c.cfg.Expected {
+		if e.Source != s.Source {
+			continue
+		}
+		for _, kind := range e.Kinds {
+			if o := e.Objective(kind); o > 0 && (s.Objective == 0 || o < s.Objective) {
+				s.Objective = o
+			}
+		}
+		if late, age, objective := monitor.Overdue(e, runs, c.cfg.Now()); late != "" {
+			s.Late, s.Overdue, s.Objective = late, age, objective
+		}
+	}
 	for i := range runs {
 		b := &runs[i]
-		if b.Purpose != remora.Regular {
+		s.Stored += b.Added()
+		if b.Purpose != remora.Regular || s.Newest != nil && b.Started.Before(s.Newest.Started) {
 			continue
 		}
 		if s.Last == nil {
@@ -172,6 +241,9 @@ func (c *Control) behind(ctx context.Context, s *SourceStatus) error {
 // sentence is the one line that somebody reads who reads no more.
 func sentence(o Overview, now time.Time) string {
 	said := sourcesSentence(o.Sources, now)
+	if len(o.Alerts) > 0 {
+		said += " Besides, " + o.Alerts[0].Problem + "."
+	}
 	switch {
 	case len(o.Sources) == 0:
 	case o.Away != "":
@@ -185,30 +257,36 @@ func sentence(o Overview, now time.Time) string {
 // sourcesSentence names the sources that need a look, those that need it most first, or says that all is well.
 func sourcesSentence(sources []SourceStatus, now time.Time) string {
 	var needy []SourceStatus
-	var oldest time.Time
+	var newest, oldest SourceStatus
 	for _, s := range sources {
 		if _, why := s.trouble(); why != "" {
 			needy = append(needy, s)
-		} else if oldest.IsZero() || s.Newest.Started.Before(oldest) {
-			oldest = s.Newest.Started
+			continue
+		}
+		if newest.Newest == nil || s.Newest.Started.After(newest.Newest.Started) {
+			newest = s
+		}
+		if oldest.Newest == nil || s.Newest.Started.Before(oldest.Newest.Started) {
+			oldest = s
 		}
 	}
-	slices.SortStableFunc(needy, func(a, b SourceStatus) int {
-		rank, _ := a.trouble()
-		other, _ := b.trouble()
-		return rank - other
-	})
+	age := func(s SourceStatus) string { return Span(now.Sub(s.Newest.Started)) + " ago" }
+	slices.SortStableFunc(needy, func(a, b SourceStatus) int { return a.rank() - b.rank() })
 	switch all := len(sources); {
 	case all == 0:
 		return "No source is configured yet."
 	case len(needy) > 0 && all == 1:
 		return named(needy) + "."
+	case len(needy) == 1:
+		return fmt.Sprintf("1 of %d sources needs a look: %s.", all, named(needy))
 	case len(needy) > 0:
 		return fmt.Sprintf("%d of %d sources need a look: %s.", len(needy), all, named(needy))
 	case all == 1:
-		return fmt.Sprintf("%s has a good backup of %s ago.", sources[0].Source, Span(now.Sub(oldest)))
+		return fmt.Sprintf("%s is protected; newest good backup %s.", newest.Source, age(newest))
+	case age(newest) == age(oldest):
+		return fmt.Sprintf("All %d sources protected; newest good backup %s.", all, age(newest))
 	default:
-		return fmt.Sprintf("All %d sources have a good backup; the oldest is of %s ago.", all, Span(now.Sub(oldest)))
+		return fmt.Sprintf("All %d sources protected; newest good backup %s, that of %s %s.", all, age(newest), oldest.Source, age(oldest))
 	}
 }
 
@@ -238,11 +316,24 @@ func (s SourceStatus) trouble() (int, string) {
 		return 3, "has no good backup, and its last run failed"
 	case s.Newest == nil:
 		return 4, "has no backup yet"
+	case s.Late != "":
+		of := ""
+		if _, holds := s.Newest.Part(s.Late); !holds { // there are newer ones, without it
+			of = " of its " + string(s.Late)
+		}
+		return 5, fmt.Sprintf("has had no good backup%s for %s (objective %s)", of, Span(s.Overdue), Span(s.Objective))
 	case s.FailedSince == 1:
-		return 5, "failed to back up since its last good one"
+		return 6, "failed to back up since its last good one"
 	case s.FailedSince > 1:
-		return 5, fmt.Sprintf("failed %d times to back up since its last good one", s.FailedSince)
+		return 6, fmt.Sprintf("failed %d times to back up since its last good one", s.FailedSince)
+	case len(s.Alerts) > 0:
+		return 7, "(" + s.Alerts[0].Problem + ")"
 	default:
-		return 0, ""
+		return 8, ""
 	}
+}
+
+func (s SourceStatus) rank() int {
+	rank, _ := s.trouble()
+	return rank
 }

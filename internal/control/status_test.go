@@ -67,6 +67,7 @@ func TestStatusBeginsWithOneSentence(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, o.Away, "127.0.0.1:1")
 		require.Len(t, o.Sources, len(sources))
+		require.Less(t, len(o.Sentence), 200)
 		return o.Sentence
 	}
 	const away = " Temporal does not answer, so nothing runs or can be started."
@@ -76,15 +77,15 @@ func TestStatusBeginsWithOneSentence(t *testing.T) {
 	fail(t, r, "shop", 30*time.Hour)
 	require.Equal(t, "shop has no good backup, and its last run failed."+away, sentence("shop"))
 	commit(t, r, "shop", remora.Regular, 3*time.Hour)
-	require.Equal(t, "shop has a good backup of 3 h ago."+away, sentence("shop"), "what failed before it is settled")
+	require.Equal(t, "shop is protected; newest good backup 3 h ago."+away, sentence("shop"), "what failed before it is settled")
 	commit(t, r, "shop", remora.Safety, time.Hour)
-	require.Equal(t, "shop has a good backup of 3 h ago."+away, sentence("shop"), "a safety backup is not one that was asked for (S9)")
+	require.Equal(t, "shop is protected; newest good backup 3 h ago."+away, sentence("shop"), "a safety backup is not one that was asked for (S9)")
 	fail(t, r, "shop", 2*time.Hour)
 	fail(t, r, "shop", time.Hour)
 	commit(t, r, "blog", remora.Regular, 50*time.Hour)
-	require.Equal(t, "1 of 2 sources need a look: shop failed 2 times to back up since its last good one."+away, sentence("blog", "shop"))
+	require.Equal(t, "1 of 2 sources needs a look: shop failed 2 times to back up since its last good one."+away, sentence("blog", "shop"))
 	commit(t, r, "shop", remora.Regular, 5*time.Minute)
-	require.Equal(t, "All 2 sources have a good backup; the oldest is of 2 days ago."+away, sentence("blog", "shop"))
+	require.Equal(t, "All 2 sources protected; newest good backup 5 min ago, that of blog 2 days ago."+away, sentence("blog", "shop"))
 }
 
 func TestStatusTellsWhichCopyIsBehind(t *testing.T) {
@@ -129,6 +130,34 @@ func TestTheSentenceBeginsWithWhatNeedsAPersonMostAndStaysShort(t *testing.T) {
 		{Source: "e", Newest: good, Person: "chmod it"},
 	}}
 	require.Equal(t, "4 of 5 sources need a look: e has a run that waits for a person; d has a restore that needs a look; b has no backup yet; 1 more.", sentence(o, time.Now()))
+}
+
+func TestStatusBeginsWithTheSourceThatNeedsSomebodyMost(t *testing.T) {
+	c, r := withRepository(t, "127.0.0.1:1", "")
+	c.cfg.Expected = []remora.Expected{{Source: "shop", Kinds: []remora.Kind{remora.Database, remora.Files}, RecoveryPoint: 26 * time.Hour}, {Source: "blog", Kinds: []remora.Kind{remora.Files}}}
+	ctx := context.Background()
+	commit(t, r, "blog", remora.Regular, time.Hour)
+	commit(t, r, "shop", remora.Regular, 50*time.Hour)
+	alert := func(key, source string, gone bool) (a remora.Alert) {
+		a = remora.Alert{Key: key + "/" + source, Source: source, Level: remora.Warning, Problem: "what is " + key, Since: time.Now()}
+		if gone {
+			a.Gone = time.Now()
+		}
+		return a
+	}
+	require.NoError(t, r.RecordMonitorState(ctx, remora.MonitorState{At: time.Now(), Alerts: []remora.Alert{
+		alert("overdue", "shop", false), alert("missed", "shop", false), alert("halved", "blog", true), alert("full", "", false),
+	}}))
+	o, err := c.Status(ctx, []string{"blog", "shop"})
+	require.NoError(t, err)
+	require.Equal(t, "1 of 2 sources needs a look: shop has had no good backup for 2 days (objective 26 h). Besides, what is full. Temporal does not answer, so nothing runs or can be started.", o.Sentence)
+	require.Equal(t, "shop", o.Sources[0].Source)
+	require.Len(t, o.Sources[0].Alerts, 1, "what status finds itself is told once")
+	require.Equal(t, remora.Files, o.Sources[0].Late)
+	require.Empty(t, o.Sources[1].Alerts, "what was not found at the last look is no problem now")
+	require.Positive(t, o.Sources[0].Stored+o.Sources[1].Stored+1)
+	require.Len(t, o.Alerts, 1)
+	require.NotZero(t, o.Monitored)
 }
 
 func TestStatusTellsTheOpenWindowAlsoWithoutTemporal(t *testing.T) {

@@ -137,12 +137,12 @@ func TestManyAlertsAreToldAFewAtATime(t *testing.T) {
 func TestTheObjectiveOfAComponentFollowsItsSchedules(t *testing.T) {
 	daily := remora.Schedule{Kinds: []remora.Kind{remora.Database}, Timing: remora.Timing{Period: 24 * time.Hour}, Deadline: 6 * time.Hour}
 	weekly := remora.Schedule{Kinds: []remora.Kind{remora.Files}, Timing: remora.Timing{Period: 7 * 24 * time.Hour}}
-	s := Source{Schedules: []remora.Schedule{daily, weekly}}
+	s := remora.Expected{Schedules: []remora.Schedule{daily, weekly}}
 	require.Equal(t, 54*time.Hour, s.Objective(remora.Database))
 	require.Equal(t, 14*24*time.Hour, s.Objective(remora.Files))
 	s.RecoveryPoint = time.Hour
 	require.Equal(t, time.Hour, s.Objective(remora.Files))
-	require.Zero(t, Source{Schedules: []remora.Schedule{daily}}.Objective(remora.Files))
+	require.Zero(t, remora.Expected{Schedules: []remora.Schedule{daily}}.Objective(remora.Files))
 }
 
 func run(status remora.Status, age time.Duration, kinds ...remora.Kind) remora.Backup {
@@ -175,9 +175,9 @@ func TestWhatIsFoundOfASource(t *testing.T) {
 		"pending counts not": {[]remora.Backup{run(remora.Pending, hour, db, files), good(2 * hour)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := Source{Name: "shop", Kinds: []remora.Kind{db, files}, RecoveryPoint: 26 * hour}
+			s := remora.Expected{Source: "shop", Kinds: []remora.Kind{db, files}, RecoveryPoint: 26 * hour}
 			var got []string
-			for _, f := range s.Findings(c.runs, noon) {
+			for _, f := range Findings(s, c.runs, noon) {
 				require.Equal(t, "shop", f.Source)
 				require.NotEqual(t, remora.Fine, f.Level)
 				got = append(got, f.Key+": "+f.Problem)

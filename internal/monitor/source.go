@@ -2,32 +2,17 @@ package monitor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// Source is what is expected of a source.
-type Source struct {
-	Name  string
-	Kinds []remora.Kind
-	// RecoveryPoint is how old the newest good backup of each component may be; 0 means as the schedules promise.
-	RecoveryPoint time.Duration
-	Schedules     []remora.Schedule
-}
-
-// Objective is how old the newest good backup of a component may be; 0 where nobody promised anything.
-func (s Source) Objective(kind remora.Kind) time.Duration {
-	return remora.Objective(s.RecoveryPoint, slices.DeleteFunc(slices.Clone(s.Schedules), func(at remora.Schedule) bool { return !slices.Contains(at.Kinds, kind) }))
-}
-
 // Overdue tells which component most exceeds its objective, and by what its newest good backup is old. runs are the
 // source's, newest first.
-func (s Source) Overdue(runs []remora.Backup, now time.Time) (late remora.Kind, age, objective time.Duration) {
-	for _, kind := range s.Kinds {
-		o := s.Objective(kind)
+func Overdue(e remora.Expected, runs []remora.Backup, now time.Time) (late remora.Kind, age, objective time.Duration) {
+	for _, kind := range e.Kinds {
+		o := e.Objective(kind)
 		newest := newestGood(runs, kind)
 		if newest == nil || o == 0 {
 			continue
@@ -51,21 +36,21 @@ func newestGood(runs []remora.Backup, kind remora.Kind) *remora.Backup {
 }
 
 // Findings judges the runs of a source, newest first.
-func (s Source) Findings(runs []remora.Backup, now time.Time) (found []remora.Alert) {
+func Findings(e remora.Expected, runs []remora.Backup, now time.Time) (found []remora.Alert) {
 	add := func(key string, level remora.Level, hint, format string, args ...any) *remora.Alert {
-		found = append(found, Found(key+"/"+s.Name, level, s.Name, hint, format, args...))
+		found = append(found, Found(key+"/"+e.Source, level, e.Source, hint, format, args...))
 		return &found[len(found)-1]
 	}
-	takeOne := "take one now: remora backup " + s.Name
-	switch kind, age, objective := s.Overdue(runs, now); {
+	takeOne := "take one now: remora backup " + e.Source
+	switch kind, age, objective := Overdue(e, runs, now); {
 	case newestGood(runs, "") == nil:
 		add("overdue", remora.Failing, takeOne, "there is no good backup yet")
 	case kind != "":
 		of := ""
-		if len(s.Kinds) > 1 {
+		if len(e.Kinds) > 1 {
 			of = " of the " + string(kind)
 		}
-		add("overdue", remora.Failing, takeOne+"; see what happened with: remora history "+s.Name,
+		add("overdue", remora.Failing, takeOne+"; see what happened with: remora history "+e.Source,
 			"there has been no good backup%s for %s (objective %s)", of, remora.Span(age), remora.Span(objective))
 	}
 	var corrupt []string

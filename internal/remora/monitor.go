@@ -39,6 +39,20 @@ func (s MonitorState) Open() []Alert {
 	return slices.DeleteFunc(slices.Clone(s.Alerts), func(a Alert) bool { return !a.Gone.IsZero() })
 }
 
+// Expected is what is expected of a source.
+type Expected struct {
+	Source string
+	Kinds  []Kind
+	// RecoveryPoint is how old the newest good backup of each component may be; 0 means as the schedules promise.
+	RecoveryPoint time.Duration
+	Schedules     []Schedule
+}
+
+// Objective is how old the newest good backup of a component may be; 0 where nobody promised anything.
+func (e Expected) Objective(kind Kind) time.Duration {
+	return Objective(e.RecoveryPoint, slices.DeleteFunc(slices.Clone(e.Schedules), func(s Schedule) bool { return !slices.Contains(s.Kinds, kind) }))
+}
+
 // LookInput asks for a look around.
 type LookInput struct {
 	// Before is what the monitor remembers of its last look, which the repository may not know.
