@@ -118,7 +118,7 @@ func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell
 // restore stood as far as anybody knew.
 func (c *Control) takeOver(ctx context.Context, op string, s state, tell func(Update)) (record remora.Restore, run Run, was remora.Outcome, err error) {
 	none := noOpenRestore(op, s.source, "no restore of it has an open undo window")
-	if ended := c.lastEnded(ctx, s.source); !ended.IsZero() { // the newest run may be one that found nothing to take over
+	if ended := c.lastEnded(ctx, s); !ended.IsZero() { // the newest run may be one that found nothing to take over
 		none = noOpenRestore(op, s.source, "its last restore is over since "+ended.Local().Format("2006-01-02 15:04:05"))
 	}
 	left, err := c.lost(ctx, s)
@@ -140,11 +140,11 @@ func (c *Control) takeOver(ctx context.Context, op string, s state, tell func(Up
 }
 
 // lastEnded is when the newest restore of a source ended; zero where it has not, or there is none.
-func (c *Control) lastEnded(ctx context.Context, source string) (at time.Time) {
+func (c *Control) lastEnded(ctx context.Context, s state) (at time.Time) {
 	if c.repository == nil {
-		return at
+		return s.restore.closed
 	}
-	all, err := c.repository.Restores(ctx, source)
+	all, err := c.repository.Restores(ctx, s.source)
 	if err == nil && len(all) > 0 {
 		at = all[0].Ended
 	}
