@@ -61,15 +61,9 @@ func TestVerifyAllEndsWhereTheRepositoryIsAway(t *testing.T) {
 func TestADamagedBackupIsTold(t *testing.T) {
 	w := rotting(t)
 	s := newStage(t, w, "verify/b1")
-	var told []remora.Notice
-	s.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, args converter.EncodedValues) {
-		var n remora.Notice
-		require.NoError(t, args.Get(&n))
-		require.Equal(t, "notify/"+n.ID, info.WorkflowExecution.ID)
-		told = append(told, n)
-	})
 	s.ExecuteWorkflow(remora.VerifyWorkflow, remora.VerifyRequest{Source: "shop", Backup: "b1", Full: true, RequestedBy: "ada"})
 	require.Equal(t, string(remora.Corrupt), kindOf(s.GetWorkflowError()))
+	told := w.notices
 	require.Len(t, told, 1)
 	require.Equal(t, []string{"shop", "b1", "ada", string(remora.BackupCorrupt)}, []string{told[0].Source, told[0].Subject, told[0].By, string(told[0].Event)})
 	require.NotEmpty(t, told[0].Problem)
