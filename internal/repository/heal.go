@@ -163,7 +163,7 @@ type pastDamage struct {
 func (p *pastDamage) VerifyObject(ctx context.Context, id object.ID) ([]content.ID, error) {
 	blocks, err := p.DirectRepositoryWriter.VerifyObject(ctx, id)
 	if p.objects[id] {
-		return blocks, nil //nolint:nilerr // it is known to be lost
+		return blocks, nil // it is known to be lost
 	}
 	return blocks, err
 }
