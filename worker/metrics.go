@@ -123,7 +123,7 @@ func (s *stock) Collect(to chan<- prometheus.Metric) {
 	}
 	tell("remora_monitor_age_seconds", "How long ago the monitor last wrote; it does once an hour at least.", time.Since(s.known.monitor.At).Seconds(), nil)
 	alerts := map[remora.Level]float64{remora.Warning: 0, remora.Failing: 0}
-	for _, a := range s.known.monitor.Alerts {
+	for _, a := range s.known.monitor.Open() {
 		alerts[a.Level]++
 	}
 	for level, n := range alerts {

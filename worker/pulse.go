@@ -89,7 +89,7 @@ func unwell(known records, sources map[string]*config.Source, stale time.Duratio
 			return fmt.Errorf("%s has no good backup of the last %s", name, objective)
 		}
 	}
-	for _, a := range known.monitor.Alerts {
+	for _, a := range known.monitor.Open() {
 		if a.Level == remora.Failing {
 			return fmt.Errorf("the monitor has an open alert: %s", a.Key)
 		}

@@ -156,8 +156,8 @@ func addBackup(t *testing.T, r *repository.Repository, source string, started ti
 	return b
 }
 
-// monitoring has a workflow of Temporal write, once a second, that the monitor looked.
-func monitored(t *testing.T, c client.Client, r *repository.Repository) {
+// lookingEverySecond has a workflow of Temporal write, once a second, that the monitor looked.
+func lookingEverySecond(t *testing.T, c client.Client, r *repository.Repository) {
 	t.Helper()
 	const queue = "monitor-test"
 	w := worker.New(c, queue, worker.Options{})
@@ -203,7 +203,7 @@ func TestPingsArriveWhileAllIsWellAndAtNoOtherTime(t *testing.T) {
 	locations := repository.NewLocations(cfg, nil)
 	t.Cleanup(func() { require.NoError(t, locations.Close(context.Background())) })
 	const objective, left = time.Hour, 6 * time.Second
-	monitored(t, server.Client(t), r)
+	lookingEverySecond(t, server.Client(t), r)
 	testenv.Wait(t, 30*time.Second, "the monitor to look", func() error {
 		state, err := r.MonitorState(t.Context())
 		if err == nil && state.At.IsZero() {
