@@ -69,6 +69,10 @@ func (f *fake) Part(context.Context, string, string, remora.Kind) (fs.FS, error)
 	return fstest.MapFS{}, nil
 }
 
+func (f *fake) Lease(context.Context, string, string, string, string) (func(context.Context, error) error, error) {
+	return func(_ context.Context, err error) error { return err }, nil
+}
+
 func (f *fake) Find(_ context.Context, ref, source, _ string) (remora.Backup, error) {
 	return remora.Backup{}, &remora.Problem{Op: "find the backup", Kind: remora.NotFound, Subject: ref + " of " + source}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -104,22 +105,35 @@ func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Sum
 		if err := mayBegin(ctx, c.Store, in.Source, in.Run); err != nil {
 			return remora.Summary{}, err
 		}
-		from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
-		if err != nil {
-			return remora.Summary{}, err
-		}
-		staged, err := component.Stage(ctx, job(in.Run, report), from)
+		var staged remora.Summary
+		err := c.reading(ctx, in, func(from fs.FS) (err error) {
+			staged, err = component.Stage(ctx, job(in.Run, report), from)
+			return err
+		})
 		return summary(staged), err
 	})
 }
 
+// reading reads the part of a backup that nobody deletes meanwhile (S29).
+func (c *Component) reading(ctx context.Context, in remora.StageInput, read func(from fs.FS) error) error {
+	end, err := c.Store.Lease(ctx, in.From, in.Backup, in.Run, "a restore of "+in.Source)
+	if err != nil {
+		return err
+	}
+	from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
+	if err == nil {
+		err = read(from)
+	}
+	return end(ctx, err)
+}
+
 func (c *Component) compare(ctx context.Context, in remora.StageInput) (remora.Diff, error) {
 	return on(ctx, c, "compare staged", in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.Diff, error) {
-		from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
-		if err != nil {
-			return remora.Diff{}, err
-		}
-		diff, err := component.Compare(ctx, job(in.Run, report), from)
+		var diff remora.Diff
+		err := c.reading(ctx, in, func(from fs.FS) (err error) {
+			diff, err = component.Compare(ctx, job(in.Run, report), from)
+			return err
+		})
 		diff.Compared, diff.Differences = summary(diff.Compared), few(diff.Differences)
 		return diff, err
 	})

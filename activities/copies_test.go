@@ -2,19 +2,22 @@ package activities
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
-	"github.com/remora-backup/remora/internal/retention"
 )
 
 // locations are a repository with a copy, "offsite".
@@ -63,11 +66,17 @@ func backedUp(t *testing.T, l *repository.Locations, run string, hours int) stri
 func TestCopiesCatchUpAndForget(t *testing.T) {
 	l := locations(t)
 	ids := []string{backedUp(t, l, "run-1", 3), backedUp(t, l, "run-2", 2), backedUp(t, l, "run-3", 1)}
-	c := &Copies{Locations: l, Keep: map[string]retention.Policy{}, AfterBackup: []string{"offsite"}}
+	var policy remora.KeepPolicy
+	keep := func(copied, _ string) remora.KeepPolicy {
+		require.Equal(t, "offsite", copied)
+		return policy
+	}
+	c := &Copies{Locations: l, Keep: keep, AfterBackup: []string{"offsite"}}
 	suite := &testsuite.WorkflowTestSuite{}
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestActivityEnvironment()
 	c.Register(env)
+	(&Retention{Locations: l, Keep: keep}).Register(env)
 	(&Repository{Store: RepositoryStore(l)}).Register(env)
 	call := func(name string, in, out any) error {
 		value, err := env.ExecuteActivity(name, in)
@@ -88,9 +97,9 @@ func TestCopiesCatchUpAndForget(t *testing.T) {
 	}
 	require.Equal(t, ids, missing(remora.MissingInput{Limit: 9}), "the oldest first")
 	require.Equal(t, ids[1:2], missing(remora.MissingInput{Limit: 1, Skip: ids[:1]}))
-	c.Keep["offsite"] = retention.Policy{Last: 1}
+	policy.Last = 1
 	require.Equal(t, ids[2:], missing(remora.MissingInput{Limit: 9}), "what would be removed at once is not copied")
-	delete(c.Keep, "offsite")
+	policy = remora.KeepPolicy{}
 
 	for _, id := range ids {
 		var copied remora.Copied
@@ -109,18 +118,33 @@ func TestCopiesCatchUpAndForget(t *testing.T) {
 		require.Equal(t, []string{"offsite"}, b.Copies)
 	}
 
-	var gone []string
-	require.NoError(t, call(remora.PruneActivity, remora.PruneRequest{Copy: "offsite"}, &gone))
-	require.Empty(t, gone, "nothing is said about what to keep")
-	c.Keep["offsite"] = retention.Policy{Last: 1}
-	err = call(remora.PruneActivity, remora.PruneRequest{Copy: "offsite"}, nil)
-	require.ErrorContains(t, err, "2 of its 3 good backups would be deleted")
+	// clean plays the steps of a Retention, as its workflow does.
+	clean := func(force string) (done remora.DeletedPage, err error) {
+		var planned remora.Planned
+		if err := call(remora.PlanRetentionActivity, remora.RetentionRequest{Copy: "offsite", Force: force}, &planned); err != nil {
+			return done, err
+		}
+		if err := call(remora.DeleteBackupsActivity, remora.DeleteInput{Copy: "offsite", Hash: planned.Hash, Limit: 50}, &done); err != nil || planned.Refused == nil {
+			return done, err
+		}
+		return done, fmt.Errorf("%s; force %s", planned.Refused, planned.Hash)
+	}
+	done, err := clean("")
+	require.NoError(t, err)
+	require.Zero(t, done.Deleted, "nothing is said about what to keep")
+	policy.Last = 1
+	done, err = clean("")
+	require.ErrorContains(t, err, "2 of the 3 good backups of shop would be deleted")
+	require.Zero(t, done.Deleted)
+	_, hash, _ := strings.Cut(err.Error(), "force ")
+	_, err = clean("another")
+	require.Equal(t, "Refused", errorType(err))
 	require.NoError(t, main.RecordRestore(t.Context(), remora.Restore{ID: "r", Source: "shop", Backup: ids[0], Outcome: remora.OutcomeRunning}))
-	require.NoError(t, call(remora.PruneActivity, remora.PruneRequest{Copy: "offsite", Force: true}, &gone))
-	require.Equal(t, ids[1:2], gone, "S29: a restore reads the other one")
+	_, err = clean(hash)
+	require.Equal(t, "Refused", errorType(err), "F42: a restore has begun to read one of them, and so it is another plan")
+	require.Equal(t, 1, must(clean("")).Deleted, "S29: a restore reads the other one")
 	require.NoError(t, main.RecordRestore(t.Context(), remora.Restore{ID: "r", Source: "shop", Backup: ids[0], Outcome: remora.OutcomeApplied}))
-	require.NoError(t, call(remora.PruneActivity, remora.PruneRequest{Copy: "offsite"}, &gone))
-	require.Equal(t, ids[:1], gone)
+	require.Equal(t, 1, must(clean("")).Deleted)
 	offsite, err := l.At(t.Context(), "offsite")
 	require.NoError(t, err)
 	all, err = offsite.List(t.Context(), repository.Filter{})
@@ -130,4 +154,18 @@ func TestCopiesCatchUpAndForget(t *testing.T) {
 	all, err = main.List(t.Context(), repository.Filter{})
 	require.NoError(t, err)
 	require.Len(t, all, 3, "the repository keeps what it has")
+}
+
+func must[T any](one T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return one
+}
+
+func errorType(err error) string {
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return app.Type()
+	}
+	return ""
 }

@@ -30,6 +30,8 @@ type Store interface {
 	Begin(ctx context.Context, part Part) (PartWriter, error)
 	// Part reads from the copy that is named, or from the repository.
 	Part(ctx context.Context, from, backup string, kind remora.Kind) (fs.FS, error)
+	// Lease keeps a backup there from being deleted while the run reads it, until end is called with what that came to.
+	Lease(ctx context.Context, from, backup, run, what string) (end func(context.Context, error) error, err error)
 	// Find looks into the copies where the repository does not help; from, if given, is the only place to look into.
 	Find(ctx context.Context, ref, source, from string) (remora.Backup, error)
 	Commit(ctx context.Context, m remora.Manifest) (remora.Manifest, error)
@@ -85,6 +87,18 @@ func (s store) Part(ctx context.Context, from, backup string, kind remora.Kind) 
 		return nil, err
 	}
 	return r.Part(ctx, backup, kind)
+}
+
+func (s store) Lease(ctx context.Context, from, backup, run, what string) (func(context.Context, error) error, error) {
+	r, err := s.locations.At(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	leased, err := r.Lease(ctx, backup, run, what)
+	if err != nil {
+		return nil, err
+	}
+	return leased.End, nil
 }
 
 func (s store) Find(ctx context.Context, ref, source, from string) (remora.Backup, error) {

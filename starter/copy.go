@@ -13,8 +13,8 @@ import (
 
 // copyFlags are what the command line says about a copy.
 type copyFlags struct {
-	all, force, detach bool
-	to                 string
+	all, detach bool
+	to          string
 }
 
 func newCopyCommand(a *app) *cobra.Command {
@@ -31,11 +31,8 @@ Ctrl-C stops watching, not the copy.`,
 		Example: "  remora copy latest\n  remora copy --all --to offsite",
 		Args:    atMostOne("one BACKUP, or --all"),
 		PreRunE: func(_ *cobra.Command, args []string) error {
-			switch {
-			case (len(args) == 1) == f.all:
+			if (len(args) == 1) == f.all {
 				return badUsage("", "what to copy is not clear", "name one BACKUP, or use --all")
-			case f.force && !f.all:
-				return badFlag("--force", "it belongs to --all")
 			}
 			return nil
 		},
@@ -45,7 +42,6 @@ Ctrl-C stops watching, not the copy.`,
 	}
 	cmd.Flags().BoolVar(&f.all, "all", false, "copy everything that is missing")
 	cmd.Flags().StringVar(&f.to, "to", "", "the `name` of the copy (default: all that are configured)")
-	cmd.Flags().BoolVar(&f.force, "force", false, "with --all: remove what need not be kept even if it is more than half")
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "start it and do not wait")
 	return cmd
 }
@@ -60,7 +56,7 @@ func (s *session) copyTo(ctx context.Context, args []string, f copyFlags) error 
 	case f.to != "":
 		names = []string{f.to}
 	}
-	begin := func(to string) (control.Run, error) { return s.control.CopyAll(ctx, to, f.force) }
+	begin := func(to string) (control.Run, error) { return s.control.CopyAll(ctx, to) }
 	if !f.all {
 		b, err := s.backup(ctx, args[0], "", "")
 		if err != nil {
@@ -105,8 +101,8 @@ func (s *session) copyOne(ctx context.Context, name string, begin func(to string
 		} else {
 			a.say("%s copied to %s: %s, of which %s were new there; all of it was read back.", count(int64(c.Backups), "backup was", "backups were"), name, size(c.Bytes), size(c.Added))
 		}
-		for _, id := range c.Pruned {
-			a.say("  removed there, as it need not be kept: %s", id)
+		if c.Removed > 0 {
+			a.say("%s removed there, as they need not be kept.", count(int64(c.Removed), "backup was", "backups were"))
 		}
 	})
 }

@@ -185,12 +185,13 @@ func (a *app) detached(source string) error {
 
 // endJSON is the last object of a followed run.
 type endJSON struct {
-	Event    string               `json:"event"`
-	At       time.Time            `json:"at"`
-	Backup   *remora.BackupResult `json:"backup,omitempty"`
-	Restore  *remora.Restore      `json:"restore,omitempty"`
-	Copied   *remora.Copied       `json:"copied,omitempty"`
-	Verified *remora.Verified     `json:"verified,omitempty"`
+	Event     string                  `json:"event"`
+	At        time.Time               `json:"at"`
+	Backup    *remora.BackupResult    `json:"backup,omitempty"`
+	Restore   *remora.Restore         `json:"restore,omitempty"`
+	Copied    *remora.Copied          `json:"copied,omitempty"`
+	Verified  *remora.Verified        `json:"verified,omitempty"`
+	Retention *remora.RetentionResult `json:"retention,omitempty"`
 }
 
 // started says that a run was started that nobody follows.

@@ -105,17 +105,18 @@ func parseAge(text string) (time.Duration, error) {
 func (a *app) printHistory(backups []remora.Backup) error {
 	none := "There is nothing to list. Take a backup with: remora backup"
 	head := []string{"BACKUP", "STATUS", "KIND", "STARTED", "AGE", "SIZE", "NEW", "NAME"}
+	now := a.Now()
 	return list(a, backups, none, head, func(b remora.Backup) []string {
 		all, added := "-", "-"
 		if len(b.Parts) > 0 {
 			all, added = size(b.Bytes()), size(b.Added())
 		}
-		return []string{b.ID, string(b.Status), string(b.Kind), clock(b.Started), a.age(b.Started), all, added, label(b)}
+		return []string{b.ID, string(b.Status), string(b.Kind), clock(b.Started), a.age(b.Started), all, added, label(b, now)}
 	})
 }
 
 // label is a backup's name, and why it was taken when nobody asked for it; or why it failed.
-func label(b remora.Backup) string {
+func label(b remora.Backup, now time.Time) string {
 	var words []string
 	if b.Name != "" {
 		words = append(words, b.Name)
@@ -125,6 +126,9 @@ func label(b remora.Backup) string {
 		words = append(words, "(before a restore)")
 	case remora.PutAway:
 		words = append(words, "(put away by a restore)")
+	}
+	if h := b.ActiveHold(now); h != nil {
+		words = append(words, "(held by "+h.By+")")
 	}
 	if len(b.Copies) > 0 {
 		words = append(words, "(also in "+strings.Join(b.Copies, ", ")+")")

@@ -109,7 +109,8 @@ and can be undone for a day.`,
 		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
 		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
-		newVerifyCommand(a), newCopyCommand(a), newRepositoryCommand(a), newScheduleCommand(a),
+		newVerifyCommand(a), newCleanupCommand(a), newHoldCommand(a), newReleaseCommand(a),
+		newCopyCommand(a), newRepositoryCommand(a), newScheduleCommand(a),
 		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newNotifyCommand(a), newConfigCommand(a), newVersionCommand(a),
 	)
 	return root

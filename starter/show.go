@@ -104,7 +104,7 @@ func (a *app) sayBackup(b remora.Backup) {
 		[2]string{"what to do", b.Hint},
 		[2]string{"holds", string(b.Kind)}, [2]string{"taken", purpose(b)}, [2]string{"by", b.RequestedBy},
 		[2]string{"started", a.moment(b.Started)}, [2]string{"took", took},
-		[2]string{"size", stored}, [2]string{"verified", a.verified(b)},
+		[2]string{"size", stored}, [2]string{"verified", a.verified(b)}, [2]string{"held", a.held(b)},
 		[2]string{"copies", strings.Join(b.Copies, ", ")}, [2]string{"read from", readFrom(b)}, [2]string{"tool", b.Tool},
 	)
 	for _, part := range b.Parts {
@@ -119,6 +119,19 @@ func (a *app) sayBackup(b remora.Backup) {
 		a.say("\n%s\n  nothing was live", k)
 	}
 	a.notes("\n", b.Warnings)
+}
+
+// held says by whom a backup is held, and why.
+func (a *app) held(b remora.Backup) string {
+	h := b.ActiveHold(a.Now())
+	if h == nil {
+		return ""
+	}
+	until := ""
+	if !h.Until.IsZero() {
+		until = " until " + a.moment(h.Until)
+	}
+	return strings.TrimSuffix("by "+h.By+until+": "+h.Why, ": ")
 }
 
 // readFrom says that a backup is read from a copy, and why.

@@ -116,6 +116,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 		copying(cfg, locations, watch).Register(w)
 		monitoring(cfg, locations, s, c, watch).Register(w)
 		(&activities.Lane{Client: c, Watch: watch}).Register(w)
+		(&activities.Retention{Locations: locations, Keep: cfg.KeepOf, Watch: watch}).Register(w)
 		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
 		(&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch}).Register(w)
 	}

@@ -45,7 +45,7 @@ func CopyAll(ctx workflow.Context, req remora.CopyAllRequest) (remora.Copied, er
 		return req.Copied, workflow.NewContinueAsNewError(ctx, remora.CopyAllWorkflow, req)
 	}
 	if err == nil {
-		req.Copied.Pruned, err = op.prune(ctx, req)
+		err = op.clean(ctx, &req)
 	}
 	if err == nil && len(req.Damaged) > 0 {
 		err = remora.Fail(remora.Corrupt, "copy all backups to "+req.To, "",
@@ -62,6 +62,9 @@ func (op *operation) tellCopyFailed(ctx workflow.Context, to, backup string, err
 		return
 	}
 	p := problemOf("copy", err)
+	if p.Kind == remora.Refused { // all was copied, and the cleanup has told
+		return
+	}
 	op.tell(ctx, remora.Notice{Event: remora.CopyFailed, Subject: to, Backup: backup, By: op.actor, Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint})
 }
 
@@ -115,25 +118,27 @@ func (op *operation) recordCopies(ctx workflow.Context, to string) {
 	}
 }
 
-// prune runs the Prune child, unless another one is at work on the same copy.
-func (op *operation) prune(ctx workflow.Context, req remora.CopyAllRequest) (pruned []string, err error) {
-	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID: remora.PruneLane(req.To), TaskQueue: remora.Queue, WaitForCancellation: true,
-		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL, StaticSummary: "remove from " + req.To + " what need not be kept",
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	})
-	err = workflow.ExecuteChildWorkflow(child, remora.PruneWorkflow, remora.PruneRequest{Copy: req.To, Force: req.Force}).Get(ctx, &pruned)
-	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		return nil, nil
+// clean has what need not be kept in a copy removed there, unless somebody is at it already.
+func (op *operation) clean(ctx workflow.Context, req *remora.CopyAllRequest) error {
+	if workflow.GetVersion(ctx, "retention", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		err := op.inRepositoryLane(ctx, req.To, remora.PruneWorkflow, remora.PruneRequest{Copy: req.To}, &req.Copied.Pruned)
+		req.Copied.Removed = len(req.Copied.Pruned)
+		return op.recordRemoved(ctx, req, err)
 	}
-	if err == nil && len(pruned) > 0 {
-		op.recordCopies(ctx, req.To)
-	}
-	return pruned, err
+	var done remora.RetentionResult
+	err := op.inRepositoryLane(ctx, req.To, remora.RetentionWorkflow, remora.RetentionRequest{Copy: req.To, RequestedBy: op.actor}, &done)
+	req.Copied.Removed = done.Deleted
+	return op.recordRemoved(ctx, req, err)
 }
 
-// Prune removes from a copy what need not be kept there, and gives its space back. Its id sees to it that there is one
-// at a time.
+func (op *operation) recordRemoved(ctx workflow.Context, req *remora.CopyAllRequest, err error) error {
+	if err == nil && req.Copied.Removed > 0 {
+		op.recordCopies(ctx, req.To)
+	}
+	return err
+}
+
+// Prune is what earlier versions removed backups from a copy with. Runs that have begun end with it.
 func Prune(ctx workflow.Context, req remora.PruneRequest) ([]string, error) {
 	op, err := beginAny(ctx, "prune", "", firstRun(workflow.GetInfo(ctx)), "")
 	if err != nil {

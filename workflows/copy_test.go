@@ -58,7 +58,7 @@ func TestCopyAllGoesOnAfterADamagedBackupAndSaysSo(t *testing.T) {
 	require.Equal(t, string(remora.Corrupt), kindOf(err))
 	require.ErrorContains(t, err, "b1")
 	require.Equal(t, map[string]bool{"good": true, "b0": true, "b2": true, "b3": true}, w.copies["offsite"])
-	require.Equal(t, 1, w.count(remora.PruneActivity))
+	require.Equal(t, 1, w.count(remora.ReclaimActivity))
 }
 
 func TestCopyAllEndsWhereTheCopyIsFull(t *testing.T) {
@@ -67,7 +67,7 @@ func TestCopyAllEndsWhereTheCopyIsFull(t *testing.T) {
 	s := newStage(t, w, "copy/offsite")
 	s.ExecuteWorkflow(remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite"})
 	require.Equal(t, string(remora.Denied), kindOf(s.GetWorkflowError()))
-	require.Zero(t, w.count(remora.PruneActivity), "nothing is removed after trouble")
+	require.Zero(t, w.count(remora.PlanRetentionActivity), "nothing is removed after trouble")
 }
 
 func TestManyBackupsAreCopiedInPages(t *testing.T) {
@@ -79,11 +79,12 @@ func TestManyBackupsAreCopiedInPages(t *testing.T) {
 	s.ExecuteWorkflow(remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite"})
 	require.ErrorContains(t, s.GetWorkflowError(), "continue as new")
 	require.Len(t, w.copies["offsite"], page)
+	w.stale = []string{"b001", "b002"}
 	s = newStage(t, w, "copy/offsite")
 	s.ExecuteWorkflow(remora.CopyAllWorkflow, remora.CopyAllRequest{To: "offsite", Copied: remora.Copied{Backups: page}})
 	var copied remora.Copied
 	require.NoError(t, s.GetWorkflowResult(&copied))
-	require.Equal(t, remora.Copied{To: "offsite", Backups: page + 2, Bytes: 20, Added: 2, Pruned: []string{"old"}}, copied)
+	require.Equal(t, remora.Copied{To: "offsite", Backups: page + 2, Bytes: 20, Added: 2, Removed: 2}, copied)
 	require.Len(t, w.copies["offsite"], page+2)
 }
 
@@ -110,11 +111,11 @@ func playCopied(t *testing.T, r *recording) {
 	checkBackup(t, r.world, nil)
 }
 
-// Two that prune the same copy at once are one.
+// Two that clean the same copy at once are one.
 func playCopyAll(t *testing.T, r *recording) {
 	waiting, goOn := make(chan struct{}, 1), make(chan struct{})
 	r.gate = func(_ context.Context, name string, _ int) {
-		if name == remora.PruneActivity {
+		if name == remora.PlanRetentionActivity {
 			waiting <- struct{}{}
 			<-goOn
 		}
@@ -125,5 +126,5 @@ func playCopyAll(t *testing.T, r *recording) {
 	require.NoError(t, second.Get(t.Context(), nil))
 	close(goOn)
 	require.NoError(t, first.Get(t.Context(), nil))
-	require.Equal(t, 1, r.count(remora.PruneActivity))
+	require.Equal(t, 1, r.count(remora.PlanRetentionActivity))
 }

@@ -7,6 +7,8 @@
 // Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
 // workflow. Plan and Check only look.
 //
+// Retention deletes what need not be kept, one at a time in each repository.
+//
 // Copy and CopyAll bring backups to further repositories, Verify and VerifyAll read backups back; they touch no source
 // and need no lane.
 //
@@ -46,6 +48,7 @@ func Register(r Registry) {
 
 		remora.VerifyWorkflow:    Verify,
 		remora.VerifyAllWorkflow: VerifyAll,
+		remora.RetentionWorkflow: Retention,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}

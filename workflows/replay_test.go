@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -38,7 +39,13 @@ func TestReplay(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
 			Register(replayer)
 			quiet := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
-			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet, file))
+			text, err := os.Open(file)
+			require.NoError(t, err)
+			defer func() { _ = text.Close() }()
+			h, err := client.HistoryFromJSON(text, client.HistoryJSONOptions{})
+			require.NoError(t, err)
+			id := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowId() // a Retention asks for it
+			require.NoError(t, replayer.ReplayWorkflowHistoryWithOptions(quiet, h, worker.ReplayWorkflowHistoryOptions{OriginalExecution: workflow.Execution{ID: id}}))
 		})
 	}
 }
@@ -58,7 +65,9 @@ func TestRecord(t *testing.T) {
 		"backup-failed":        playFailedBackup,
 		"backup-cancelled":     playCancelledBackup,
 		"backup-copied":        playCopied,
-		"copy-all":             playCopyAll,
+		"copy-all-cleans":      playCopyAll,
+		"retention-done":       playRetention,
+		"retention-refused":    playRefusedRetention,
 		"verify-all":           playVerifyAll,
 		"restore-expired":      playExpired,
 		"restore-undone":       playUndone,

@@ -76,10 +76,6 @@ func TestABackupWithoutRoomLetsOldOnesGoFirst(t *testing.T) {
 			w.full = full
 			s := newStage(t, w, "op/shop")
 			asked := 0
-			func() {
-				defer func() { _ = recover() }() // it may be known already
-				s.RegisterWorkflowWithOptions(func(workflow.Context, remora.RetentionRequest) error { return nil }, workflow.RegisterOptions{Name: remora.RetentionWorkflow})
-			}()
 			s.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, args converter.EncodedValues) {
 				if info.WorkflowType.Name == remora.RetentionWorkflow {
 					var req remora.RetentionRequest

@@ -46,6 +46,9 @@ type world struct {
 	// full is how often there is no room.
 	full int
 
+	// stale backups need not be kept, and refused says why more than those are not deleted.
+	stale   []string
+	refused []string
 	// notices are what people are to be told. channels are by name; told is what each got, and undelivered what not.
 	notices     []remora.Notice
 	channels    []string
@@ -203,6 +206,7 @@ func (w *world) register(r steps) {
 		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
 		remora.HolderActivity: w.holder,
 		remora.RoomActivity:   w.room, remora.DueForVerifyActivity: w.turn,
+		remora.PlanRetentionActivity: w.planRetention, remora.DeleteBackupsActivity: w.deleteBackups, remora.ReclaimActivity: w.reclaim,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -331,6 +335,41 @@ func (w *world) recordCopies(ctx context.Context, _ remora.RecordCopiesInput) er
 
 func (w *world) prune(ctx context.Context, _ remora.PruneRequest) ([]string, error) {
 	return []string{"old"}, w.step(ctx, remora.PruneActivity, func() error { return nil })
+}
+
+func (w *world) planRetention(ctx context.Context, in remora.RetentionRequest) (p remora.Planned, err error) {
+	err = w.step(ctx, remora.PlanRetentionActivity, func() error {
+		if in.Force != "" && in.Force != "hash" {
+			return broken(remora.Refused)
+		}
+		p = remora.Planned{Hash: "hash", Keep: 5, Delete: len(w.stale), Bytes: int64(10 * len(w.stale))}
+		if in.Force == "" {
+			p.Refused = w.refused
+		}
+		return nil
+	})
+	return p, err
+}
+
+func (w *world) deleteBackups(ctx context.Context, in remora.DeleteInput) (page remora.DeletedPage, err error) {
+	err = w.step(ctx, remora.DeleteBackupsActivity, func() error {
+		if in.Hash != "hash" {
+			return broken(remora.Changed)
+		}
+		page.Deleted = 0
+		for _, id := range w.stale[in.From:min(in.From+in.Limit, len(w.stale))] {
+			if id != "held" {
+				delete(w.backups, id)
+				page.Deleted++
+			}
+		}
+		return nil
+	})
+	return page, err
+}
+
+func (w *world) reclaim(ctx context.Context, in remora.ReclaimInput) (remora.RetentionResult, error) {
+	return remora.RetentionResult{Freed: 3, Later: in.Bytes, Owed: in.Bytes}, w.step(ctx, remora.ReclaimActivity, func() error { return nil })
 }
 
 // Notices are no steps of a saga: nothing in it may hang on them, so they are not counted among its steps.

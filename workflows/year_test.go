@@ -89,7 +89,7 @@ type year struct {
 	// temporal, workers and disk are when they are away; restores are when each source is restored.
 	temporal, workers, disk []span
 	restores                map[string][]span
-	policy                  retention.Policy
+	policy                  remora.KeepPolicy
 
 	gone    map[string]remora.Status // of the slots whose backups retention has deleted
 	corrupt map[string]bool
@@ -114,7 +114,7 @@ type planned struct {
 func newYear(t *testing.T, seed uint64) *year {
 	y := &year{
 		world: newWorld(t), t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), now: func() time.Time { return newYear0 },
-		restores: map[string][]span{}, policy: retention.Policy{Last: 10, Days: 30},
+		restores: map[string][]span{}, policy: remora.KeepPolicy{Last: 10, DatabaseDays: 30, FilesDays: 30},
 		gone: map[string]remora.Status{}, corrupt: map[string]bool{}, newest: map[string]time.Time{}, longest: map[string]time.Duration{},
 	}
 	delete(y.backups, "good")
@@ -361,10 +361,16 @@ func (y *year) retain(now time.Time) {
 	if len(all) > 0 {
 		inUse = append(inUse, all[y.rand.IntN(len(all))].ID)
 	}
-	plan := retention.Plan(y.policy, all, inUse, now)
+	in := remora.Inventory{Now: now, Backups: all}
+	for _, id := range inUse {
+		in.Leases = append(in.Leases, remora.Lease{Backup: id, Until: now.Add(time.Hour)})
+	}
+	plan := retention.Make(in, func(string) remora.KeepPolicy { return y.policy }, "")
 	var got, want []string
-	for _, b := range plan {
-		got = append(got, b.ID)
+	for _, v := range plan.Verdicts {
+		if v.Delete {
+			got = append(got, v.Backup)
+		}
 	}
 	for _, b := range all {
 		if !stays(y.policy, all, b, inUse, now) {
@@ -372,17 +378,18 @@ func (y *year) retain(now time.Time) {
 		}
 	}
 	require.ElementsMatch(y.t, want, got, "the planner and paper disagree on %s", now)
-	if retention.Check(plan, all) != nil {
-		y.refused++
-		return
-	}
+	y.refused += len(plan.Refusals)
 	newest := map[string]remora.Backup{}
 	for _, b := range all {
 		if b.Status == remora.Completed && !b.Started.Before(newest[b.Source].Started) {
 			newest[b.Source] = b
 		}
 	}
-	for _, b := range plan {
+	deletes := plan.Deletes()
+	for _, b := range all {
+		if !slices.Contains(deletes, b.ID) {
+			continue
+		}
 		require.NotEqual(y.t, newest[b.Source].ID, b.ID, "the newest good backup was deleted on %s", now)
 		y.gone[slotKey(b.Source, b.Slot)] = b.Status
 		delete(y.backups, b.ID)
@@ -391,17 +398,23 @@ func (y *year) retain(now time.Time) {
 }
 
 // stays decides about one backup alone.
-func stays(policy retention.Policy, all []remora.Backup, b remora.Backup, inUse []string, now time.Time) bool {
-	if b.Status != remora.Completed && b.Status != remora.Corrupted {
+func stays(policy remora.KeepPolicy, all []remora.Backup, b remora.Backup, inUse []string, now time.Time) bool {
+	if b.Status != remora.Completed && b.Status != remora.Corrupted && b.Status != remora.Pending {
 		return true
 	}
 	newer := 0
+	newest := map[remora.Kind]bool{remora.Database: b.Kind != remora.FilesBackup, remora.Files: b.Kind != remora.DatabaseBackup}
 	for _, o := range all {
 		if o.Source == b.Source && o.Status == remora.Completed && (o.Started.After(b.Started) || o.Started.Equal(b.Started) && o.ID > b.ID) {
 			newer++
+			newest[remora.Database] = newest[remora.Database] && o.Kind == remora.FilesBackup
+			newest[remora.Files] = newest[remora.Files] && o.Kind == remora.DatabaseBackup
 		}
 	}
-	return newer < max(1, policy.Last) || now.Sub(b.Started) <= time.Duration(policy.Days)*24*time.Hour || slices.Contains(inUse, b.ID)
+	if b.Status == remora.Pending {
+		return newest[remora.Database] || newest[remora.Files] || now.Sub(b.Started) <= 7*24*time.Hour || slices.Contains(inUse, b.ID)
+	}
+	return newest[remora.Database] || newest[remora.Files] || newer < policy.Last || now.Sub(b.Started) <= time.Duration(policy.DatabaseDays)*24*time.Hour || slices.Contains(inUse, b.ID)
 }
 
 func slotKey(source string, s remora.Slot) string {

@@ -82,12 +82,8 @@ type Copy struct {
 	// Daily is the time of day, "03:30" in Zone, at which everything that is missing is copied; empty means never.
 	Daily, Zone string
 	// Keep says which backups stay in the copy; its zero value keeps all.
-	Keep Keep
+	Keep remora.KeepPolicy
 }
-
-// Keep is how many of the newest backups of a source stay, and for how many days all of them do. 0 means that it
-// does not count.
-type Keep struct{ Last, Days int }
 
 // CopyNames lists the copies in alphabetical order, which is also the order in which they are looked into.
 func (c *Config) CopyNames() []string { return slices.Sorted(maps.Keys(c.Copies)) }

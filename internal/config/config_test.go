@@ -100,6 +100,9 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			Maintenance: Maintenance{Laravel: filepath.Join(folder, "current")},
 		},
 	}
+	for _, s := range want {
+		s.Keep = remora.KeepPolicy{Last: 7, DatabaseDays: 30, FilesDays: 14}
+	}
 	functions := cmp.FilterValues(func(_, _ remora.SecretFunc) bool { return true }, cmp.Ignore())
 	require.Empty(t, cmp.Diff(want, c.Sources, functions))
 	require.Equal(t, "/var/lib/remora-test", c.State)
@@ -107,7 +110,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	require.Equal(t, []string{"cloud", "offsite"}, c.CopyNames())
 	require.Empty(t, cmp.Diff(&Copy{
 		Repository:  Repository{Path: "/mnt/offsite", PasswordFile: filepath.Join(folder, "offsite.password")},
-		AfterBackup: true, Daily: "03:30", Zone: "Europe/Berlin", Keep: Keep{Last: 7, Days: 30},
+		AfterBackup: true, Daily: "03:30", Zone: "Europe/Berlin", Keep: remora.KeepPolicy{Last: 7, DatabaseDays: 30, FilesDays: 30},
 	}, c.Copies["offsite"], functions))
 	require.Equal(t, "s3:https://s3.example/remora", c.Copies["cloud"].Where())
 	require.Equal(t, Temporal{Address: "localhost:7233", Namespace: "backups"}, c.Temporal)
@@ -187,4 +190,32 @@ func lines(err error) string {
 		out[i] = m[i].String()
 	}
 	return strings.Join(out, "\n")
+}
+
+// What a source does not say is that of the environment, and 0 days are said.
+func TestWhatSourcesAndCopiesKeep(t *testing.T) {
+	file := write(t, `
+repository: {path: /b, password_env: P}
+copies:
+  offsite: {path: /o, password_env: P, daily: "03:30", keep: {last: 3, days: 9, files_days: 4, yearly: 2}}
+  cloud: {path: /c, password_env: P}
+sources:
+  shop:
+    files: {root: /f, directories: [a]}
+    retention: {keep_last: 2, database_days: 0, daily: 7, weekly: 5, monthly: 12, yearly: 3}
+  blog: {files: {root: /f, directories: [b]}}
+`)
+	c, err := Load(file, env("BACKUP_DATABASE_RETENTION_DAYS", "60", "BACKUP_FILES_RETENTION_DAYS", "8"))
+	require.NoError(t, err)
+	for where, want := range map[[2]string]remora.KeepPolicy{
+		{"", "shop"}:        {Last: 2, FilesDays: 8, Daily: 7, Weekly: 5, Monthly: 12, Yearly: 3},
+		{"", "blog"}:        {Last: 7, DatabaseDays: 60, FilesDays: 8},
+		{"", "gone"}:        {},
+		{"offsite", "shop"}: {Last: 3, DatabaseDays: 9, FilesDays: 4, Yearly: 2},
+		{"offsite", "gone"}: {Last: 3, DatabaseDays: 9, FilesDays: 4, Yearly: 2},
+		{"cloud", "shop"}:   {},
+		{"gone", "shop"}:    {},
+	} {
+		require.Equal(t, want, c.KeepOf(where[0], where[1]), "%v", where)
+	}
 }

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/remora-backup/remora/internal/remora"
 )
 
 // environment applies the variables that have a place in the configuration: those that operators of Laravel applications
@@ -37,7 +35,7 @@ func (r *reader) environment(c *Config) {
 			s.Database.SingleTransaction, s.Database.Routines, s.Database.Triggers = single, routines, triggers
 		}
 	}
-	r.notYet(c)
+	r.keepDefaults(c)
 	r.notifyVariables(c)
 	if c.State == "" && !r.has("", "state") {
 		c.State = defaultState(r.getenv)
@@ -46,26 +44,6 @@ func (r *reader) environment(c *Config) {
 		}
 	}
 	r.costs(c)
-}
-
-// notYet reads the variables of what does not exist yet, and says so.
-func (r *reader) notYet(c *Config) {
-	c.Keep = remora.KeepPolicy{DatabaseDays: 30, FilesDays: 14}
-	for name, to := range map[string]*int{
-		"BACKUP_DATABASE_RETENTION_DAYS": &c.Keep.DatabaseDays, "BACKUP_FILES_RETENTION_DAYS": &c.Keep.FilesDays,
-	} {
-		if days, ok := r.wholeVariable(name, " of days", 1, 36500); ok {
-			*to = int(days)
-		}
-	}
-	for _, later := range [][2]string{
-		{"BACKUP_DATABASE_RETENTION_DAYS", "no backup is deleted by age"},
-		{"BACKUP_FILES_RETENTION_DAYS", "no backup is deleted by age"},
-	} {
-		if r.getenv(later[0]) != "" {
-			c.Warnings = append(c.Warnings, later[0]+": it is set, and without effect in this version: "+later[1]+" yet")
-		}
-	}
 }
 
 // costs says what a choice costs that is honoured.

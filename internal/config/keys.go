@@ -104,9 +104,7 @@ func (r *reader) copy(c *Config, key string, n ast.Node) *Copy {
 		"after_backup": r.flag(&to.AfterBackup),
 		"daily":        r.matching(&to.Daily, timeOfDay, noTime),
 		"zone":         r.text(&to.Zone),
-		"keep": func(key string, n ast.Node) {
-			r.mapping(key, n, fields{"last": r.number(&to.Keep.Last, 1, 100000), "days": r.number(&to.Keep.Days, 1, 100000)})
-		},
+		"keep":         r.keepInCopy(&to.Keep),
 	})
 	if isMapping(n) && !r.has(key, "path", "s3") {
 		r.wrongKey(key, "it needs path: DIR or s3: {…}, where the copies lie")
@@ -158,7 +156,8 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		"schedules":   r.schedules(scheduled),
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
 		"objectives":  r.objectives(s),
-	}, "retention", "notify", "redis", "postgres")
+		"retention":   r.retention(&s.Keep),
+	}, "notify", "redis", "postgres")
 
 	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
 		r.wrongKey(below(key, "files.exchange"), "entries are exchanged one after another, so the application must be offline meanwhile; add maintenance:")

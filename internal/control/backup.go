@@ -78,6 +78,12 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		if s.join {
 			return Run{Source: s.source, Workflow: s.workflow, ID: s.id, RunID: started.RunId}, nil
 		}
+		if s.source == "" {
+			if err := c.takenLane(ctx, s); err != nil {
+				return Run{}, err
+			}
+			continue
+		}
 		now, err := c.stateOf(ctx, s.op, s.source)
 		if err != nil {
 			return Run{}, err

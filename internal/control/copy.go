@@ -15,12 +15,11 @@ func (c *Control) Copy(ctx context.Context, b remora.Backup, to string) (Run, er
 	})
 }
 
-// CopyAll starts to bring to a copy what it lacks, and to remove there what need not be kept; force removes more than
-// half of a source's backups, too.
-func (c *Control) CopyAll(ctx context.Context, to string, force bool) (Run, error) {
+// CopyAll starts to bring to a copy what it lacks, and to remove there what need not be kept.
+func (c *Control) CopyAll(ctx context.Context, to string) (Run, error) {
 	return c.start(ctx, start{
 		op: "start to copy", id: remora.CopyLane(to, ""), workflow: remora.CopyAllWorkflow, kind: "copy", join: true,
-		request: remora.CopyAllRequest{To: to, RequestedBy: c.cfg.Actor, Force: force},
+		request: remora.CopyAllRequest{To: to, RequestedBy: c.cfg.Actor},
 		summary: "copy all backups to " + to,
 	})
 }

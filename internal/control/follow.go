@@ -72,6 +72,8 @@ type Ended struct {
 	Copied *remora.Copied
 	// Verified is the result of a Verify or a VerifyAll.
 	Verified *remora.Verified
+	// Retention is the result of a Retention.
+	Retention *remora.RetentionResult
 }
 
 // Follow tells what happens in a run until it ends; a restore is followed to its undo window. It outlives a Temporal
@@ -380,6 +382,9 @@ func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 	case remora.VerifyWorkflow, remora.VerifyAllWorkflow:
 		ended.Verified = new(remora.Verified)
 		into = ended.Verified
+	case remora.RetentionWorkflow:
+		ended.Retention = new(remora.RetentionResult)
+		into = ended.Retention
 	default:
 		ended.Restore = f.record
 	}

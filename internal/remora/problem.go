@@ -45,6 +45,8 @@ const (
 	Unreachable ProblemKind = "Unreachable"
 	// RolledBack: a restore ended with the source as it was before.
 	RolledBack ProblemKind = "RolledBack"
+	// Refused: it would delete more than may go without a person's word.
+	Refused ProblemKind = "Refused"
 	// Cancelled: somebody asked for it to end.
 	Cancelled ProblemKind = "Cancelled"
 	// Internal: a bug of ours.

@@ -108,16 +108,13 @@ func CopyLane(to, backup string) string {
 	return "copy/" + to + "/" + backup
 }
 
-// PruneLane is the workflow id under which backups are removed from a copy.
-func PruneLane(copied string) string { return "prune/" + copied }
-
 // RepositoryLane is the workflow id under which backups are deleted and space is given back, in the repository or in
 // one of its copies.
 func RepositoryLane(copied string) string {
 	if copied == "" {
 		return "op/repository"
 	}
-	return PruneLane(copied)
+	return "prune/" + copied
 }
 
 // The ids of the schedules that every installation has; those of the copies are their lanes.
@@ -146,6 +143,8 @@ func OperationName(workflow string) string {
 		return "the taking over of a restore"
 	case CopyWorkflow, CopyAllWorkflow:
 		return "a copy"
+	case RetentionWorkflow, PruneWorkflow:
+		return "a cleanup"
 	}
 	return workflow
 }
@@ -195,8 +194,6 @@ type CopyRequest struct {
 type CopyAllRequest struct {
 	To          string `json:"to"`
 	RequestedBy string `json:"requested_by"`
-	// Force lets the pruning after it remove more than half of a source's backups.
-	Force bool `json:"force,omitempty"`
 	// Copied and Damaged are what earlier pages of the same run came to.
 	Copied  Copied   `json:"copied,omitzero"`
 	Damaged []string `json:"damaged,omitempty"`
@@ -209,15 +206,15 @@ type Copied struct {
 	Backups int   `json:"backups"`
 	Bytes   int64 `json:"bytes"`
 	Added   int64 `json:"added"`
-	// Pruned names what was removed from the copy after it, because it need not be kept any more.
+	// Removed counts what was removed from the copy after it, because it need not be kept any more.
+	Removed int `json:"removed,omitempty"`
+	// Pruned names that, in runs of earlier versions.
 	Pruned []string `json:"pruned,omitempty"`
 }
 
-// PruneRequest starts a Prune, and is the input of its step: remove from a copy what need not be kept, and give its
-// space back.
+// PruneRequest starts a Prune, and is the input of its step: what earlier versions had in place of a Retention.
 type PruneRequest struct {
-	Copy  string `json:"copy"`
-	Force bool   `json:"force,omitempty"`
+	Copy string `json:"copy"`
 }
 
 // PlanRequest asks for the plan of a restore.

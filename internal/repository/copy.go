@@ -35,6 +35,16 @@ func (r *Repository) Copy(ctx context.Context, to *Repository, id string, report
 	if remora.KindOf(err) != remora.NotFound { // it has been committed: Verify tells, also once more, how it is
 		return there.Manifest, err
 	}
+	leased, err := r.Lease(ctx, id, "", "a copy to "+to.Where())
+	if err != nil {
+		return remora.Manifest{}, err
+	}
+	m, err := r.copyLeased(ctx, to, b, report)
+	return m, leased.End(ctx, err)
+}
+
+func (r *Repository) copyLeased(ctx context.Context, to *Repository, b known, report func(remora.Progress)) (remora.Manifest, error) {
+	id := b.ID
 	c := &copier{r: r, to: to, id: id, report: report, began: time.Now(), slots: make(chan struct{}, parallelFiles)}
 	m := b.Manifest
 	m.Parts = slices.Clone(m.Parts)
@@ -70,6 +80,9 @@ func (r *Repository) damagedSource(ctx context.Context, b known, err error) erro
 		return p
 	}
 	if err := r.present(ctx); err != nil {
+		return err
+	}
+	if _, err := r.exactly(ctx, copyOp, b.ID); err != nil { // deleted, and not damaged
 		return err
 	}
 	v := remora.Verification{At: time.Now().UTC(), FullAt: lastFull(b), Problem: "damaged: " + remora.OneLine(p.Error())}

@@ -3,22 +3,27 @@ package repository
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/maintenance"
 	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
 	"github.com/kopia/kopia/snapshot/snapshotmaintenance"
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// Delete makes a backup not exist any more. The space comes back with Reclaim, days later: until then whoever reads it
-// goes on reading. A backup that is not there is deleted already.
+// Delete makes a backup, or the record of a failed run, not exist any more. The space comes back with Reclaim, days
+// later: until then whoever reads it goes on reading. A backup that is not there is deleted already.
 func (r *Repository) Delete(ctx context.Context, id string) error {
 	err := r.write(ctx, "delete", func(ctx context.Context, w repo.RepositoryWriter) error {
 		found, err := records[committed](ctx, w, map[string]string{manifest.TypeLabelKey: backupType, labelBackup: id})
-		checks, err2 := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: verificationType, labelBackup: id})
-		if err := cmp.Or(err, err2); err != nil {
+		if err != nil {
 			return err
 		}
 		for _, f := range found {
@@ -26,7 +31,16 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		return forget(ctx, w, checks)
+		for _, beside := range []string{verificationType, failureType, holdType} {
+			old, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: beside, labelBackup: id})
+			if err == nil {
+				err = forget(ctx, w, old)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return problem("delete the backup", id, err)
 }
@@ -36,6 +50,9 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 // one Reclaim runs at a time.
 func (r *Repository) Reclaim(ctx context.Context) error {
 	const op = "reclaim space"
+	if err := r.sweep(ctx, time.Now().Add(-deadAfter)); err != nil {
+		return problem(op, r.Where(), err)
+	}
 	err := repo.DirectWriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: op}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
 		w, err := r.pastDamage(ctx, w)
 		if err != nil {
@@ -47,4 +64,178 @@ func (r *Repository) Reclaim(ctx context.Context) error {
 		return &remora.Problem{Op: op, Kind: remora.Denied, Subject: r.Where(), Hint: "reclaim space there with that owner's program", Err: err}
 	}
 	return problem(op, r.Where(), err)
+}
+
+// deadAfter is how old the last sign of life of a run is that is dead.
+const deadAfter = 48 * time.Hour
+
+// sweep deletes what runs left that gave no sign of life since: checkpoints, which keep what they refer to, and leases.
+func (r *Repository) sweep(ctx context.Context, since time.Time) error {
+	return r.write(ctx, "sweep", func(ctx context.Context, w repo.RepositoryWriter) error {
+		snapshots, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
+		leases, err2 := records[remora.Lease](ctx, w, map[string]string{manifest.TypeLabelKey: leaseType})
+		if err := cmp.Or(err, err2); err != nil {
+			return err
+		}
+		alive := map[string]bool{} // a run that is at its second part still needs the checkpoint of its first
+		checkpoints := keep(snapshots, func(f *manifest.EntryMetadata) bool { return f.Labels[tagCheckpoint] != "" })
+		for _, f := range checkpoints {
+			alive[f.Labels[tagRun]] = alive[f.Labels[tagRun]] || f.ModTime.After(since)
+		}
+		dead := keep(checkpoints, func(f *manifest.EntryMetadata) bool { return !alive[f.Labels[tagRun]] })
+		for _, l := range leases {
+			if l.Value.Until.Before(since) {
+				dead = append(dead, l.EntryMetadata)
+			}
+		}
+		return forget(ctx, w, dead)
+	})
+}
+
+// OnlyIn is about how many stored bytes these backups alone refer to. It walks every directory once, as Reclaim does, and
+// reads no file.
+func (r *Repository) OnlyIn(ctx context.Context, ids []string) (int64, error) {
+	const op = "measure what only these backups hold"
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	all, err := r.all(ctx)
+	if err != nil {
+		return 0, problem(op, r.Where(), err)
+	}
+	gone := map[manifest.ID]bool{}
+	for _, b := range all {
+		if b.snapshot != "" && slices.Contains(ids, b.ID) {
+			gone[b.snapshot] = true
+		}
+	}
+	found, err := snapshot.ListSnapshotManifests(ctx, r.rep, nil, nil)
+	if err != nil {
+		return 0, problem(op, r.Where(), err)
+	}
+	w := &weigher{r: r, met: map[uint64]bool{}}
+	for _, counted := range []bool{false, true} { // what stays comes first
+		w.bytes = 0
+		for _, id := range found {
+			if gone[id] != counted {
+				continue
+			}
+			if err := w.snapshot(ctx, id); err != nil {
+				return 0, problem(op, r.Where(), err)
+			}
+		}
+	}
+	return w.bytes, nil
+}
+
+// weigher adds up the stored bytes of what it meets for the first time. It knows what it has met by 64 bits of a
+// cryptographic hash, since there may be millions.
+type weigher struct {
+	r     *Repository
+	met   map[uint64]bool
+	bytes int64
+}
+
+func (w *weigher) snapshot(ctx context.Context, id manifest.ID) error {
+	s, err := snapshot.LoadSnapshot(ctx, w.r.rep, id)
+	if errors.Is(err, snapshot.ErrSnapshotNotFound) || err == nil && s.RootEntry == nil {
+		return nil // a checkpoint that has just been replaced
+	}
+	if err != nil {
+		return err
+	}
+	return w.entry(ctx, s.RootEntry)
+}
+
+func (w *weigher) entry(ctx context.Context, e *snapshot.DirEntry) error {
+	contents, err := w.r.rep.VerifyObject(ctx, e.ObjectID)
+	if errors.Is(err, content.ErrContentNotFound) || errors.Is(err, object.ErrObjectNotFound) {
+		return nil // damaged: it weighs nothing
+	}
+	if err != nil {
+		return err
+	}
+	fresh := false
+	for _, id := range contents {
+		hash := id.Hash()
+		key := binary.LittleEndian.Uint64(hash)
+		if w.met[key] {
+			continue
+		}
+		w.met[key], fresh = true, true
+		if info, err := w.r.rep.ContentInfo(ctx, id); err == nil {
+			w.bytes += int64(info.PackedLength)
+		}
+	}
+	if !fresh { // met before, with all below it
+		return ctx.Err()
+	}
+	children, err := w.r.children(ctx, e)
+	if err != nil && !damaged(err) {
+		return err
+	}
+	for _, child := range children {
+		if err := w.entry(ctx, child); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// planType and owedType are records of which there is one.
+const (
+	planType = "remora-retention-plan"
+	owedType = "remora-owed"
+
+	labelOnly = "only"
+)
+
+// RecordPlan keeps the plan that is about to be carried out, in place of the one before.
+func (r *Repository) RecordPlan(ctx context.Context, plan remora.RetentionPlan) error {
+	return problem("record what is to be deleted", r.Where(), r.record(ctx, planType, labelOnly, planType, plan))
+}
+
+// RecordedPlan is the plan that was last recorded.
+func (r *Repository) RecordedPlan(ctx context.Context) (remora.RetentionPlan, error) {
+	return single[remora.RetentionPlan](ctx, r, planType)
+}
+
+func single[T any](ctx context.Context, r *Repository, kind string) (one T, err error) {
+	if err := r.Refresh(ctx); err != nil {
+		return one, err
+	}
+	all, err := latest[T](ctx, r.rep, kind, labelOnly)
+	return all[kind], problem("read the record "+kind, r.Where(), err)
+}
+
+// owed is how much space was said to come back, and has not yet.
+type owed struct {
+	Run   string    `json:"run"`
+	Bytes int64     `json:"bytes"`
+	At    time.Time `json:"at"`
+}
+
+// owedFor is how long a promise stands: what has not come back by then was measured badly, or is referred to again.
+const owedFor = 14 * 24 * time.Hour
+
+// Owe promises that about so many bytes will come back because of a run, and takes what has come back off the oldest
+// promises. It gives what is owed now. Repeating it for the same run promises nothing twice.
+func (r *Repository) Owe(ctx context.Context, run string, later, freed int64) (total int64, err error) {
+	all, err := single[[]owed](ctx, r, owedType)
+	if err != nil {
+		return 0, err
+	}
+	now, stands := time.Now().UTC(), owedFor
+	if r.cfg.Bucket != nil { // what is locked goes later
+		stands += time.Duration(r.cfg.Bucket.Lock.Days) * 24 * time.Hour
+	}
+	all = append(keep(all, func(o owed) bool { return o.Run != run && now.Sub(o.At) < stands }), owed{run, later, now})
+	for i := range all {
+		back := min(freed, all[i].Bytes)
+		all[i].Bytes -= back
+		freed -= back
+		total += all[i].Bytes
+	}
+	all = keep(all, func(o owed) bool { return o.Bytes > 0 })
+	return total, problem("record what is owed", r.Where(), r.record(ctx, owedType, labelOnly, owedType, all))
 }

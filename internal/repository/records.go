@@ -211,7 +211,8 @@ func (r *Repository) all(ctx context.Context) ([]known, error) {
 	checks, err1 := latest[remora.Verification](ctx, r.rep, verificationType, labelBackup)
 	failures, err2 := latest[remora.FailedRun](ctx, r.rep, failureType, labelBackup)
 	copies, err3 := latest[held](ctx, r.rep, copyType, labelCopy)
-	if err := cmp.Or(err, err1, err2, err3); err != nil {
+	holds, err4 := latest[remora.Hold](ctx, r.rep, holdType, labelBackup)
+	if err := cmp.Or(err, err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	byID := make(map[string]known, len(commits)+len(failures))
@@ -220,6 +221,9 @@ func (r *Repository) all(ctx context.Context) ([]known, error) {
 	}
 	for _, c := range slices.Backward(commits) { // the first one of an id counts
 		b := known{Backup: backupOf(c, checks), snapshot: c.Value.Snapshot}
+		if h, ok := holds[b.ID]; ok {
+			b.Hold = &h
+		}
 		for _, name := range slices.Sorted(maps.Keys(copies)) {
 			if slices.Contains(copies[name].Backups, b.ID) {
 				b.Copies = append(b.Copies, name)

@@ -60,8 +60,21 @@ func (v *verifier) verify(ctx context.Context, id string) (remora.Verification, 
 	if err != nil {
 		return remora.Verification{}, err
 	}
+	if b.Status == remora.Pending { // which nobody deletes, until somebody has had a week to verify it
+		return v.leased(ctx, b)
+	}
+	lease, err := v.r.Lease(ctx, id, "", "a verification")
+	if err != nil {
+		return remora.Verification{}, err
+	}
+	sum, err := v.leased(ctx, b)
+	return sum, lease.End(ctx, err)
+}
+
+func (v *verifier) leased(ctx context.Context, b known) (remora.Verification, error) {
+	id := b.ID
 	v.full = v.full || b.Status == remora.Corrupted
-	err = v.run(ctx, b)
+	err := v.run(ctx, b)
 	if err == nil && len(v.damage) > 0 {
 		err = v.confirm(ctx, id)
 	}
