@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
@@ -20,6 +21,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/remora-backup/remora/activities"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/testenv"
 )
@@ -87,6 +89,11 @@ func TestRecord(t *testing.T) {
 		"reset-backup":             playResetBackup,
 		"paused":                   playPaused,
 
+		"slot-ok":         playSlot,
+		"slot-skipped":    playSkippedSlot,
+		"slot-failed":     playFailedSlot,
+		"slot-terminated": playTerminatedSlot,
+
 		"notify-backup":  playNotifiedBackup,
 		"notify-restore": playNotifiedRestore,
 		"notify-copy":    playNotifiedCopy,
@@ -100,7 +107,7 @@ func TestRecord(t *testing.T) {
 			for _, queue := range []string{remora.Queue, remora.DataQueue} {
 				wk := worker.New(c, queue, worker.Options{MaxHeartbeatThrottleInterval: 100 * time.Millisecond})
 				Register(wk)
-				w.register(wk)
+				w.register(lanes{wk, &activities.Lane{Client: c}})
 				require.NoError(t, wk.Start())
 				t.Cleanup(wk.Stop)
 			}
@@ -111,6 +118,20 @@ func TestRecord(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lanes registers the world's steps, and in place of one of them the real one, which asks the server.
+type lanes struct {
+	worker.Worker
+	real *activities.Lane
+}
+
+func (l lanes) RegisterActivityWithOptions(a any, options activity.RegisterOptions) {
+	if options.Name == remora.HolderActivity {
+		l.real.Register(l.Worker)
+		return
+	}
+	l.Worker.RegisterActivityWithOptions(a, options)
 }
 
 func (r *recording) start(id, name string, in any) client.WorkflowRun {

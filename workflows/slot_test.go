@@ -1,10 +1,13 @@
 package workflows
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -200,4 +203,89 @@ func TestSlotWaitsForItsSource(t *testing.T) {
 			}
 		}
 	}
+}
+
+// startSlot has a schedule on a real server begin its slot now.
+func (r *recording) startSlot(s remora.Schedule) (slot client.WorkflowRun) {
+	r.t.Helper()
+	s.Spread = 0
+	handle, err := r.ScheduleClient().Create(r.t.Context(), client.ScheduleOptions{
+		ID: s.ID(), TriggerImmediately: true,
+		Action: &client.ScheduleWorkflowAction{
+			ID: "slot/shop/nightly", Workflow: remora.SlotWorkflow, TaskQueue: remora.Queue, Args: []any{remora.SlotRequest{Schedule: s}},
+		},
+	})
+	require.NoError(r.t, err)
+	require.Eventually(r.t, func() bool {
+		d, err := handle.Describe(r.t.Context())
+		if err == nil && len(d.Info.RecentActions) > 0 {
+			began := d.Info.RecentActions[0].StartWorkflowResult
+			slot = r.GetWorkflow(r.t.Context(), began.WorkflowID, began.FirstExecutionRunID)
+		}
+		return slot != nil
+	}, 20*time.Second, 50*time.Millisecond, "the schedule does not begin its slot")
+	return slot
+}
+
+// slotEnds gives the one outcome of the slot, and fails the test unless that is for the moment that the schedule meant.
+func (r *recording) slotEnds(slot client.WorkflowRun) (how remora.Status, why string) {
+	r.t.Helper()
+	due, err := time.Parse(time.RFC3339, strings.TrimPrefix(slot.GetID(), "slot/shop/nightly-"))
+	require.NoError(r.t, err)
+	all, reasons := r.outcomes("shop", remora.Slot{Schedule: "nightly", Due: due})
+	require.Len(r.t, all, 1, "%v; %v", reasons, r.failures)
+	return all[0], reasons[0]
+}
+
+func playSlot(t *testing.T, r *recording) {
+	slot := r.startSlot(nightly())
+	require.NoError(t, slot.Get(t.Context(), nil))
+	how, _ := r.slotEnds(slot)
+	require.Equal(t, remora.Completed, how)
+}
+
+// A slot names who is at work, asks nobody to stop, and gives up.
+func playSkippedSlot(t *testing.T, r *recording) {
+	waiting := make(chan struct{}, 1)
+	r.gate = untilCancelled("files.Capture", waiting)
+	backup := r.start("op/shop", remora.BackupWorkflow, backupRequest())
+	<-waiting
+	busy := nightly()
+	busy.Deadline = 2 * time.Second
+	slot := r.startSlot(busy)
+	require.NoError(t, slot.Get(t.Context(), nil), "a skip is no failure")
+	how, why := r.slotEnds(slot)
+	require.Equal(t, remora.Skipped, how)
+	require.Contains(t, why, "the source was busy until the deadline: a backup by ada, since ")
+	described, err := r.DescribeWorkflowExecution(t.Context(), "op/shop", backup.GetRunID())
+	require.NoError(t, err)
+	require.Equal(t, enums.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus())
+	require.NoError(t, r.CancelWorkflow(t.Context(), "op/shop", ""))
+	require.Error(t, backup.Get(t.Context(), nil))
+}
+
+func playFailedSlot(t *testing.T, r *recording) {
+	r.refuse = 4
+	slot := r.startSlot(nightly())
+	err := slot.Get(t.Context(), nil)
+	require.Equal(t, string(remora.Unsupported), kindOf(err))
+	how, why := r.slotEnds(slot)
+	require.Equal(t, remora.Failed, how)
+	require.ErrorContains(t, err, why)
+	for _, f := range r.failures {
+		require.Equal(t, "archive files of shop", f.Phase, "what the backup knows of it stays")
+	}
+}
+
+// A backup that is terminated can say nothing: its slot says it.
+func playTerminatedSlot(t *testing.T, r *recording) {
+	waiting := make(chan struct{}, 1)
+	r.gate = untilCancelled("files.Capture", waiting)
+	slot := r.startSlot(nightly())
+	<-waiting
+	require.NoError(t, r.TerminateWorkflow(t.Context(), "op/shop", "", "the test does"))
+	require.Equal(t, string(remora.Cancelled), kindOf(slot.Get(t.Context(), nil)))
+	how, why := r.slotEnds(slot)
+	require.Equal(t, remora.Failed, how)
+	require.Equal(t, "back up shop: its workflow was terminated in Temporal", why)
 }
