@@ -57,6 +57,24 @@ func failedBackup() remora.Backup {
 	}
 }
 
+// scheduledBackups are a backup and slots without one, as the repository lists them.
+func scheduledBackups() []remora.Backup {
+	nightly := remora.Schedule{Source: "shop", Name: "nightly", Kinds: []remora.Kind{remora.Database}}
+	good := goodBackup()
+	good.Name, good.Slot, good.RequestedBy = "", remora.Slot{Schedule: "nightly", Due: good.Started.Add(-time.Minute)}, nightly.Actor()
+	all := []remora.Backup{good}
+	for i, f := range []remora.FailedRun{
+		nightly.Without(remora.Skipped, ago(27*time.Hour), "the source was busy until the deadline: a restore by alice@host, since 2026-11-22 08:00 UTC", "Take a backup once it is over: remora backup shop"),
+		nightly.Without(remora.Missed, ago(51*time.Hour), "nobody was there to begin it: Temporal or every worker was away", "See that Temporal and a remora-worker are running: remora check."),
+	} {
+		b := remora.Backup{Status: f.Status, Problem: f.Problem, Hint: f.Hint}
+		b.ID, b.Source, b.Slot, b.Kind, b.Purpose, b.RequestedBy = f.ID, f.Source, f.Slot, f.Kind, f.Purpose, f.RequestedBy
+		b.Started, b.Ended = f.Started, f.Ended.Add(time.Duration(i)*time.Hour)
+		all = append(all, b)
+	}
+	return all
+}
+
 func safetyBackup() remora.Backup {
 	b := goodBackup()
 	b.ID, b.Name, b.Purpose, b.OfRestore = "shop-20261123T093000Z-77ab", "", remora.Safety, "shop-restore-20261123T093000Z-0c0c"
@@ -115,6 +133,9 @@ func TestTextsForPeople(t *testing.T) {
 			p.Backup.Location, p.Backup.Because = "offsite", "the repository at /var/backups/remora cannot be opened: there is no repository"
 			return a.printPlan(p, "", "")
 		},
+		"history-slots":  func(a *app) error { return a.printHistory(scheduledBackups()) },
+		"show-slot":      func(a *app) error { return a.printBackup(scheduledBackups()[0]) },
+		"show-skipped":   func(a *app) error { return a.printBackup(scheduledBackups()[1]) },
 		"show-failed":    func(a *app) error { return a.printBackup(failedBackup()) },
 		"show-safety":    func(a *app) error { return a.printBackup(safetyBackup()) },
 		"show-restore":   func(a *app) error { return a.printRestore(openRestore()) },

@@ -19,7 +19,8 @@ func newHistoryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history [SOURCE]",
 		Short: "List backups and failed runs, newest first",
-		Long: `Lists backups and the runs that failed to become one, newest first. It reads the repository and needs nothing else.
+		Long: `Lists backups and the runs that failed to become one, newest first, and the slots of schedules that were skipped or
+missed. It reads the repository and needs nothing else.
 
 T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone), or an age (90m, 12h, 7d).`,
 		Example: "  remora history shop --since 7d\n  remora history --status failed -o json",
@@ -43,7 +44,7 @@ T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone),
 		}),
 	}
 	cmd.Flags().StringVar(&kind, "kind", "", "only backups of this `kind`: database, files or full")
-	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: completed, pending, failed or corrupt")
+	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: completed, pending, failed, corrupt, skipped or missed")
 	cmd.Flags().StringVar(&since, "since", "", "only those started at or after `T`")
 	cmd.Flags().StringVar(&until, "until", "", "only those started before `T`")
 	cmd.Flags().IntVar(&limit, "limit", 50, "at most `N`; 0 means all")
@@ -58,9 +59,9 @@ func (a *app) historyFilter(kind, status, since, until string, limit int) (repos
 		return f, badFlag("--kind "+kind, "use database, files or full")
 	}
 	switch f.Status {
-	case "", remora.Pending, remora.Completed, remora.Failed, remora.Corrupted:
+	case "", remora.Pending, remora.Completed, remora.Failed, remora.Corrupted, remora.Skipped, remora.Missed:
 	default:
-		return f, badFlag("--status "+status, "use completed, pending, failed or corrupt")
+		return f, badFlag("--status "+status, "use completed, pending, failed, corrupt, skipped or missed")
 	}
 	if limit < 0 {
 		return f, badFlag("--limit "+strconv.Itoa(limit), "use 0 or more")
@@ -129,6 +130,9 @@ func label(b remora.Backup, now time.Time) string {
 	}
 	if h := b.ActiveHold(now); h != nil {
 		words = append(words, "(held by "+h.By+")")
+	}
+	if b.Slot.Schedule != "" {
+		words = append(words, "("+b.Slot.Schedule+" of "+clock(b.Slot.Due)+")")
 	}
 	if len(b.Copies) > 0 {
 		words = append(words, "(also in "+strings.Join(b.Copies, ", ")+")")

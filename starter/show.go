@@ -98,11 +98,18 @@ func (a *app) sayBackup(b remora.Backup) {
 	if len(b.Parts) > 0 {
 		stored = fmt.Sprintf("%s, of which %s were new", size(b.Bytes()), size(b.Added()))
 	}
+	what, due := "backup", ""
+	if b.Status == remora.Skipped || b.Status == remora.Missed {
+		what, took = "slot", ""
+	}
+	if b.Slot.Schedule != "" {
+		due = b.Slot.Schedule + ", due " + a.moment(b.Slot.Due)
+	}
 	a.fields(
-		[2]string{"backup", b.ID}, [2]string{"name", b.Name}, [2]string{"source", b.Source},
+		[2]string{what, b.ID}, [2]string{"name", b.Name}, [2]string{"source", b.Source}, [2]string{"schedule", due},
 		[2]string{"status", string(b.Status)}, [2]string{"problem", b.Problem}, [2]string{"in phase", b.Phase},
 		[2]string{"what to do", b.Hint},
-		[2]string{"holds", string(b.Kind)}, [2]string{"taken", purpose(b)}, [2]string{"by", b.RequestedBy},
+		[2]string{holds(b), string(b.Kind)}, [2]string{"taken", purpose(b)}, [2]string{"by", b.RequestedBy},
 		[2]string{"started", a.moment(b.Started)}, [2]string{"took", took},
 		[2]string{"size", stored}, [2]string{"verified", a.verified(b)}, [2]string{"held", a.held(b)},
 		[2]string{"copies", strings.Join(b.Copies, ", ")}, [2]string{"read from", readFrom(b)}, [2]string{"tool", b.Tool},
@@ -134,6 +141,14 @@ func (a *app) held(b remora.Backup) string {
 	return strings.TrimSuffix("by "+h.By+until+": "+h.Why, ": ")
 }
 
+// holds says what the kind of a backup means where there is none.
+func holds(b remora.Backup) string {
+	if b.Status.NoBackup() {
+		return "meant to hold"
+	}
+	return "holds"
+}
+
 // readFrom says that a backup is read from a copy, and why.
 func readFrom(b remora.Backup) string {
 	if b.Location == "" {
@@ -143,6 +158,12 @@ func readFrom(b remora.Backup) string {
 }
 
 func purpose(b remora.Backup) string {
+	switch {
+	case b.Status == remora.Skipped || b.Status == remora.Missed:
+		return "not at all"
+	case b.Slot.Schedule != "":
+		return "by a schedule"
+	}
 	switch b.Purpose {
 	case remora.Safety:
 		return "of what was live before the restore " + b.OfRestore
