@@ -133,12 +133,12 @@ func newYear(t *testing.T, seed uint64) *year {
 	y.plan("blog", "monthly", "America/New_York", "02:00", monthly(29), both...)
 	// A third of the outages is longer than the six hours for which slots are caught up with.
 	y.temporal = y.spans(20, 10*time.Minute, 9*time.Hour)
-	y.temporal = append(y.temporal, y.spans(1, 40*time.Hour, 80*time.Hour)...)
+	y.temporal = append(y.temporal, y.long(100, 60*time.Hour))
 	y.workers = y.spans(20, 10*time.Minute, 9*time.Hour)
-	y.workers = append(y.workers, y.spans(1, 40*time.Hour, 80*time.Hour)...)
+	y.workers = append(y.workers, y.long(200, 60*time.Hour))
 	y.disk = y.spans(25, 10*time.Minute, 5*time.Hour)
 	for _, source := range []string{"shop", "blog"} {
-		y.restores[source] = y.spans(40, 10*time.Minute, 6*time.Hour)
+		y.restores[source] = append([]span{y.long(1, 30*time.Hour)}, y.spans(40, 10*time.Minute, 6*time.Hour)...)
 	}
 	return y
 }
@@ -161,6 +161,12 @@ func (y *year) spans(n int, least, most time.Duration) (all []span) {
 		}
 		all, at = append(all, s), s.until
 	}
+}
+
+// long is a span that no year is without, on about that day.
+func (y *year) long(day int, d time.Duration) span {
+	from := newYear0.AddDate(0, 0, day).Add(y.minutes(0, 1440))
+	return span{from, from.Add(d)}
 }
 
 // plan makes a schedule that is due whenever the wall clock of its zone reads so.
