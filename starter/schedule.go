@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -100,10 +101,9 @@ Say when in one way. Times are those of UTC, or of the clock of --zone.`,
 			}
 			made, wrong := config.NewSchedule(src, args[1], f)
 			switch {
-			case wrong != nil && wrong.Key != "":
-				return badUsage("--"+strings.ReplaceAll(wrong.Key, "_", "-"), wrong.Text, "remora schedule create --help")
 			case wrong != nil:
-				return badUsage("", wrong.Text, "remora schedule create --help")
+				flag := strings.TrimSuffix("--"+strings.ReplaceAll(wrong.Key, "_", "-"), "--") // or nothing in particular
+				return badUsage(flag, wrong.Text, "remora schedule create --help")
 			case slices.ContainsFunc(src.Schedules, func(c remora.Schedule) bool { return c.Name == made.Name }):
 				return invalid("create the schedule", args[0]+"/"+args[1], "it is configured", "choose another name, or make what is configured with: remora schedule apply")
 			}
@@ -145,10 +145,7 @@ What commands made stays, and so does a pause. A starting worker only makes what
 				return err
 			}
 			for _, c := range changes {
-				sign := map[string]string{"missing": "+", "extra": "-"}[c.What]
-				if sign == "" {
-					sign = "~"
-				}
+				sign := cmp.Or(map[string]string{"missing": "+", "extra": "-"}[c.What], "~")
 				if err := a.answer(c, func() { a.say("%s %s", sign, remora.OneLine(c.String())) }); err != nil {
 					return err
 				}
@@ -194,7 +191,7 @@ func (s *session) listSchedules(ctx context.Context, args []string) error {
 func (a *app) sayScheduled(s control.Scheduled) {
 	var does, kept, made, waits string
 	if w := s.Schedule; w != nil {
-		does, waits, made = w.Sentence(), remora.Short(w.Offset()), "the configuration"
+		does, waits, made = w.Sentence(), strings.TrimPrefix(w.Offset().String(), "0s"), "the configuration"
 		if w.AdHoc {
 			made = "a command"
 		}
@@ -218,7 +215,8 @@ func (a *app) sayScheduled(s control.Scheduled) {
 	}
 	a.say("\nnext")
 	for _, at := range s.Next {
-		a.say("  %s  %s", at.In(zone).Format("Mon 2006-01-02 15:04:05 MST"), at.UTC().Format("2006-01-02 15:04:05 UTC"))
+		local, utc := at.In(zone).Format("Mon 2006-01-02 15:04:05 MST"), at.UTC().Format("Mon 2006-01-02 15:04:05 MST")
+		a.say("  %s", strings.TrimSuffix(local+"  "+utc, "  "+local)) // once where it is the same
 	}
 	a.notes("  ", config.TimingNotes(s.Timing, a.Now()))
 	const shown = 10

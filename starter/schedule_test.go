@@ -117,7 +117,7 @@ func TestSchedulesFromTheConfigurationToTheEnd(t *testing.T) {
 	// The configuration changes; what commands made and paused stays, also when Temporal is lost.
 	p.schedule(`nightly: {daily: "02:30", zone: Europe/Berlin, kind: files, retention_days: 30}, hourly: {every: 1h}`)
 	changes := "+ schedule/shop/hourly: it is missing: every 1h\n" +
-		"~ schedule/shop/nightly: action: back up files of shop, waiting up to 6h for it, kept 90 days instead of back up files of shop, waiting up to 6h for it, kept 30 days\n" +
+		"~ schedule/shop/nightly: action: back up files of shop, waiting up to 6h for it, kept 90 days, should be back up files of shop, waiting up to 6h for it, kept 30 days\n" +
 		"- schedule/shop/often: it is not configured: every 6h\nAll schedules are as configured now.\n"
 	require.Equal(t, changes, p.must("schedule", "apply"))
 	p.repository(func(ctx context.Context, r *repository.Repository) {

@@ -65,7 +65,7 @@ func TestStartingWorkerMakesMissingSchedules(t *testing.T) {
 	cfg.Copies["offsite"].Daily, cfg.Sources["shop"].Schedules = "22:05", nil
 	require.NoError(t, c.ScheduleClient().GetHandle(t.Context(), "copy/offsite").Pause(t.Context(), client.SchedulePauseOptions{Note: "by ada"}))
 	require.NoError(t, ensureSchedules(t.Context(), book, cfg, locations, log))
-	require.Contains(t, said.String(), "copy/offsite: time: daily at 03:30 Europe/Berlin instead of daily at 22:05 Europe/Berlin")
+	require.Contains(t, said.String(), "copy/offsite: time: daily at 03:30 Europe/Berlin, should be daily at 22:05 Europe/Berlin")
 	require.Contains(t, said.String(), "schedule/shop/nightly: it is not configured: daily at 02:30 UTC")
 	cfg.Sources["shop"].Schedules = []remora.Schedule{nightly}
 	records[0].Paused = &remora.Pause{By: "ada", Why: "disks"}

@@ -69,11 +69,9 @@ func NewSchedule(source *Source, name string, f ScheduleFields) (remora.Schedule
 	case f.RetentionDays < 0 || f.RetentionDays > mostDays:
 		return s, &Mistake{Key: "retention_days", Text: fmt.Sprintf("write a whole number from 1 to %d", mostDays)}
 	}
-	period := s.Timing.Every
+	period := cmp.Or(s.Timing.Every, distance(s.Timing))
 	if period == 0 {
-		if period = distance(s.Timing); period == 0 {
-			return s, &Mistake{Key: "cron", Text: "this never happens; write a day that the month has"}
-		}
+		return s, &Mistake{Key: "cron", Text: "this never happens; write a day that the month has"}
 	}
 	s.Deadline = cmp.Or(f.Deadline, max(shortest, min(period/2, patience)))
 	s.CatchUp = max(shortest, min(period, patience))

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
@@ -85,7 +86,7 @@ func (d Drift) String() string {
 	case Extra:
 		return d.ID + ": it is not configured: " + d.Is
 	default:
-		return d.ID + ": " + d.What + ": " + d.Is + " instead of " + d.Want
+		return d.ID + ": " + d.What + ": " + d.Is + ", should be " + d.Want
 	}
 }
 
@@ -106,18 +107,13 @@ func (b *Book) List(ctx context.Context) (all []State, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !ours(entry.ID) {
-			continue
-		}
-		s, err := b.Find(ctx, entry.ID)
-		if err != nil {
+		if s, err := b.Find(ctx, entry.ID); err != nil {
 			return nil, err
-		}
-		if s != nil {
+		} else if s != nil && ours(s.ID) {
 			all = append(all, *s)
 		}
 	}
-	slices.SortFunc(all, byID)
+	slices.SortFunc(all, func(a, b State) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
 }
 
@@ -234,7 +230,7 @@ func sameAction(w Wanted, d *client.ScheduleDescription, is *client.ScheduleWork
 	}
 	if want, ok := w.Args.(remora.SlotRequest); ok {
 		req, ok := slotOf(d)
-		req.Schedule.Timing = want.Schedule.Timing // which is compared for itself
+		req.Schedule.Timing, req.Schedule.CatchUp = want.Schedule.Timing, w.CatchUp // which are compared for themselves
 		return ok && reflect.DeepEqual(req, want)
 	}
 	want, err := converter.GetDefaultDataConverter().ToPayload(w.Args)
@@ -291,14 +287,11 @@ func (b *Book) Apply(ctx context.Context, wanted []Wanted) ([]Drift, error) {
 }
 
 func (w Wanted) attributes() temporal.SearchAttributes {
-	all := []temporal.SearchAttributeUpdate{
+	return temporal.NewSearchAttributes(
+		temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet(w.Source),
 		temporal.NewSearchAttributeKeyKeyword(remora.KindAttribute).ValueSet(w.Kind),
 		temporal.NewSearchAttributeKeyKeyword(remora.ActorAttribute).ValueSet("schedule"),
-	}
-	if w.Source != "" {
-		all = append(all, temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet(w.Source))
-	}
-	return temporal.NewSearchAttributes(all...)
+	)
 }
 
 func (w Wanted) action() client.ScheduleAction {

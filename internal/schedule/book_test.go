@@ -127,12 +127,12 @@ func TestSchedulesAreKeptAsWanted(t *testing.T) {
 	sources[1].RetentionDays = 9
 	wanted = Plan(sources[:3], copies, []remora.ScheduleRecord{{ID: "verify", Paused: &remora.Pause{By: "ada"}}})
 	want := []string{
-		"schedule/blog/hourly: time: as somebody set it in Temporal instead of every 1h",
-		"schedule/shop/nightly: time: daily at 05:30 America/Jamaica instead of daily at 02:30 America/Jamaica",
-		"schedule/shop/nightly: catch-up: 1h instead of 6h",
-		"schedule/shop/workdays: action: back up database and files of shop, waiting up to 6h for it instead of back up database and files of shop, waiting up to 6h for it, kept 9 days",
-		"copy/offsite: time: daily at 03:30 UTC instead of daily at 03:30 Europe/Berlin",
-		"verify: pause: it runs instead of paused by ada",
+		"schedule/blog/hourly: time: as somebody set it in Temporal, should be every 1h",
+		"schedule/shop/nightly: time: daily at 05:30 America/Jamaica, should be daily at 02:30 America/Jamaica",
+		"schedule/shop/nightly: catch-up: 1h, should be 6h",
+		"schedule/shop/workdays: action: back up database and files of shop, waiting up to 6h for it, should be back up database and files of shop, waiting up to 6h for it, kept 9 days",
+		"copy/offsite: time: daily at 03:30 UTC, should be daily at 03:30 Europe/Berlin",
+		"verify: pause: it runs, should be paused by ada",
 		"schedule/blog/monthly: it is not configured: on day 31 of the month at 04:00 UTC",
 	}
 	said := func(drift []Drift) (all []string) {

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -83,6 +82,3 @@ func Unrecorded(wanted []Wanted, records []remora.ScheduleRecord, now time.Time)
 	}
 	return fresh
 }
-
-// byID sorts what Temporal lists in no order.
-func byID(a, b State) int { return cmp.Compare(a.ID, b.ID) }
