@@ -207,7 +207,7 @@ func (a *app) sayScheduled(s control.Scheduled) {
 		[2]string{"schedule", s.Name}, [2]string{"when", s.Timing.Text}, [2]string{"put off by", waits}, [2]string{"does", does}, [2]string{"kept", kept}, [2]string{"made by", made},
 		[2]string{"state", s.Sentence()}, [2]string{"last", a.moment(s.Last)}, [2]string{"outcome", s.Outcome},
 		[2]string{"slots", fmt.Sprintf("%d on record, of which %d failed, %d skipped, %d missed", len(s.Slots), slots[remora.Failed], slots[remora.Skipped], slots[remora.Missed])},
-		[2]string{"in Temporal", fmt.Sprintf("%d missed because it was away, %d skipped because the run before went on", s.State.Missed, s.State.Skipped)},
+		[2]string{"in Temporal", fmt.Sprintf("%d missed because it was away, %d skipped because the run before went on", s.Missed, s.Skipped)},
 	)
 	zone, err := time.LoadLocation(s.Timing.Zone)
 	if err != nil || s.Timing.Zone == "" {

@@ -156,7 +156,7 @@ func TestSchedulesFromTheConfigurationToTheEnd(t *testing.T) {
 	s = p.run("schedule", "delete", "shop/nightly")
 	require.Equal(t, 2, s.code)
 	require.Contains(t, s.err, "no command made it\n  what to do: remove it from the configuration, then: remora schedule apply.")
-	s = p.run("schedule", "pause", "shop/nigthly")
+	s = p.run("schedule", "pause", "shop/nightlyy")
 	require.Equal(t, 4, s.code)
 	require.Contains(t, s.err, "did you mean shop/nightly?")
 }

@@ -220,10 +220,14 @@ func TimingNotes(t remora.Timing, now time.Time) (notes []string) {
 		_, before := change.Add(-time.Second).Zone()
 		_, after := change.Zone()
 		wall := change.UTC().Add(time.Duration(min(before, after)) * time.Second) // where it jumps from, or back to
-		if first, more := due(s, wall, time.Duration(max(before, after)-min(before, after))*time.Second); first != "" {
+		long := time.Duration(max(before, after)-min(before, after)) * time.Second
+		if first, more := due(s, wall, long); first != "" {
 			what := "skip %s: nothing is due at that time"
-			if after < before {
+			switch {
+			case after < before:
 				what = "show %s twice: it may be due twice"
+			case long < time.Hour: // Temporal knows a time that is not there by its hour
+				what = "skip %s: it is due later in that hour"
 			}
 			notes = append(notes, fmt.Sprintf("on %s the clocks of %s "+what, wall.Format(time.DateOnly), t.Zone, first+more))
 		}

@@ -68,7 +68,7 @@ func TestClockChangesAreTold(t *testing.T) {
 			"on 2027-11-07 the clocks of America/New_York show 01:59 twice: it may be due twice",
 		}},
 		"Lord Howe, half an hour": {remora.Calendar("15 2 * * *", "Australia/Lord_Howe"), []string{
-			"on 2027-10-03 the clocks of Australia/Lord_Howe skip 02:15: nothing is due at that time",
+			"on 2027-10-03 the clocks of Australia/Lord_Howe skip 02:15: it is due later in that hour",
 		}},
 		"Lord Howe, repeated": {remora.Calendar("45 1 * * *", "Australia/Lord_Howe"), []string{
 			"on 2027-04-04 the clocks of Australia/Lord_Howe show 01:45 twice: it may be due twice",

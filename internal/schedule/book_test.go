@@ -234,3 +234,34 @@ func TestTimesAreThoseOfTheRuns(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "resumed by ada", found.Note)
 }
+
+// What people are told of clock changes is what the server does.
+func TestClockChangesAreTheServers(t *testing.T) {
+	server := testenv.Temporal(t)
+	book := New(server.Client(t), server.Namespace)
+	for _, c := range []struct {
+		zone, cron, from string
+		want             []string
+	}{
+		{"Europe/Berlin", "30 2 * * *", "2027-03-27T00:00:00Z", []string{"2027-03-27T01:30:00Z", "2027-03-29T00:30:00Z"}},
+		{"Europe/Berlin", "30 2 * * *", "2027-10-30T12:00:00Z", []string{"2027-10-31T01:30:00Z", "2027-11-01T01:30:00Z"}},
+		{"America/New_York", "30 2 * * *", "2027-03-13T00:00:00Z", []string{"2027-03-13T07:30:00Z", "2027-03-15T06:30:00Z"}},
+		{"America/New_York", "30 1 * * *", "2027-11-07T00:00:00Z", []string{"2027-11-07T05:30:00Z", "2027-11-07T06:30:00Z", "2027-11-08T06:30:00Z", "2027-11-09T06:30:00Z"}},
+		{"Australia/Lord_Howe", "15 2 * * *", "2027-10-02T00:00:00Z", []string{"2027-10-02T15:45:00Z", "2027-10-03T15:15:00Z"}},
+		{"America/Jamaica", "30 2 * * *", "2027-03-13T00:00:00Z", []string{"2027-03-13T07:30:00Z", "2027-03-14T07:30:00Z", "2027-03-15T07:30:00Z"}},
+	} {
+		s := nightly("clock", "change", remora.Calendar(c.cron, c.zone))
+		_, err := book.create(t.Context(), Plan([]remora.Schedule{s}, nil, nil)[0])
+		require.NoError(t, err)
+		from, err := time.Parse(time.RFC3339, c.from)
+		require.NoError(t, err)
+		times, err := book.Times(t.Context(), s.ID(), from, from.Add(60*time.Hour))
+		require.NoError(t, err)
+		var got []string
+		for _, at := range times {
+			got = append(got, at.Format(time.RFC3339))
+		}
+		require.Equal(t, c.want, got, c.zone+" "+c.from)
+		require.NoError(t, book.Delete(t.Context(), s.ID()))
+	}
+}
