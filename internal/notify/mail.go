@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"net/textproto"
 	"strconv"
@@ -16,9 +17,6 @@ import (
 
 	"github.com/remora-backup/remora/internal/remora"
 )
-
-// mailTime bounds all of one mail, whatever the server does with the time.
-const mailTime = 30 * time.Second
 
 const mailOp = "send mail"
 
@@ -44,7 +42,7 @@ func (s *Sender) mail(ctx context.Context, to string, n remora.Notice, m message
 	msg.Subject(m.Subject)
 	msg.SetBodyString(mail.TypeTextPlain, m.text())
 	msg.AddAlternativeString(mail.TypeTextHTML, html)
-	return s.withServer(ctx, func(ctx context.Context, c *mail.Client) error {
+	return s.withServer(ctx, s.mailTime, func(ctx context.Context, c *mail.Client) error {
 		if err := c.DialWithContext(ctx); err != nil {
 			return err
 		}
@@ -59,7 +57,7 @@ func (s *Sender) mail(ctx context.Context, to string, n remora.Notice, m message
 
 // greet finds out whether the server would take mail: it answers, is encrypted as it should be, and knows the user.
 func (s *Sender) greet(ctx context.Context) error {
-	return s.withServer(ctx, func(ctx context.Context, c *mail.Client) error {
+	return s.withServer(ctx, s.greetTime, func(ctx context.Context, c *mail.Client) error {
 		err := c.DialWithContext(ctx)
 		if err == nil {
 			_ = c.Close()
@@ -68,8 +66,8 @@ func (s *Sender) greet(ctx context.Context) error {
 	})
 }
 
-// withServer does something with the mail server, and says what went wrong in the words of a person.
-func (s *Sender) withServer(ctx context.Context, do func(context.Context, *mail.Client) error) error {
+// withServer does something with the mail server within a limit, and says what went wrong in the words of a person.
+func (s *Sender) withServer(ctx context.Context, limit time.Duration, do func(context.Context, *mail.Client) error) error {
 	e := s.cfg.Email
 	host, port, err := net.SplitHostPort(e.Server)
 	number, err2 := strconv.Atoi(port)
@@ -77,9 +75,9 @@ func (s *Sender) withServer(ctx context.Context, do func(context.Context, *mail.
 		return invalidMail(e.Server, "this is not host:port")
 	}
 	parent := ctx
-	ctx, cancel := context.WithTimeout(ctx, s.time)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	secure := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	secure := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: s.roots}
 	// The library puts its deadline off with each step; closing the connection ends a server that takes its time for good.
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := s.dial(ctx, network, address)
@@ -94,7 +92,7 @@ func (s *Sender) withServer(ctx context.Context, do func(context.Context, *mail.
 		return encrypted, encrypted.HandshakeContext(ctx)
 	}
 	options := []mail.Option{
-		mail.WithPort(number), mail.WithTimeout(s.time), mail.WithTLSConfig(secure), mail.WithoutNoop(),
+		mail.WithPort(number), mail.WithTimeout(limit), mail.WithTLSConfig(secure), mail.WithoutNoop(),
 		mail.WithDialContextFunc(func(_ context.Context, network, address string) (net.Conn, error) { return dial(ctx, network, address) }),
 		mail.WithTLSPolicy(map[string]mail.TLSPolicy{"tls": mail.TLSOpportunistic, "none": mail.NoTLS}[e.TLS]), // otherwise mandatory
 	}
@@ -120,7 +118,7 @@ func (s *Sender) withServer(ctx context.Context, do func(context.Context, *mail.
 	case parent.Err() != nil:
 		return parent.Err()
 	case ctx.Err() != nil:
-		err = ctx.Err()
+		err = fmt.Errorf("the server did not finish within %s", limit)
 	}
 	return s.mailProblem(err)
 }
@@ -159,8 +157,6 @@ func (s *Sender) mailProblem(err error) error {
 		return fail(remora.Unavailable, "Let the server show a certificate that this machine trusts, for the name that is configured.", "%w", err)
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return fail(remora.Unavailable, "See whether the port is right for tls: "+e.TLS+" (starttls is mostly 587, tls mostly 465).", "what answers there does not speak TLS")
-	case errors.Is(err, context.DeadlineExceeded):
-		return fail(remora.Unavailable, see, "the server did not finish within %s", s.time)
 	case sending && !refused.IsTemp() && code >= 500:
 		return fail(remora.Denied, "See what the mail server says, and correct notify.email: to or from.", "the server refused it: %s", said(err))
 	case sending && code != 0:

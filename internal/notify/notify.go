@@ -5,6 +5,7 @@ package notify
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"time"
 
@@ -49,9 +50,11 @@ type Webhook struct {
 type Sender struct {
 	cfg  Config
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// now and time are for tests: the clock that signatures are dated by, and how long a mail may take.
-	now  func() time.Time
-	time time.Duration
+	// roots are whom certificates of mail servers are trusted from; nil means those that this machine trusts.
+	roots *x509.CertPool
+	now   func() time.Time
+	// mailTime, greetTime and webhookTime bound what a server may take for a mail, for a greeting, and for a call.
+	mailTime, greetTime, webhookTime time.Duration
 }
 
 // New makes a Sender. It asks nobody.
@@ -59,7 +62,10 @@ func New(cfg Config) *Sender {
 	if cfg.Zone == nil {
 		cfg.Zone = time.Local
 	}
-	return &Sender{cfg: cfg, dial: (&net.Dialer{}).DialContext, now: time.Now, time: mailTime}
+	return &Sender{
+		cfg: cfg, dial: (&net.Dialer{}).DialContext, now: time.Now,
+		mailTime: 30 * time.Second, greetTime: 10 * time.Second, webhookTime: 15 * time.Second,
+	}
 }
 
 // Channels names those that a notice goes to: mail addresses, and remora.WebhookChannel.

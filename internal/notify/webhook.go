@@ -22,9 +22,6 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// webhookTime bounds one call.
-const webhookTime = 15 * time.Second
-
 const (
 	webhookOp = "call the webhook"
 	makeKey   = `Make one with: printf 'whsec_%s\n' "$(openssl rand -base64 32)" > FILE; chmod 600 FILE`
@@ -67,7 +64,7 @@ func (s *Sender) call(ctx context.Context, n remora.Notice, m message) error {
 	req.Header.Set("webhook-timestamp", at)
 	req.Header.Set("webhook-signature", "v1,"+sign(key, id, at, text))
 	client := http.Client{
-		Timeout:       webhookTime,
+		Timeout:       s.webhookTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport:     &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Control: refuseOwn}).DialContext},
 	}
