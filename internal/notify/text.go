@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
@@ -89,6 +91,9 @@ func (s *Sender) write(n remora.Notice) (m message, err error) {
 	}
 	m = message{Problem: n.Problem, Facts: s.facts(n), Warnings: n.Warnings, Host: remora.Cut(remora.OneLine(s.cfg.Host), maxName), ID: n.ID}
 	for _, hint := range lines(n.Hint) {
+		if first, size := utf8.DecodeRuneInString(hint); !strings.HasPrefix(hint, "remora ") {
+			hint = string(unicode.ToUpper(first)) + hint[size:] // some hints go on where an error ends
+		}
 		m.Todo = append(m.Todo, advice{Text: hint})
 	}
 	for line := range strings.Lines(b.String()) {
