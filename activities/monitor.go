@@ -15,6 +15,7 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
 	"github.com/remora-backup/remora/internal/retention"
+	"github.com/remora-backup/remora/internal/schedule"
 )
 
 // Monitor holds the steps that look how everything is.
@@ -22,12 +23,14 @@ type Monitor struct {
 	Temporal  client.Client
 	Namespace string
 	Locations *repository.Locations
-	// Sources are what is expected of each.
+	// Sources are what is expected of each, but for its schedules.
 	Sources []remora.Expected
+	// Schedules are those of the configuration, Copies when all is copied, and Book what Temporal has of both.
+	Schedules []remora.Schedule
+	Copies    map[string]remora.Timing
+	Book      *schedule.Book
 	// Of finds the component of a source.
 	Of func(kind remora.Kind) func(source string) (remora.Component, error)
-	// Schedules may be nil where there are none.
-	Schedules Schedules
 	// Now is the clock; nil means time.Now.
 	Now   func() time.Time
 	Watch Watch
@@ -58,15 +61,14 @@ func (m *Monitor) look(ctx context.Context, in remora.LookInput) (remora.LookRes
 			g.now = m.Now().UTC()
 		}
 		g.judge(remora.FoundSkew("clock of Temporal", time.Until(activity.GetInfo(ctx).StartedTime)))
-		g.part(ctx, "the repository", g.ofRepository, "repository", "skew/clock of the repository", "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "left/", "foreign/")
+		g.part(ctx, "the repository", g.ofRepository, "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "undelivered",
+			"left/", "foreign/", "schedule/", "skew/clock of the repository")
 		g.part(ctx, "the runs in Temporal", g.ofRuns, "failing/", "stuck/", "person/")
 		g.part(ctx, "the queues in Temporal", g.ofQueues, "queue/")
 		if g.home != nil {
 			g.part(ctx, "the runs that left no record", g.terminated)
 			g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/")
-			if m.Schedules != nil {
-				g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
-			}
+			g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
 		}
 		return g.result(), nil
 	})
@@ -84,13 +86,16 @@ type glance struct {
 	written time.Time
 	runs    []remora.Backup // newest first
 	sampled bool
+	// scheduled are the records of schedules, and wanted what follows from them and the configuration.
+	scheduled []remora.ScheduleRecord
+	wanted    []schedule.Wanted
 
 	missing   []remora.FailedRun
 	accounted map[string]time.Time
 	lost      []string
 }
 
-// bounds of what travels through a history.
+// The bounds of what travels through a history. Of what is missing there may be a page of slots more.
 const (
 	mostAlerts  = 200
 	mostMissing = 50
@@ -98,7 +103,7 @@ const (
 
 func (g *glance) result() remora.LookResult {
 	before := g.state.Alerts
-	r := remora.LookResult{Accounted: g.accounted, Missing: g.missing[:min(len(g.missing), mostMissing)], Lost: g.lost}
+	r := remora.LookResult{Accounted: g.accounted, Missing: g.missing, Lost: g.lost}
 	g.state.Alerts, r.Notices = monitor.Turn(before, g.found[:min(len(g.found), mostAlerts)], g.unknown, g.now)
 	same := func(a, b remora.Alert) bool {
 		return a.Key == b.Key && a.Level == b.Level && a.Told.Equal(b.Told) && a.Gone.IsZero() == b.Gone.IsZero()
@@ -156,7 +161,26 @@ func (g *glance) ofRepository(ctx context.Context) error {
 	if g.runs, err = r.List(ctx, repository.Filter{}); err != nil {
 		return err
 	}
+	records, err := r.Schedules(ctx)
+	if err != nil {
+		return err
+	}
+	g.scheduled, g.wanted = records, schedule.Plan(g.Schedules, g.Copies, records)
+	undelivered, err := r.Undelivered(ctx)
+	if err != nil {
+		return err
+	}
+	if n := len(undelivered); n > 0 {
+		u := undelivered[0]
+		g.add("undelivered", remora.Failing, "", u.Hint, "%d notices could not be told; the last one to %s: %s", n, u.To, u.Problem)
+	}
 	for _, s := range g.Sources {
+		s.Schedules = nil
+		for _, w := range g.wanted { // also those that commands made
+			if req, ok := w.Args.(remora.SlotRequest); ok && w.Source == s.Source {
+				s.Schedules = append(s.Schedules, req.Schedule)
+			}
+		}
 		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Source })
 		g.found = append(g.found, monitor.Findings(s, runs, g.now)...)
 		g.halved(s.Source, runs)
@@ -294,18 +318,4 @@ func (g *glance) journal(ctx context.Context, kind remora.Kind, source string) (
 		}
 	}
 	return ours, err
-}
-
-// Schedules is what the monitor asks about schedules.
-type Schedules interface {
-	// Drift says, by the id of a schedule, how what Temporal has differs from what is wanted.
-	Drift(ctx context.Context) (map[string]string, error)
-}
-
-func (g *glance) ofSchedules(ctx context.Context) error {
-	drift, err := g.Schedules.Drift(ctx)
-	for id, how := range drift {
-		g.add("schedule/"+id, remora.Warning, "", "make it as configured with: remora schedule apply", "the schedule %s is not as configured: %s", id, how)
-	}
-	return err
 }

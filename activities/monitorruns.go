@@ -90,7 +90,7 @@ func (g *glance) list(ctx context.Context, query string, each func(*workflowpb.W
 func (g *glance) ofRuns(ctx context.Context) error {
 	before := g.state.Failing
 	g.state.Failing = map[string]time.Time{}
-	return g.list(ctx, "ExecutionStatus = 'Running'", func(info *workflowpb.WorkflowExecutionInfo) error {
+	err := g.list(ctx, "ExecutionStatus = 'Running'", func(info *workflowpb.WorkflowExecutionInfo) error {
 		switch info.GetType().GetName() {
 		case remora.MonitorWorkflow, remora.NotifyWorkflow, remora.CheckWorkflow:
 			return nil // this one, and those that are told of otherwise
@@ -106,6 +106,10 @@ func (g *glance) ofRuns(ctx context.Context) error {
 		g.ofRun(ctx, id, e.described, before)
 		return nil
 	})
+	if err != nil {
+		g.state.Failing = before
+	}
+	return err
 }
 
 func (g *glance) ofRun(ctx context.Context, id string, d *workflowservice.DescribeWorkflowExecutionResponse, before map[string]time.Time) {
@@ -204,6 +208,8 @@ const (
 	// lookBack is for how long at least it is looked for runs that left no record: the list of runs may lag, and a record
 	// may not have been written.
 	lookBack = 24 * time.Hour
+	// settling is for how long others may still write that record.
+	settling = 2 * time.Minute
 	// farBack is for how long at most, after an outage.
 	farBack = 14 * lookBack
 )
@@ -214,9 +220,8 @@ func (g *glance) terminated(ctx context.Context) error {
 	if at := g.state.At; !at.IsZero() {
 		back = min(max(back, g.now.Sub(at)), farBack)
 	}
-	from := g.now.Add(-back)
-	query := fmt.Sprintf("WorkflowType = '%s' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed') AND CloseTime > '%s'",
-		remora.BackupWorkflow, from.Format(time.RFC3339))
+	query := fmt.Sprintf("WorkflowType = '%s' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed') AND CloseTime > '%s' AND CloseTime < '%s'",
+		remora.BackupWorkflow, g.now.Add(-back).Format(time.RFC3339), g.now.Add(-settling).Format(time.RFC3339))
 	return g.list(ctx, query, func(info *workflowpb.WorkflowExecutionInfo) error {
 		run, id := info.GetExecution().GetRunId(), info.GetExecution().GetWorkflowId()
 		known := slices.ContainsFunc(g.runs, func(b remora.Backup) bool { return b.Run == run })
@@ -233,12 +238,14 @@ func (g *glance) terminated(ctx context.Context) error {
 		}
 		begun := event.GetWorkflowExecutionStartedEventAttributes()
 		first := begun.GetFirstExecutionRunId()
-		if slices.ContainsFunc(g.runs, func(b remora.Backup) bool { return b.Run == first }) {
-			return nil
-		}
 		var req remora.BackupRequest
 		if err := converter.GetDefaultDataConverter().FromPayloads(begun.GetInput(), &req); err != nil {
 			return err
+		}
+		if slices.ContainsFunc(g.runs, func(b remora.Backup) bool { // or its slot has told
+			return b.Run == first || req.Slot.Schedule != "" && b.Source == source && b.Slot.Schedule == req.Slot.Schedule && b.Slot.Due.Equal(req.Slot.Due)
+		}) {
+			return nil
 		}
 		why := map[enums.WorkflowExecutionStatus]string{
 			enums.WORKFLOW_EXECUTION_STATUS_TERMINATED: "its workflow was terminated in Temporal",
@@ -252,6 +259,7 @@ func (g *glance) terminated(ctx context.Context) error {
 			Problem: why, Hint: "Take another one: remora backup " + source,
 		}
 		g.missing = append(g.missing, lost)
+		g.runs = append(g.runs, remora.Backup{Manifest: remora.Manifest{Run: first, Source: source, Slot: req.Slot}})
 		if !slices.ContainsFunc(g.runs, func(b remora.Backup) bool {
 			return b.Source == source && b.Purpose == remora.Regular && b.Started.After(started)
 		}) {

@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/common/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
 
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/testenv"
@@ -58,7 +60,17 @@ func TestWhatAnOperatorDoesInTemporal(t *testing.T) {
 	restores := list[remora.Restore](s, "restores", s.source())
 	require.Equal(t, []remora.Outcome{remora.OutcomeApplied, remora.OutcomeRolledBack}, []remora.Outcome{restores[0].Outcome, restores[1].Outcome})
 
-	// Terminated in its undo window: rollback and accept take it over.
+	// Terminated in its undo window: the monitor takes it over without anybody asking, and what is live stays.
+	terminate(remora.RestoreLane(s.source()))
+	look, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "look", TaskQueue: remora.Queue}, remora.MonitorWorkflow)
+	require.NoError(t, err)
+	require.NoError(t, look.Get(t.Context(), nil))
+	require.Eventually(t, func() bool {
+		return strings.Contains(list[remora.Restore](s, "restores", s.source())[0].Hint, "monitor has taken it over")
+	}, time.Minute, 100*time.Millisecond, "nobody took it over")
+	s.requireEqual(good, s.read(), "after it was taken over")
+
+	// Terminated again: rollback and accept take it over.
 	terminate(remora.RestoreLane(s.source()))
 	s.must("rollback", restores[0].ID)
 	s.requireEqual(damaged, s.read(), "after the rollback")
