@@ -210,3 +210,14 @@ func TestResolveOfARunThatDoesNotWaitSaysSo(t *testing.T) {
 	_, err = s.control.Follow(context.Background(), run, nil)
 	require.NoError(t, err)
 }
+
+func TestASourceThatWasNeverRestoredIsNotToldThatItsLastRestoreIsOver(t *testing.T) {
+	server := testenv.Temporal(t)
+	s := newSite(t, server)
+	s.startWorker(server)
+	c, _ := withRepository(t, server.Address, server.Namespace)
+	for range 2 { // the first leaves a run that found nothing
+		_, err := c.Rollback(context.Background(), "never", nil)
+		requireProblem(t, err, remora.NotFound, "no restore of it has an open undo window")
+	}
+}
