@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -187,30 +188,18 @@ func (r *reader) mapping(key string, n ast.Node, known fields, later ...string) 
 	})
 }
 
-// meant is the key for words that people try first.
-func meant(word string) string {
-	switch word {
-	case "host", "hostname":
-		return "address"
-	case "username":
-		return "user"
-	case "schema":
-		return "schemas"
-	case "dirs", "paths":
-		return "directories"
-	case "dir", "directory":
-		return "path"
-	default:
-		return ""
-	}
+// meant are the keys for words that people try first.
+var meant = map[string]string{
+	"host": "address", "hostname": "address", "username": "user", "schema": "schemas",
+	"dirs": "directories", "paths": "directories", "dir": "path", "directory": "path",
 }
 
 func (r *reader) unknown(path, name string, at ast.Node, known fields) {
 	words := slices.Sorted(maps.Keys(known))
 	_, takesPassword := known["password_file"]
 	near := nearest(name, words)
-	if _, ok := known[meant(name)]; ok {
-		near = meant(name)
+	if _, ok := known[meant[name]]; ok {
+		near = meant[name]
 	}
 	switch {
 	case name == "password" && takesPassword:
@@ -287,34 +276,33 @@ func (r *reader) texts(to *[]string) setter {
 // number reads a whole number between least and most.
 func (r *reader) number(to *int, least, most int) setter {
 	return func(key string, n ast.Node) {
-		whole, ok := n.(*ast.IntegerNode)
-		if ok {
-			value, err := strconv.Atoi(whole.GetToken().Value)
-			if err == nil && value >= least && value <= most {
-				*to = value
-				return
-			}
+		if whole, ok := n.(*ast.IntegerNode); !ok || !between(to, least, most, strconv.Atoi, whole.GetToken().Value) {
+			r.wrong(key, n, "write a whole number from %d to %d", least, most)
 		}
-		r.wrong(key, n, "write a whole number from %d to %d", least, most)
 	}
 }
 
 // duration reads a length of time between least and most.
 func (r *reader) duration(to *time.Duration, least, most time.Duration) setter {
 	return func(key string, n ast.Node) {
-		if text, ok := n.(*ast.StringNode); ok {
-			value, err := time.ParseDuration(text.Value)
-			if err == nil && value >= least && value <= most {
-				*to = value
-				return
-			}
+		if text, ok := n.(*ast.StringNode); !ok || !between(to, least, most, time.ParseDuration, text.Value) {
+			r.wrong(key, n, "%s", lengthWanted(least, most))
 		}
-		r.wrong(key, n, "%s", lengthWanted(least, most))
 	}
 }
 
 func lengthWanted(least, most time.Duration) string {
 	return fmt.Sprintf("write a length of time from %s to %s, such as 90m or 24h", span(least), span(most))
+}
+
+// between takes what text says into its place; it is false where that is nothing between least and most.
+func between[T cmp.Ordered](to *T, least, most T, parse func(string) (T, error), text string) bool {
+	value, err := parse(text)
+	ok := err == nil && value >= least && value <= most
+	if ok {
+		*to = value
+	}
+	return ok
 }
 
 func span(d time.Duration) string {
