@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,8 +38,8 @@ type roster struct {
 	lock int // a bare descriptor: an os.File would be closed, and the lock freed, once nobody refers to it
 	log  *slog.Logger
 
-	once     sync.Once
-	stop     chan struct{}
+	here     context.Context // until this process leaves: stop
+	stop     context.CancelFunc
 	watching sync.WaitGroup
 	dead     map[string]time.Time // when the death of a process was noticed
 }
@@ -66,14 +65,10 @@ func newRoster(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*roster, 
 // enrol makes this process's file. It appears under its name only once the lock is held, so that nobody takes it for a
 // dead one.
 func enrol(dir string, log *slog.Logger) (*roster, error) {
-	random := make([]byte, 8)
-	if _, err := rand.Read(random); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // the state directory is the configuration's word
 		return nil, err
 	}
-	name := hex.EncodeToString(random)
+	name := strings.ToLower(rand.Text())
 	unborn := filepath.Join(dir, "."+name)
 	lock, err := syscall.Open(unborn, syscall.O_CREAT|syscall.O_EXCL|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -86,7 +81,9 @@ func enrol(dir string, log *slog.Logger) (*roster, error) {
 	if err != nil {
 		return nil, errors.Join(err, syscall.Close(lock))
 	}
-	return &roster{dir: dir, name: name, lock: lock, log: log, stop: make(chan struct{}), dead: map[string]time.Time{}}, nil
+	r := &roster{dir: dir, name: name, lock: lock, log: log, dead: map[string]time.Time{}}
+	r.here, r.stop = context.WithCancel(context.Background())
+	return r, nil
 }
 
 // identity is what this process is called in Temporal.
@@ -98,15 +95,12 @@ func (r *roster) identity() string {
 // watch hands the steps of dead workers on this machine back to Temporal, now and as long as this process lives.
 func (r *roster) watch(c client.Client, namespace string) {
 	r.watching.Go(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
 		tick := time.NewTicker(lookout)
 		defer tick.Stop()
-		for {
-			r.settle(ctx, c, namespace)
+		for r.here.Err() == nil {
+			r.settle(r.here, c, namespace)
 			select {
-			case <-r.stop:
-				return
+			case <-r.here.Done():
 			case <-tick.C:
 			}
 		}
@@ -116,10 +110,8 @@ func (r *roster) watch(c client.Client, namespace string) {
 // leave ends the watch. The lock is freed by the end of the process and not before, since a step may still be ending;
 // the file stays for the next worker, since a step may have been sent here too late to be noticed.
 func (r *roster) leave() {
-	r.once.Do(func() {
-		close(r.stop)
-		r.watching.Wait()
-	})
+	r.stop()
+	r.watching.Wait()
 }
 
 // settle does one round for every dead process.
@@ -134,7 +126,10 @@ func (r *roster) settle(ctx context.Context, c client.Client, namespace string) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, mourning)
 	defer cancel()
-	if err := r.handBackAll(ctx, c, namespace, dead); err != nil {
+	switch err := r.handBackAll(ctx, c, namespace, dead); {
+	case errors.Is(ctx.Err(), context.Canceled): // we leave
+		return
+	case err != nil:
 		r.log.Warn("the steps of a dead worker are not handed back yet", "error", err)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -277,4 +279,35 @@ func fault(op, place string, err error) error {
 		p.Kind, p.Hint = remora.Unsupported, "shorten the path"
 	}
 	return p
+}
+
+// patterns say what is neither captured nor replaced.
+type patterns []string
+
+func (p patterns) check() error {
+	for _, pattern := range p {
+		switch {
+		case pattern == "" || strings.HasPrefix(pattern, "/") || strings.HasPrefix(pattern, "!"):
+			return fmt.Errorf("exclude %q: patterns are relative to each directory, such as *.tmp or cache/**, and cannot be negated", pattern)
+		case !doublestar.ValidatePattern(pattern):
+			return fmt.Errorf("exclude %q is not a valid pattern", pattern)
+		}
+	}
+	return nil
+}
+
+// match tells whether an entry, by its slash-separated path within a directory, is left alone. A directory that
+// matches is left alone with everything in it.
+func (p patterns) match(rel string) bool {
+	base := path.Base(rel)
+	if rel == base && reserved(rel) {
+		return true
+	}
+	for _, pattern := range p {
+		pattern = strings.TrimSuffix(pattern, "/")
+		if doublestar.MatchUnvalidated(pattern, rel) || !strings.Contains(pattern, "/") && doublestar.MatchUnvalidated(pattern, base) {
+			return true
+		}
+	}
+	return false
 }
