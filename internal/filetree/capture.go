@@ -229,20 +229,15 @@ func (c *capture) miscounted(counted count) error {
 	return refuse(remora.Corrupt, c.at, "run the backup again; if this stays, it is a bug of ours", "%v were stored, but %v are there", c.result.count, counted)
 }
 
-func (d partDirectory) warnings() []string {
-	var w []string
-	for _, sort := range []struct {
-		names []string
-		what  string
-	}{
-		{d.Changed, "changed while they were read"},
-		{d.Skipped, "cannot be stored and were skipped"},
-		{d.Vanished, "vanished while the directory was read"},
-	} {
-		if n := len(sort.names); n > 0 {
-			w = append(w, fmt.Sprintf("%d in %s %s: %s", n, d.Path, sort.what, strings.Join(sort.names[:min(n, 3)], ", ")))
+func (d partDirectory) warnings() (w []string) {
+	add := func(what string, names []string) {
+		if n := len(names); n > 0 {
+			w = append(w, fmt.Sprintf("%d in %s %s: %s", n, d.Path, what, strings.Join(names[:min(n, 3)], ", ")))
 		}
 	}
+	add("changed while they were read", d.Changed)
+	add("cannot be stored and were skipped", d.Skipped)
+	add("vanished while the directory was read", d.Vanished)
 	return w
 }
 

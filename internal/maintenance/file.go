@@ -48,10 +48,7 @@ func (f *file) Offline(_ context.Context, run string) (bool, error) {
 	if err == nil { // whoever asks is going to enter
 		err = syscall.Access(filepath.Dir(f.path), unix.W_OK|unix.X_OK)
 	}
-	if err != nil {
-		return false, f.problem("ask whether the application is offline", err)
-	}
-	return found != nil && !f.carries(found, run), nil
+	return err == nil && found != nil && !f.carries(found, run), f.problem("ask whether the application is offline", err)
 }
 
 func (f *file) Enter(ctx context.Context, run string) error {
@@ -123,10 +120,7 @@ func (f *file) Leave(ctx context.Context, run string) error {
 	if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f.problem(op, err)
 	}
-	if err := f.sync(); err != nil {
-		return f.problem(op, err)
-	}
-	return nil
+	return f.problem(op, f.sync())
 }
 
 // carries tells whether the file is one that this run made. What we do not understand is somebody else's.
@@ -153,6 +147,9 @@ func (f *file) sync() error {
 }
 
 func (f *file) problem(op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	p := &remora.Problem{Op: op, Kind: remora.Unavailable, Subject: f.path, Err: remora.Cause(err)}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):

@@ -69,8 +69,5 @@ func (j journalled) holder() (string, error) {
 }
 
 func (j journalled) problem(err error) error {
-	if err == nil {
-		return nil
-	}
 	return (&file{path: j.path, missing: "make the folder of the worker's state"}).problem("remember whose the maintenance is", err)
 }

@@ -31,14 +31,12 @@ func openLog(path string, most int64) *logFile {
 
 // open leaves file nil where it cannot; the tail is kept all the same.
 func (l *logFile) open() {
-	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		l.file, l.size = nil, 0
-		return
-	}
-	l.file, l.size = file, 0
-	if info, err := file.Stat(); err == nil {
-		l.size = info.Size()
+	l.file, l.size = nil, 0
+	if file, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+		l.file = file
+		if info, err := file.Stat(); err == nil {
+			l.size = info.Size()
+		}
 	}
 }
 
