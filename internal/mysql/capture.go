@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -38,7 +37,7 @@ func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subjec
 	}
 	defer snap.close()
 	c.snap = snap
-	kept, stop := snap.keep(ctx)
+	kept, stop := guarded(ctx, pingEvery, snap.ping)
 	defer stop()
 	summary, err := c.run(kept, job, of)
 	return summary, d.problem(kept, op, d.subject(), err)
@@ -96,7 +95,8 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 			c.snap.warnings = append(c.snap.warnings, "these are invalid, so a restore can only bring back their text: "+listed(invalid))
 		}
 	}
-	c.meter = newMeter(job, c.op, sum(found, census.bytes))
+	_, size := estimates(found)
+	c.meter = newMeter(job, c.op, size)
 	stop := c.meter.watch(ctx)
 	defer stop()
 	if err = c.plan(ctx, found); err == nil {
@@ -211,11 +211,7 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 		}
 		return strconv.ParseInt(rows, 10, 64)
 	})
-	ranges := make([]partRange, len(cuts))
-	for i, cut := range cuts {
-		ranges[i] = span(cut)
-	}
-	return ranges, err
+	return mapped(cuts, span), err
 }
 
 // task is a piece of work on one reader.
@@ -232,34 +228,27 @@ func perform(ctx context.Context, readers []*reader, tasks []task) error {
 func (c *capture) tasks() []task {
 	var all []task
 	for _, t := range c.tables {
-		check := func(ctx context.Context, r *reader) error {
-			return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.check(ctx, r, t))
-		}
-		if t.Engine != "" { // in one piece, since writers wait for its end
-			all = append(all, func(ctx context.Context, r *reader) error {
+		one := func(work task) task {
+			return func(ctx context.Context, r *reader) error {
 				c.meter.begin(t.Name)
-				err := check(ctx, r)
-				for j := range t.Ranges {
-					if err == nil {
-						err = c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
-					}
-				}
-				c.snap.done(t.table)
-				return err
-			})
-			continue
+				return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), work(ctx, r))
+			}
 		}
-		if c.snap.sealed.Load() {
-			all = append(all, check)
-		}
+		check := one(func(ctx context.Context, r *reader) error { return c.check(ctx, r, t) })
+		var copies []task
 		for j := range t.Ranges {
-			all = append(all, func(ctx context.Context, r *reader) error {
-				c.meter.begin(t.Name)
-				return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), c.copy(ctx, r, t, &t.Ranges[j]))
-			})
+			copies = append(copies, one(func(ctx context.Context, r *reader) error { return c.copy(ctx, r, t, &t.Ranges[j]) }))
 		}
-		if !c.snap.sealed.Load() {
-			all = append(all, check)
+		switch {
+		case t.Engine != "": // in one piece, since writers wait for its end
+			all = append(all, func(ctx context.Context, r *reader) error {
+				defer c.snap.done(t.table)
+				return perform(ctx, []*reader{r}, append([]task{check}, copies...))
+			})
+		case c.snap.sealed.Load():
+			all = append(append(all, check), copies...)
+		default:
+			all = append(append(all, copies...), check)
 		}
 	}
 	return all
@@ -305,19 +294,10 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 	if err != nil {
 		return err
 	}
-	if normalised(requalified(now, c.names())) != normalised(t.Definition) {
+	if normalised(requalified(now, liveNames(c.places))) != normalised(t.Definition) {
 		return remora.Fail(remora.Busy, c.op, tableName(t.schema, t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
 	}
 	return r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
-}
-
-// names gives the live name of each schema that is captured.
-func (c *capture) names() map[string]string {
-	names := map[string]string{}
-	for _, p := range c.places {
-		names[p.schema] = p.name
-	}
-	return names
 }
 
 // serverCheck is what the server itself says of a table's rows.
@@ -371,14 +351,12 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 	if err != nil {
 		return remora.Summary{}, err
 	}
-	for _, file := range []struct {
-		name    string
-		content []byte
-	}{{"load.sql", loadSQL(p)}, {remora.PartFile, raw}} {
-		if err := c.to.Put(ctx, file.name, func(w io.Writer) error {
-			_, err := io.Copy(w, bytes.NewReader(file.content))
+	for _, file := range [][2]string{{"load.sql", string(loadSQL(p))}, {remora.PartFile, string(raw)}} {
+		err := c.to.Put(ctx, file[0], func(w io.Writer) error {
+			_, err := io.WriteString(w, file[1])
 			return err
-		}); err != nil {
+		})
+		if err != nil {
 			return remora.Summary{}, err
 		}
 	}

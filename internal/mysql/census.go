@@ -115,11 +115,16 @@ type place struct{ name, schema string }
 
 // live are the places of the schemas of the source when they are live.
 func (d *Database) live() []place {
-	all := make([]place, len(d.cfg.Schemas))
-	for i, name := range d.cfg.Schemas {
-		all[i] = place{name, name}
+	return mapped(d.cfg.Schemas, func(name string) place { return place{name, name} })
+}
+
+// liveNames gives the live name of each schema.
+func liveNames(places []place) map[string]string {
+	names := map[string]string{}
+	for _, p := range places {
+		names[p.schema] = p.name
 	}
-	return all
+	return names
 }
 
 // census is everything there is in a schema. It is complete only for an account whose rights were checked: the server
@@ -135,25 +140,17 @@ type census struct {
 }
 
 func (c census) names() []string {
-	names := make([]string, len(c.tables))
-	for i, t := range c.tables {
-		names[i] = t.Name
-	}
-	return names
+	return mapped(c.tables, func(t table) string { return t.Name })
 }
 
-func (c census) rows() (n int64) {
-	for _, t := range c.tables {
-		n += t.rows
+// estimates add up what the server believes to be in the tables.
+func estimates(all []census) (rows, bytes int64) {
+	for _, c := range all {
+		for _, t := range c.tables {
+			rows, bytes = rows+t.rows, bytes+t.bytes
+		}
 	}
-	return n
-}
-
-func (c census) bytes() (n int64) {
-	for _, t := range c.tables {
-		n += t.bytes
-	}
-	return n
+	return rows, bytes
 }
 
 // takeCensuses lists everything in schemas that belong together, in their order. allKeys tells whether the account may
@@ -182,10 +179,7 @@ func (c *census) take(ctx context.Context, s *session, together []place, allKeys
 	if err := c.listForeignKeys(ctx, s, together, allKeys); err != nil {
 		return err
 	}
-	names := map[string]string{}
-	for _, p := range together {
-		names[p.schema] = p.name
-	}
+	names := liveNames(together)
 	for i := range c.tables {
 		t := &c.tables[i]
 		if t.Definition, err = definitionOf(ctx, s, c.schema, t.Name); err != nil {
@@ -205,19 +199,12 @@ func (c *census) take(ctx context.Context, s *session, together []place, allKeys
 // refusals turns what is not handled into one problem that names it, nil where there is nothing.
 func refusals(all []census, op string) error {
 	for _, c := range all {
-		if err := c.refusal(op); err != nil {
-			return err
+		if len(c.refused) > 0 {
+			return remora.Fail(remora.Unsupported, op, "schema "+c.name, "mend them, or move them out of the schema; nothing is ever skipped in silence",
+				"these cannot be backed up and restored: %s", listed(c.refused))
 		}
 	}
 	return nil
-}
-
-// sum adds up an estimate over schemas.
-func sum(all []census, of func(census) int64) (n int64) {
-	for _, c := range all {
-		n += of(c)
-	}
-	return n
 }
 
 // optionsOf reads the options of a schema, and whether there is one.
@@ -376,16 +363,6 @@ func (c *census) listForeignKeys(ctx context.Context, s *session, together []pla
 func definitionOf(ctx context.Context, s *session, schema, name string) (definition string, err error) {
 	err = s.row(ctx, "SHOW CREATE TABLE "+qualified(schema, name)).Scan(new(string), &definition)
 	return definition, err
-}
-
-// refusal turns what is not handled into one problem that names it.
-func (c census) refusal(op string) error {
-	if len(c.refused) == 0 {
-		return nil
-	}
-	return remora.Fail(remora.Unsupported, op, "schema "+c.name,
-		"mend them, or move them out of the schema; nothing is ever skipped in silence",
-		"these cannot be backed up and restored: %s", listed(c.refused))
 }
 
 // listed names the first few things of a list, and counts the others.

@@ -53,18 +53,14 @@ func (d *Database) ask(ctx context.Context, s *session, query string) (string, e
 	return s.isTrue(ctx, query)
 }
 
-const (
-	codeNoSuchVariable = 1193
-	codeWouldWrite     = 1792
-)
+const codeWouldWrite = 1792
 
 // limit bounds the statements of a session, in the words of either family of servers.
 func (s *session) limit(ctx context.Context, most time.Duration) error {
-	err := s.exec(ctx, fmt.Sprintf("SET SESSION max_execution_time = %d", most.Milliseconds()))
-	if isCode(err, codeNoSuchVariable) {
-		err = s.exec(ctx, fmt.Sprintf("SET SESSION max_statement_time = %d", int(most.Seconds())))
+	if s.server.mariadb() {
+		return s.exec(ctx, fmt.Sprintf("SET SESSION max_statement_time = %d", int(most.Seconds())))
 	}
-	return err
+	return s.exec(ctx, fmt.Sprintf("SET SESSION max_execution_time = %d", most.Milliseconds()))
 }
 
 // isTrue tells why a query does not give one row whose first column is true; "" when it does.

@@ -90,7 +90,7 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if !diff.Equal() {
 		return diff, nil
 	}
-	if err := c.d.rehearseBoth(ctx, c.s, &c.part, nil); err != nil {
+	if err := c.d.rehearseBoth(ctx, c.s, &c.part, new([]string)); err != nil {
 		return diff, err
 	}
 	if slices.ContainsFunc(c.part.tables(), func(t partTable) bool { return t.Engine == memory }) {

@@ -187,28 +187,15 @@ func (d definition) unsaid(element string) string {
 	return element
 }
 
-// recreate is a definition that creates the same table as SHOW CREATE TABLE showed.
-func recreate(name, sql string) string {
-	return recreateOf(name, sql, func(string) bool { return true })
-}
-
-// recreateWithoutForeignKeys is recreate for where the other tables are not.
-func recreateWithoutForeignKeys(name, sql string) string {
-	return recreateOf(name, sql, func(element string) bool { return !foreignKey(element) })
-}
-
-func recreateOf(name, sql string, keep func(element string) bool) string {
+// recreate is a definition that creates the same table as SHOW CREATE TABLE showed; without its foreign keys, it does so
+// where the other tables are not.
+func recreate(name, sql string, foreignKeys bool) string {
 	d, err := parseDefinition(sql)
 	if err != nil {
 		return sql
 	}
-	var elements []string
-	for _, e := range d.elements {
-		if keep(e) {
-			elements = append(elements, d.unsaid(e))
-		}
-	}
-	return d.text(name, elements)
+	kept := slices.DeleteFunc(d.elements, func(e string) bool { return !foreignKeys && foreignKey(e) })
+	return d.text(name, mapped(kept, d.unsaid))
 }
 
 // staged says how a table is built in a stage: created without what would slow the loading down, which is added after.

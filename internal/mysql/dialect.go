@@ -133,14 +133,6 @@ func (v server) pinned() string {
 	return both + "max_execution_time = 0, show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0"
 }
 
-// repeatableRead is the assignment that makes a snapshot one.
-func (v server) repeatableRead() string {
-	if v.mariadb() {
-		return "tx_isolation = 'REPEATABLE-READ'"
-	}
-	return "transaction_isolation = 'REPEATABLE-READ'"
-}
-
 // loading are the assignments of sessions that build a stage: zeros in AUTO_INCREMENT columns, dates that some setting
 // once let in, rows that a CHECK no longer takes, and the history of system-versioned tables come back as they were.
 func (v server) loading() []string {

@@ -88,14 +88,12 @@ func (s side) names(name string) bool {
 
 // aside are the places of a run's schemas on side a or b.
 func (e *entry) aside(putAway bool) []place {
-	all := make([]place, len(e.Detail.Schemas))
-	for i, s := range e.Detail.Schemas {
-		all[i] = place{s.Name, s.Stage}
+	return mapped(e.Detail.Schemas, func(s sides) place {
 		if putAway {
-			all[i].schema = s.PutAway
+			return place{s.Name, s.PutAway}
 		}
-	}
-	return all
+		return place{s.Name, s.Stage}
+	})
 }
 
 const (
@@ -183,11 +181,7 @@ func (d *Database) mayAct(op string, e *entry, on server) error {
 
 // schemas are the names of the schemas that a run is about.
 func (e *entry) schemas() []string {
-	names := make([]string, len(e.Detail.Schemas))
-	for i, s := range e.Detail.Schemas {
-		names[i] = s.Name
-	}
-	return names
+	return mapped(e.Detail.Schemas, func(s sides) string { return s.Name })
 }
 
 func sameNames(a, b []string) bool {

@@ -27,7 +27,7 @@ SET SESSION time_zone = '+00:00';
 	for _, s := range p.Schemas {
 		fmt.Fprintf(&b, "\nCREATE DATABASE IF NOT EXISTS %s %s;\nUSE %s;\n", quote(s.Name), s.clause(), quote(s.Name))
 		for _, t := range s.Tables {
-			fmt.Fprintf(&b, "\n-- %d rows\n%s;\n", t.Rows, recreate(t.Name, t.Definition))
+			fmt.Fprintf(&b, "\n-- %d rows\n%s;\n", t.Rows, recreate(t.Name, t.Definition, true))
 			for _, r := range t.Ranges {
 				if r.Rows > 0 {
 					fmt.Fprintf(&b, "LOAD DATA LOCAL INFILE %s INTO TABLE %s %s %s;\n", text(r.File), quote(t.Name), loadFormat, t.loads())

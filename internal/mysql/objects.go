@@ -436,23 +436,13 @@ func broken(objects []object) []object {
 }
 
 // ofKinds are the objects of some kinds.
-func ofKinds(objects []object, kinds ...string) (some []object) {
-	for _, o := range objects {
-		if slices.Contains(kinds, o.Kind) {
-			some = append(some, o)
-		}
-	}
-	return some
+func ofKinds(objects []object, kinds ...string) []object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return !slices.Contains(kinds, o.Kind) })
 }
 
 // without are the objects that are not among others.
-func without(objects, others []object) (rest []object) {
-	for _, o := range objects {
-		if !slices.ContainsFunc(others, o.same) {
-			rest = append(rest, o)
-		}
-	}
-	return rest
+func without(objects, others []object) []object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return slices.ContainsFunc(others, o.same) })
 }
 
 // compareObjects names what differs between the objects that should be in a schema and those that are.
@@ -484,9 +474,6 @@ func triggerOrder(objects []object) []string {
 }
 
 // objectNames are the names of objects.
-func objectNames(objects []object) (names []string) {
-	for _, o := range objects {
-		names = append(names, o.Name)
-	}
-	return names
+func objectNames(objects []object) []string {
+	return mapped(objects, func(o object) string { return o.Name })
 }

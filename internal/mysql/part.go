@@ -110,11 +110,7 @@ func (p *part) counts() (tables, rows, bytes int64) {
 
 // names are the schemas of a part.
 func (p *part) names() []string {
-	names := make([]string, len(p.Schemas))
-	for i, s := range p.Schemas {
-		names[i] = s.Name
-	}
-	return names
+	return mapped(p.Schemas, func(s partSchema) string { return s.Name })
 }
 
 // readPart reads and checks the part.json of a part. What it returns can be relied on: the schemas of the source, in the

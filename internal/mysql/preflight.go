@@ -76,7 +76,8 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 // describe fills in what is live now.
 func (d *Database) describe(found []census, on server, est *remora.Estimate) {
 	est.Empty = !slices.ContainsFunc(found, func(c census) bool { return c.exists })
-	est.Summary = remora.Summary{Entries: sum(found, census.rows), Bytes: sum(found, census.bytes), Facts: map[string]string{"schema": d.name()}}
+	est.Summary.Facts = map[string]string{"schema": d.name()}
+	est.Summary.Entries, est.Summary.Bytes = estimates(found)
 	h := sha256.New()
 	// The server's own id is nothing for people, but another server at the same address must not pass for this one (S12).
 	fmt.Fprintf(h, "%s %s\n", est.Identity, on.identity())

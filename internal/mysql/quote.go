@@ -17,13 +17,13 @@ func quote(name string) string {
 // qualified quotes a table with its schema.
 func qualified(schema, table string) string { return quote(schema) + "." + quote(table) }
 
-// quoteAll quotes names for a list.
-func quoteAll(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = quote(n)
+// mapped makes something of each of several things.
+func mapped[T, U any](all []T, of func(T) U) []U {
+	made := make([]U, len(all))
+	for i, one := range all {
+		made[i] = of(one)
 	}
-	return strings.Join(quoted, ", ")
+	return made
 }
 
 // text makes a string literal, for the few statements that take no placeholder. It holds for sql_mode without

@@ -94,11 +94,7 @@ func keyText(key uint64, unsigned bool) string {
 // selects is the query of a range. Columns are named: a star would leave invisible ones out. Without a key the table is
 // read in its own order, past any index that would be shorter.
 func (t table) selects(schema string, r partRange) string {
-	columns := make([]string, len(t.Columns))
-	for i, c := range t.Columns {
-		columns[i] = c.read()
-	}
-	query := "SELECT " + strings.Join(columns, ", ") + " FROM " + t.from(schema)
+	query := "SELECT " + strings.Join(mapped(t.Columns, column.read), ", ") + " FROM " + t.from(schema)
 	if len(t.Key) == 0 {
 		return query + " USE INDEX ()"
 	}
@@ -106,7 +102,7 @@ func (t table) selects(schema string, r partRange) string {
 	if r.From != "" {
 		query += fmt.Sprintf(" WHERE %s BETWEEN %s AND %s", quote(t.Key[0]), r.From, r.To)
 	}
-	return query + " ORDER BY " + quoteAll(t.Key)
+	return query + " ORDER BY " + strings.Join(mapped(t.Key, quote), ", ")
 }
 
 // read is how a column is selected. The text of a FLOAT holds six digits of up to nine; multiplied by one it becomes a

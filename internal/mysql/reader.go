@@ -45,7 +45,10 @@ func (d *Database) openReader(ctx context.Context, who account, s *session, sett
 	if strings.Contains(conn.CapabilityString(), "CLIENT_QUERY_ATTRIBUTES") {
 		r.command = append(r.command, 0, 1)
 	}
-	statements := append([]string{s.server.role, s.server.pinned(), "SET NAMES utf8mb4", "SET SESSION character_set_results = NULL"}, assignments(settings)...)
+	statements := append([]string{
+		s.server.role, s.server.pinned(), "SET NAMES utf8mb4", "SET SESSION character_set_results = NULL",
+		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+	}, assignments(settings)...)
 	for _, statement := range statements {
 		if err := r.exec(ctx, statement); err != nil {
 			r.close()

@@ -16,25 +16,18 @@ import (
 // switch or its way back will have to create: the server lets many an account drop what it then does not let it create
 // again (S5). Events are created disabled. What was created is read back and compared.
 
-// rehearseBoth rehearses both sides of a restore: the part, and what is live. notes takes, where it is not nil, what the
-// server noted.
+// rehearseBoth rehearses both sides of a restore: the part, and what is live. notes takes what the server noted.
 func (d *Database) rehearseBoth(ctx context.Context, s *session, p *part, notes *[]string) error {
 	live, err := takeCensuses(ctx, s, d.live(), false)
 	if err != nil {
 		return err
 	}
 	restored := make([]census, len(p.Schemas))
-	for i, schema := range p.Schemas {
-		restored[i] = census{place: place{schema.Name, schema.Name}, options: schema.schemaOptions, objects: p.restored(i, live[i])}
-		for _, t := range schema.Tables {
-			restored[i].tables = append(restored[i].tables, table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence})
-		}
-	}
-	for i := range live { // only what a rehearsal looks at, so that equal sides are rehearsed once
-		live[i] = census{place: live[i].place, options: live[i].options, objects: live[i].objects, tables: live[i].tables}
-		for j, t := range live[i].tables {
-			live[i].tables[j] = table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence}
-		}
+	bare := func(t table) table { return table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence} }
+	for i, schema := range p.Schemas { // only what a rehearsal looks at, so that equal sides are rehearsed once
+		restored[i] = census{place: live[i].place, options: schema.schemaOptions, objects: p.restored(i, live[i])}
+		restored[i].tables = mapped(schema.Tables, func(t partTable) table { return bare(t.table) })
+		live[i] = census{place: live[i].place, options: live[i].options, objects: live[i].objects, tables: mapped(live[i].tables, bare)}
 	}
 	sides := [][]census{restored, live}
 	if reflect.DeepEqual(restored, live) {
@@ -79,31 +72,25 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 			wanted[i] = shaped{schema: scratch[i].schema, options: c.options}
 			for _, o := range c.objects {
 				if o.Broken {
-					if notes != nil {
-						*notes = append(*notes, o.String()+" is invalid: it stays where it is if it can, and is created only where it is valid")
-					}
+					*notes = append(*notes, o.String()+" is invalid: it stays where it is if it can, and is created only where it is valid")
 					continue
 				}
 				o, noted, err := o.inTime(ctx, s)
 				if err != nil {
 					return err
 				}
-				if notes != nil {
-					*notes = append(*notes, noted...)
-				}
+				*notes = append(*notes, noted...)
 				wanted[i].objects = append(wanted[i].objects, o.disabled().moved(side, names))
 			}
 			if err := s.exec(ctx, "CREATE DATABASE "+quote(scratch[i].schema)+" "+c.options.clause()); err != nil {
 				return err
 			}
 		}
-		if err := createScratchTables(ctx, s, side, scratch); err != nil {
+		if err := createScratchTables(ctx, s, side, names); err != nil {
 			return d.problem(ctx, "rehearse what a switch creates", d.subject(), err)
 		}
 		noted, err := createObjects(ctx, s, wanted)
-		if notes != nil {
-			*notes = append(*notes, noted...)
-		}
+		*notes = append(*notes, noted...)
 		if err != nil {
 			return d.cannotCreate(ctx, s, "rehearse what a switch creates", err)
 		}
@@ -112,21 +99,17 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 }
 
 // createScratchTables creates what views and triggers stand on: empty tables without foreign keys.
-func createScratchTables(ctx context.Context, s *session, side []census, scratch []place) error {
+func createScratchTables(ctx context.Context, s *session, side []census, names map[string]string) error {
 	views := slices.ContainsFunc(side, func(c census) bool { return len(ofKinds(c.objects, kindView)) > 0 })
-	names := map[string]string{}
-	for _, p := range scratch {
-		names[p.name] = p.schema
-	}
-	for i, c := range side {
-		if err := s.all(ctx, "USE "+quote(scratch[i].schema), "SET SESSION sql_mode = '"+loadMode+"'"); err != nil {
+	for _, c := range side {
+		if err := s.all(ctx, "USE "+quote(names[c.name]), "SET SESSION sql_mode = '"+loadMode+"'"); err != nil {
 			return err
 		}
 		for _, t := range inSequence(c.tables) {
 			if !views && !t.Sequence && !slices.ContainsFunc(c.objects, func(o object) bool { return o.Table == t.Name }) {
 				continue
 			}
-			if err := s.exec(ctx, recreateWithoutForeignKeys(t.Name, requalified(t.Definition, names))); err != nil {
+			if err := s.exec(ctx, recreate(t.Name, requalified(t.Definition, names), false)); err != nil {
 				return fmt.Errorf("create table %s: %w", t.Name, err)
 			}
 		}

@@ -104,7 +104,7 @@ func TestS18AMigrationThatWaitsEndsTheSnapshot(t *testing.T) {
 	defer snap.close()
 	_, err = snap.readers[0].value(t.Context(), "SELECT COUNT(*) FROM "+qualified(w.schema, "users"), 0)
 	require.NoError(t, err)
-	kept, stop := snap.keep(t.Context())
+	kept, stop := guarded(t.Context(), pingEvery, snap.ping)
 	defer stop()
 	done := make(chan error, 1)
 	go func() {

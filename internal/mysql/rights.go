@@ -139,11 +139,8 @@ func definerNeeds(on server) []need {
 }
 
 // scopes are the schemas of the source.
-func (d *Database) scopes() (all []scope) {
-	for _, schema := range d.cfg.Schemas {
-		all = append(all, scope(schema))
-	}
-	return all
+func (d *Database) scopes() []scope {
+	return mapped(d.cfg.Schemas, func(name string) scope { return scope(name) })
 }
 
 func (d *Database) backupNeeds(on server) (needs []need) {
@@ -307,12 +304,7 @@ func (g grants) has(s scope, privilege string) bool {
 func (g grants) missing(needs []need) []Right {
 	var all []Right
 	for _, n := range needs {
-		var lack []string
-		for _, p := range n.privileges {
-			if !g.has(n.scope, p) {
-				lack = append(lack, p)
-			}
-		}
+		lack := slices.DeleteFunc(slices.Clone(n.privileges), func(p string) bool { return g.has(n.scope, p) })
 		if len(lack) == 0 {
 			continue
 		}

@@ -19,18 +19,8 @@ func (t table) sequence() bool { return t.Sequence }
 
 // inSequence puts sequences before the tables that may need them.
 func inSequence[T sequenced](tables []T) []T {
-	sorted := slices.Clone(tables)
-	slices.SortStableFunc(sorted, func(a, b T) int {
-		switch {
-		case a.sequence() == b.sequence():
-			return 0
-		case a.sequence():
-			return -1
-		default:
-			return 1
-		}
-	})
-	return sorted
+	first := slices.DeleteFunc(slices.Clone(tables), func(t T) bool { return !t.sequence() })
+	return append(first, slices.DeleteFunc(slices.Clone(tables), T.sequence)...)
 }
 
 // requalify has the tables that came in take their numbers from the sequences that came with them.
@@ -38,10 +28,7 @@ func (sw *switcher) requalify(ctx context.Context) error {
 	if !sw.s.server.mariadb() {
 		return nil
 	}
-	names := map[string]string{}
-	for _, p := range append(sw.entry.aside(false), sw.entry.aside(true)...) {
-		names[p.schema] = p.name
-	}
+	names := liveNames(append(sw.entry.aside(false), sw.entry.aside(true)...))
 	for _, p := range sw.d.live() {
 		tables, err := sw.s.strings(ctx, "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = ? AND column_default LIKE ?", p.schema, "%val(`\\"+prefix+"\\_%")
 		if err != nil {

@@ -121,7 +121,7 @@ func (s *snapshot) unseal(ctx context.Context) error {
 }
 
 func (s *snapshot) dial(ctx context.Context, who account, sessions int) (err error) {
-	s.readers, err = s.d.openReaders(ctx, who, sessions, s.control, s.control.server.repeatableRead(), "wait_timeout = "+s.d.patience())
+	s.readers, err = s.d.openReaders(ctx, who, sessions, s.control, "wait_timeout = "+s.d.patience())
 	return err
 }
 
@@ -213,12 +213,7 @@ func (s *snapshot) readPosition(ctx context.Context) error {
 	return nil
 }
 
-// keep holds the snapshot: it pings the session that holds the backup lock, and ends the work through the context it
-// returns when that session is lost, or when somebody's DDL waits for us. stop ends the keeping and waits for it.
-func (s *snapshot) keep(ctx context.Context) (_ context.Context, stop func()) {
-	return guarded(ctx, pingEvery, s.ping)
-}
-
+// ping keeps the sessions that hold the snapshot. It fails when one is lost, or when somebody's DDL waits for us.
 func (s *snapshot) ping(ctx context.Context) error {
 	const op = "hold the snapshot"
 	if err := s.locked.ping(ctx); err != nil {

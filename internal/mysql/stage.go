@@ -68,11 +68,7 @@ func (t stagedTable) at() string { return qualified(t.in, t.Name) }
 
 // schemasOf names the schemas of places.
 func schemasOf(places []place) string {
-	names := make([]string, len(places))
-	for i, p := range places {
-		names[i] = p.schema
-	}
-	return strings.Join(names, ", ")
+	return strings.Join(mapped(places, func(p place) string { return p.schema }), ", ")
 }
 
 func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {

@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,15 +26,12 @@ type tableLock struct {
 func (s *snapshot) lockTables(ctx context.Context, who account, of []place) (err error) {
 	var names []string
 	for _, p := range of {
-		err := s.control.each(ctx, func(rows *sql.Rows) error {
-			var name string
-			err := rows.Scan(&name)
-			names = append(names, qualified(p.schema, name))
-			return err
-		}, `SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type <> 'VIEW' AND engine <> 'InnoDB' ORDER BY table_name`, p.schema)
+		found, err := s.control.strings(ctx, `SELECT table_name FROM information_schema.tables
+			WHERE table_schema = ? AND table_type <> 'VIEW' AND engine <> 'InnoDB' ORDER BY table_name`, p.schema)
 		if err != nil {
 			return err
 		}
+		names = append(names, mapped(found, func(name string) string { return qualified(p.schema, name) })...)
 	}
 	if len(names) == 0 {
 		return nil
