@@ -105,9 +105,7 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 	if err != nil {
 		return remora.Summary{}, c.d.problem(ctx, c.op, c.d.subject(), err)
 	}
-	for _, r := range weaker {
-		c.snap.warnings = append(c.snap.warnings, r.warning())
-	}
+	c.snap.warnings = append(c.snap.warnings, weaker...)
 	return c.finish(ctx, found)
 }
 

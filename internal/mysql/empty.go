@@ -19,11 +19,11 @@ func (d *Database) comesEmpty(schema, table string) bool {
 
 // emptyStage empties, in what was staged and compared, the tables that are not to come back with rows (S24). Their next
 // numbers stay.
-func (sw *switcher) emptyStage(ctx context.Context, found looked) error {
+func (sw *switcher) emptyStage(ctx context.Context) error {
 	if sw.entry.Switched || sw.turn.Live != remora.Restored {
 		return nil
 	}
-	for _, c := range found.incoming {
+	for _, c := range sw.incoming {
 		for _, t := range c.tables {
 			if !sw.d.comesEmpty(c.name, t.Name) {
 				continue

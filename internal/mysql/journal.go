@@ -40,7 +40,7 @@ type entry struct {
 // detail is the part of an entry that only we read.
 type detail struct {
 	// Schemas are the source's schemas with their sides. The fence lies beside the tables of the first.
-	Schemas []sides `json:"schemas"`
+	Schemas []*sides `json:"schemas"`
 	// Sessions is the largest number of loading sessions that any attempt used.
 	Sessions int `json:"sessions"`
 	// Moving is set before the first object is dropped for a switch, and reset when the side that is live is whole: while
@@ -88,7 +88,7 @@ func (s side) names(name string) bool {
 
 // aside are the places of a run's schemas on side a or b.
 func (e *entry) aside(putAway bool) []place {
-	return mapped(e.Detail.Schemas, func(s sides) place {
+	return mapped(e.Detail.Schemas, func(s *sides) place {
 		if putAway {
 			return place{s.Name, s.PutAway}
 		}
@@ -181,7 +181,7 @@ func (d *Database) mayAct(op string, e *entry, on server) error {
 
 // schemas are the names of the schemas that a run is about.
 func (e *entry) schemas() []string {
-	return mapped(e.Detail.Schemas, func(s sides) string { return s.Name })
+	return mapped(e.Detail.Schemas, func(s *sides) string { return s.Name })
 }
 
 func sameNames(a, b []string) bool {
@@ -287,9 +287,7 @@ func (d *Database) putAwaySide(ctx context.Context, run string) (places []place,
 		}
 		live := f.live(e)
 		places = e.aside(live == remora.Restored)
-		for i := range e.Detail.Schemas {
-			objects = append(objects, e.Detail.Schemas[i].of(live.Other()).Objects)
-		}
+		objects = mapped(e.Detail.Schemas, func(s *sides) []object { return s.of(live.Other()).Objects })
 		return nil
 	})
 	return places, objects, err

@@ -36,14 +36,13 @@ SET SESSION time_zone = '+00:00';
 		}
 	}
 	collations := map[string]string{}
+	var in []shaped
+	for _, s := range p.Schemas {
+		collations[s.Name] = s.Collation
+		in = append(in, shaped{s.Name, s.schemaOptions, s.Objects})
+	}
 	for _, kind := range objectKinds { // of all schemas, since those of one may need those of another
-		var objects []shapedObject
-		for _, s := range p.Schemas {
-			collations[s.Name] = s.Collation
-			for _, o := range ofKinds(s.Objects, kind) {
-				objects = append(objects, shapedObject{o, s})
-			}
-		}
+		objects := ofKindIn(in, kind)
 		if kind == kindView {
 			objects = ordered(objects)
 		}
@@ -60,22 +59,16 @@ SET SESSION time_zone = '+00:00';
 	return []byte(b.String())
 }
 
-// shapedObject is an object with its schema.
-type shapedObject struct {
-	object
-	in partSchema
-}
-
 // loadObject writes an object, with a delimiter that it does not hold.
 func loadObject(b *strings.Builder, o shapedObject, collations map[string]string) {
-	fmt.Fprintf(b, "\nUSE %s;\n", quote(o.in.Name))
+	fmt.Fprintf(b, "\nUSE %s;\n", quote(o.in.schema))
 	if o.Broken {
 		fmt.Fprintf(b, "-- %s was invalid, and so cannot be created:\n-- %s\n", strings.ReplaceAll(o.String(), "\n", " "), strings.ReplaceAll(string(o.Create), "\n", "\n-- "))
 		return
 	}
-	if o.Database != "" && o.Database != collations[o.in.Name] {
-		fmt.Fprintf(b, "ALTER DATABASE %s COLLATE %s;\n", quote(o.in.Name), quote(o.Database))
-		collations[o.in.Name] = o.Database
+	if o.Database != "" && o.Database != collations[o.in.schema] {
+		fmt.Fprintf(b, "ALTER DATABASE %s COLLATE %s;\n", quote(o.in.schema), quote(o.Database))
+		collations[o.in.schema] = o.Database
 	}
 	delimiter := "$$"
 	for strings.Contains(string(o.Create), delimiter) {

@@ -341,19 +341,9 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 		}
 		return o.create(ctx, s)
 	}
-	type item struct {
-		in shaped
-		object
-	}
 	for _, kind := range objectKinds {
-		var waiting []item
-		for _, schema := range in {
-			for _, o := range ofKinds(schema.objects, kind) {
-				waiting = append(waiting, item{schema, o})
-			}
-		}
-		for len(waiting) > 0 {
-			var later []item
+		for waiting := ofKindIn(in, kind); len(waiting) > 0; {
+			var later []shapedObject
 			for _, one := range waiting {
 				noted, err := create(one.in, one.object)
 				notes = append(notes, noted...)
@@ -370,6 +360,22 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 		}
 	}
 	return notes, nil
+}
+
+// shapedObject is an object with its schema.
+type shapedObject struct {
+	object
+	in shaped
+}
+
+// ofKindIn are the objects of a kind in several schemas.
+func ofKindIn(in []shaped, kind string) (all []shapedObject) {
+	for _, schema := range in {
+		for _, o := range ofKinds(schema.objects, kind) {
+			all = append(all, shapedObject{o, schema})
+		}
+	}
+	return all
 }
 
 // uncreated says what could not be created.

@@ -41,12 +41,8 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 	if err != nil {
 		return est, err
 	}
-	weaker, err := g.checkRights(op, needs)
-	if err != nil {
+	if est.Warnings, err = g.checkRights(op, needs); err != nil {
 		return est, err
-	}
-	for _, r := range weaker {
-		est.Warnings = append(est.Warnings, r.warning())
 	}
 	found, err := takeCensuses(ctx, s, d.live(), g.everywhere("PROCESS"))
 	if err != nil {

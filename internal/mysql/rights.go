@@ -343,13 +343,13 @@ func (g grants) quoted() string {
 	return text(g.account[:at]) + "@" + text(g.account[at+1:])
 }
 
-// checkRights refuses when a required right is missing, with the statements that give it, and returns what is only
-// worth a warning.
-func (g grants) checkRights(op string, needs []need) (weaker []Right, err error) {
+// checkRights refuses when a required right is missing, with the statements that give it, and warns of what is weaker
+// without another.
+func (g grants) checkRights(op string, needs []need) (warnings []string, err error) {
 	var names, statements []string
 	for _, r := range g.missing(needs) {
 		if !r.Required {
-			weaker = append(weaker, r)
+			warnings = append(warnings, r.warning())
 			continue
 		}
 		names = append(names, r.Name+" ("+r.Why+")")
@@ -358,5 +358,5 @@ func (g grants) checkRights(op string, needs []need) (weaker []Right, err error)
 	if len(names) > 0 {
 		return nil, remora.Fail(remora.Denied, op, "user "+g.quoted(), strings.Join(statements, " "), "missing rights: %s", strings.Join(names, "; "))
 	}
-	return weaker, nil
+	return warnings, nil
 }

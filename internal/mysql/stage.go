@@ -110,10 +110,8 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions)}
 		for i, schema := range st.part.Schemas {
 			restored := census{options: schema.schemaOptions, objects: st.part.restored(i, live[i])}
-			for _, t := range schema.Tables {
-				restored.tables = append(restored.tables, t.table)
-			}
-			st.entry.Detail.Schemas = append(st.entry.Detail.Schemas, sides{
+			restored.tables = mapped(schema.Tables, func(t partTable) table { return t.table })
+			st.entry.Detail.Schemas = append(st.entry.Detail.Schemas, &sides{
 				Name: schema.Name, Stage: stageSchema(run, i+1, st.entry.Attempt), PutAway: putAwaySchema(run, i+1),
 				LiveExisted: live[i].exists, Live: live[i].side(), Restored: restored.side(),
 			})

@@ -45,6 +45,8 @@ type switcher struct {
 	turn  remora.Turn
 	entry *entry
 	fence fence
+	// live and incoming are what the last try to move found on both sides.
+	live, incoming []census
 }
 
 func (sw *switcher) run(ctx context.Context) error {
@@ -141,8 +143,7 @@ func (sw *switcher) mend(ctx context.Context) error {
 	}
 	out, in := sw.sides()
 	var moves []string
-	for i := range sw.entry.Detail.Schemas {
-		s := &sw.entry.Detail.Schemas[i]
+	for i, s := range sw.entry.Detail.Schemas {
 		side := sw.fence.live(sw.entry)
 		var have [3][]string // live, gone out, still to come in
 		for j, schema := range []string{s.Name, out[i].schema, in[i].schema} {
@@ -170,70 +171,46 @@ func (sw *switcher) mend(ctx context.Context) error {
 	return within(ctx, renameLimit, func(ctx context.Context) error { return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", ")) })
 }
 
-// looked is what a try to move found on both sides.
-type looked struct{ live, incoming []census }
-
 // look takes the census of what is live and of what comes in, and refuses what cannot be moved.
-func (sw *switcher) look(ctx context.Context) (l looked, err error) {
+func (sw *switcher) look(ctx context.Context) (err error) {
 	_, in := sw.sides()
-	if l.live, err = takeCensuses(ctx, sw.s, sw.d.live(), true); err != nil {
-		return l, err
+	if sw.live, err = takeCensuses(ctx, sw.s, sw.d.live(), true); err != nil {
+		return err
 	}
-	if l.incoming, err = takeCensuses(ctx, sw.s, in, true); err != nil {
-		return l, err
+	if sw.incoming, err = takeCensuses(ctx, sw.s, in, true); err != nil {
+		return err
 	}
-	for _, c := range slices.Concat(l.live, l.incoming) {
+	for _, c := range slices.Concat(sw.live, sw.incoming) {
 		if len(c.refused) > 0 {
-			return l, remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(c.refused))
+			return remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(c.refused))
 		}
 	}
-	for _, c := range l.incoming {
+	for _, c := range sw.incoming {
 		if len(c.objects) > 0 {
-			return l, remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them", "somebody made things there: %s", listed(c.objects))
+			return remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them", "somebody made things there: %s", listed(c.objects))
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // tryMove moves once. What may fail comes before the RENAME, and is made good where it does; so an error means that
 // nothing was moved, but where the connection is lost in the RENAME itself, and nobody knows, or where something cannot
 // be created after it. Both are found by the next call.
 func (sw *switcher) tryMove(ctx context.Context) error {
-	found, err := sw.look(ctx)
-	if err != nil {
-		return err
-	}
-	if err := sw.stillThere(ctx); err != nil {
-		return err
-	}
-	if err := sw.blockers(ctx, oldTransaction); err != nil {
-		return err
-	}
-	out, _ := sw.sides()
-	if err := sw.intend(ctx, found); err != nil {
-		return err
-	}
-	// Changing the options waits for whoever uses a table of the schema, as the RENAME does.
-	err = within(ctx, renameLimit, func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) })
-	for i, p := range out {
-		if err == nil {
-			options := found.live[i].options
-			if !found.live[i].exists {
-				options = sw.entry.Detail.Schemas[i].Restored.Options
-			}
-			err = sw.s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(p.schema)+" "+options.clause())
+	unused := func(ctx context.Context) error { return sw.blockers(ctx, oldTransaction) }
+	for _, step := range []func(context.Context) error{sw.look, sw.stillThere, unused, sw.intend} {
+		if err := step(ctx); err != nil {
+			return err
 		}
 	}
-	if err == nil {
-		err = sw.emptyStage(ctx, found)
-	}
-	if err == nil {
-		err = sw.raiseCounters(ctx, found)
-	}
-	if err == nil {
-		err = sw.exchange(ctx, found)
-	}
-	if err != nil {
+	shape := func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) }
+	// Changing the options waits for whoever uses a table of the schema, as the RENAME does.
+	reshape := func(ctx context.Context) error { return within(ctx, renameLimit, shape) }
+	for _, step := range []func(context.Context) error{reshape, sw.makeAside, sw.emptyStage, sw.raiseCounters, sw.exchange} {
+		err := step(ctx)
+		if err == nil {
+			continue
+		}
 		err = sw.explained(ctx, err)
 		// Nothing was moved, so everything is to look as it did. Where that has to wait for too long, the turn that makes
 		// up for this one sees to it.
@@ -245,28 +222,42 @@ func (sw *switcher) tryMove(ctx context.Context) error {
 	return within(ctx, renameLimit, func(ctx context.Context) error { return sw.explained(ctx, sw.complete(ctx)) })
 }
 
+// makeAside makes the schemas that the live tables go out to.
+func (sw *switcher) makeAside(ctx context.Context) error {
+	out, _ := sw.sides()
+	for i, p := range out {
+		options := sw.live[i].options
+		if !sw.live[i].exists {
+			options = sw.entry.Detail.Schemas[i].Restored.Options
+		}
+		if err := sw.s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quote(p.schema)+" "+options.clause()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // intend writes both sides into the journal as they are now, before anything of them is dropped. What an unfinished move
 // dropped is known from the journal alone, and stays there.
-func (sw *switcher) intend(ctx context.Context, found looked) error {
-	for i := range sw.entry.Detail.Schemas {
-		sides := &sw.entry.Detail.Schemas[i]
+func (sw *switcher) intend(ctx context.Context) error {
+	for i, sides := range sw.entry.Detail.Schemas {
 		going, coming := sides.of(sw.turn.Live.Other()), sides.of(sw.turn.Live)
-		now := found.live[i].side()
+		now := sw.live[i].side()
 		if sw.entry.Detail.Moving {
 			now.Objects = slices.Clone(going.Objects) // in their order, which tells that of triggers
 			for j, o := range now.Objects {
 				// What is half way may be invalid for the moment, so of what is the same the journal knows more.
-				if k := slices.IndexFunc(found.live[i].objects, o.same); k >= 0 && !o.alike(found.live[i].objects[k]) {
-					now.Objects[j] = found.live[i].objects[k]
+				if k := slices.IndexFunc(sw.live[i].objects, o.same); k >= 0 && !o.alike(sw.live[i].objects[k]) {
+					now.Objects[j] = sw.live[i].objects[k]
 				}
 			}
-			now.Objects = inOrder(append(now.Objects, without(found.live[i].objects, going.Objects)...))
+			now.Objects = inOrder(append(now.Objects, without(sw.live[i].objects, going.Objects)...))
 		}
-		if sw.entry.Detail.Moving || !found.live[i].exists {
+		if sw.entry.Detail.Moving || !sw.live[i].exists {
 			now.Options = going.Options
 		}
 		*going = now
-		coming.Tables = found.incoming[i].side().Tables
+		coming.Tables = sw.incoming[i].side().Tables
 	}
 	sw.entry.Detail.Moving = true
 	return sw.entry.save(ctx, sw.s)
@@ -287,12 +278,12 @@ func (sw *switcher) stillThere(ctx context.Context) error {
 }
 
 // raiseCounters sees to it that numbers that were handed out are not handed out again (S24).
-func (sw *switcher) raiseCounters(ctx context.Context, found looked) error {
-	for i, c := range found.incoming {
+func (sw *switcher) raiseCounters(ctx context.Context) error {
+	for i, c := range sw.incoming {
 		for _, t := range c.tables {
-			live := found.live[i].find(t.Name)
+			live := sw.live[i].find(t.Name)
 			if live != nil && live.Sequence && t.Sequence {
-				if err := raiseSequence(ctx, sw.s, qualified(found.live[i].schema, t.Name), qualified(c.schema, t.Name)); err != nil {
+				if err := raiseSequence(ctx, sw.s, qualified(sw.live[i].schema, t.Name), qualified(c.schema, t.Name)); err != nil {
 					return err
 				}
 			}
@@ -308,14 +299,14 @@ func (sw *switcher) raiseCounters(ctx context.Context, found looked) error {
 }
 
 // exchange drops what does not move, moves the tables, and creates the triggers of those that came in.
-func (sw *switcher) exchange(ctx context.Context, found looked) (err error) {
+func (sw *switcher) exchange(ctx context.Context) (err error) {
 	if err := sw.renameFence(ctx); err != nil {
 		return err
 	}
 	if err := sw.dropLive(ctx, true, kindEvent, kindView, kindFunction, kindProcedure); err != nil {
 		return err
 	}
-	moves, locks := sw.moves(found)
+	moves, locks := sw.moves()
 	rename := func() error {
 		// Whatever happens to the caller now, the outcome must be known.
 		return within(ctx, renameLimit, func(ctx context.Context) error { return sw.s.exec(ctx, "RENAME TABLE "+strings.Join(moves, ", ")) })
@@ -373,7 +364,7 @@ func (sw *switcher) locked(ctx context.Context, tables []string, work func() err
 
 // triggers tells whether either side has any.
 func (sw *switcher) triggers() bool {
-	return slices.ContainsFunc(sw.entry.Detail.Schemas, func(s sides) bool {
+	return slices.ContainsFunc(sw.entry.Detail.Schemas, func(s *sides) bool {
 		return len(ofKinds(s.Live.Objects, kindTrigger))+len(ofKinds(s.Restored.Objects, kindTrigger)) > 0
 	})
 }
@@ -382,8 +373,7 @@ func (sw *switcher) triggers() bool {
 // use whatever tables are there. So may invalid views whose names are free on the other side, since nothing would bring
 // them back. Events may not, since they act.
 func (sw *switcher) dropLive(ctx context.Context, spare bool, kinds ...string) error {
-	for i := range sw.entry.Detail.Schemas {
-		s := &sw.entry.Detail.Schemas[i]
+	for _, s := range sw.entry.Detail.Schemas {
 		going := s.of(sw.turn.Live.Other()).Objects
 		if spare {
 			going = slices.DeleteFunc(slices.Clone(going), func(o object) bool {
@@ -401,8 +391,7 @@ func (sw *switcher) dropLive(ctx context.Context, spare bool, kinds ...string) e
 // change for them are left for later.
 func (sw *switcher) createLive(ctx context.Context, asIs bool, kinds ...string) error {
 	var in []shaped
-	for i := range sw.entry.Detail.Schemas {
-		s := &sw.entry.Detail.Schemas[i]
+	for _, s := range sw.entry.Detail.Schemas {
 		side := s.of(sw.turn.Live)
 		objects := ofKinds(side.Objects, kinds...)
 		if asIs { // or whose table has such a one: the order in which they are created is that in which they act
@@ -433,18 +422,18 @@ func (sw *switcher) renameFence(ctx context.Context) error {
 }
 
 // moves are the parts of the RENAME, and the tables that it names as they are called before it.
-func (sw *switcher) moves(found looked) (moves, tables []string) {
+func (sw *switcher) moves() (moves, tables []string) {
 	out, in := sw.sides()
 	add := func(table, from, to string) {
 		moves = append(moves, qualified(from, table)+" TO "+qualified(to, table))
 		tables = append(tables, qualified(from, table))
 	}
-	for i, c := range found.live {
+	for i, c := range sw.live {
 		for _, t := range c.names() {
 			add(t, c.schema, out[i].schema)
 		}
 	}
-	for _, c := range found.incoming {
+	for _, c := range sw.incoming {
 		for _, t := range c.names() {
 			add(t, c.schema, c.name)
 		}
@@ -474,8 +463,7 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	}
 	var missing []shaped
 	var notes []string
-	for i := range sw.entry.Detail.Schemas {
-		s := &sw.entry.Detail.Schemas[i]
+	for i, s := range sw.entry.Detail.Schemas {
 		want := s.of(side)
 		for j, o := range want.Objects { // an event that comes disabled is from now on what it is
 			o, noted, err := o.inTime(ctx, sw.s)
@@ -501,7 +489,7 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	if err := sw.verify(ctx, side, kinds); err != nil {
 		return err
 	}
-	sw.entry.Detail.Moving = hold && slices.ContainsFunc(sw.entry.Detail.Schemas, func(s sides) bool { return len(ofKinds(s.of(side).Objects, kindEvent)) > 0 })
+	sw.entry.Detail.Moving = hold && slices.ContainsFunc(sw.entry.Detail.Schemas, func(s *sides) bool { return len(ofKinds(s.of(side).Objects, kindEvent)) > 0 })
 	// The fence tells what happened; that the journal says so too can wait for the next turn.
 	if err := sw.entry.save(ctx, sw.s); err != nil {
 		sw.d.log.Warn("the journal could not be written after the switch", "run", sw.entry.Run, "error", scrubbed(err))
@@ -515,8 +503,7 @@ func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string
 	if err != nil {
 		return err
 	}
-	for i := range sw.entry.Detail.Schemas {
-		s := &sw.entry.Detail.Schemas[i]
+	for i, s := range sw.entry.Detail.Schemas {
 		want := ofKinds(s.of(side).Objects, kinds...)
 		left := without(broken(s.of(side.Other()).Objects), want) // see dropLive
 		if differences := compareObjects(want, without(ofKinds(live[i].objects, kinds...), left)); live[i].exists && len(differences) > 0 {
@@ -585,32 +572,28 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 
 // shape makes the live schemas what a side has around its tables: their options, or that there is no schema.
 func (sw *switcher) shape(ctx context.Context, side remora.Side) error {
-	for i := range sw.entry.Detail.Schemas {
-		if err := sw.shapeOne(ctx, &sw.entry.Detail.Schemas[i], side); err != nil {
+	for _, s := range sw.entry.Detail.Schemas {
+		want := s.of(side).Options
+		live, exists, err := optionsOf(ctx, sw.s, s.Name)
+		switch {
+		case err != nil:
+		case side == remora.Replaced && !s.LiveExisted:
+			err = sw.dropEmptyLive(ctx, s.Name)
+		case live == want:
+		case !exists:
+			err = sw.s.exec(ctx, "CREATE DATABASE "+quote(s.Name)+" "+want.clause())
+		default:
+			clause := want.clause()
+			if want.Comment == "" && live.Comment != "" {
+				clause += " COMMENT ''"
+			}
+			err = sw.s.exec(ctx, "ALTER DATABASE "+quote(s.Name)+" "+clause)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (sw *switcher) shapeOne(ctx context.Context, s *sides, side remora.Side) error {
-	if side == remora.Replaced && !s.LiveExisted {
-		return sw.dropEmptyLive(ctx, s.Name)
-	}
-	want := s.of(side).Options
-	live, exists, err := optionsOf(ctx, sw.s, s.Name)
-	switch {
-	case err != nil || live == want:
-		return err
-	case !exists:
-		return sw.s.exec(ctx, "CREATE DATABASE "+quote(s.Name)+" "+want.clause())
-	default:
-		clause := want.clause()
-		if want.Comment == "" && live.Comment != "" {
-			clause += " COMMENT ''"
-		}
-		return sw.s.exec(ctx, "ALTER DATABASE "+quote(s.Name)+" "+clause)
-	}
 }
 
 // dropEmptyLive drops a live schema when nothing at all is in it.

@@ -167,8 +167,8 @@ func testS3AZombieThatSwitchesMovesNothing(t *testing.T, on *testenv.MySQLServer
 	defer zombie.close()
 	late := switcher{d: w.d, op: "switch", s: zombie, turn: remora.Turn{Run: "r", Seq: 1, Live: remora.Restored}}
 	require.NoError(t, late.accept(t.Context()))
-	found, err := late.look(t.Context())
-	require.NoError(t, err)
+	require.NoError(t, late.look(t.Context()))
+	before, incoming := late.live, late.incoming
 
 	require.NoError(t, w.turn("r", 1, remora.Restored))
 	live := w.dumps(w.schema)
@@ -178,7 +178,8 @@ func testS3AZombieThatSwitchesMovesNothing(t *testing.T, on *testenv.MySQLServer
 	late.s, err = w.d.connect(t.Context(), w.d.write)
 	require.NoError(t, err)
 	defer late.s.close()
-	requireProblem(t, late.explained(t.Context(), late.exchange(t.Context(), found)), remora.Fenced, "taken over")
+	late.live, late.incoming = before, incoming
+	requireProblem(t, late.explained(t.Context(), late.exchange(t.Context())), remora.Fenced, "taken over")
 	require.Equal(t, live, w.dumps(w.schema))
 }
 

@@ -255,10 +255,9 @@ func testS21TheWayBackIsOpen(t *testing.T, on *testenv.MySQLServer) {
 	require.NoError(t, err)
 	sw := switcher{d: w.d, op: "switch", s: s, turn: remora.Turn{Run: "r", Seq: 2, Live: remora.Replaced}}
 	require.NoError(t, sw.accept(t.Context()))
-	found, err := sw.look(t.Context())
-	require.NoError(t, err)
-	found.live[0].tables = append(found.live[0].tables, table{Name: "gone"})
-	err = sw.explained(t.Context(), sw.exchange(t.Context(), found))
+	require.NoError(t, sw.look(t.Context()))
+	sw.live[0].tables = append(sw.live[0].tables, table{Name: "gone"})
+	err = sw.explained(t.Context(), sw.exchange(t.Context()))
 	requireProblem(t, err, remora.Busy, "came or went")
 	release(t.Context(), s)
 
