@@ -86,16 +86,11 @@ func (t table) from(schema string) string {
 
 // cut is the leading column of the key, when ranges can be cut along it.
 func (t table) cut() (column, bool) {
-	if len(t.Key) == 0 {
-		return column{}, false
-	}
-	i := slices.IndexFunc(t.Columns, func(c column) bool { return c.Name == t.Key[0] })
-	if i < 0 {
-		return column{}, false
-	}
-	switch t.Columns[i].Type {
-	case "tinyint", "smallint", "mediumint", "int", "bigint":
-		return t.Columns[i], true
+	integers := []string{"tinyint", "smallint", "mediumint", "int", "bigint"}
+	for _, c := range t.Columns {
+		if len(t.Key) > 0 && c.Name == t.Key[0] && slices.Contains(integers, c.Type) {
+			return c, true
+		}
 	}
 	return column{}, false
 }

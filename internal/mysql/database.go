@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -83,16 +84,8 @@ func New(cfg Config) (*Database, error) {
 			return invalid("schema "+schema, "it is named twice", "name each schema once")
 		}
 	}
-	if cfg.Sessions == 0 {
-		cfg.Sessions = defaultSessions
-	}
-	if cfg.Stall == 0 {
-		cfg.Stall = remora.DefaultStall
-	}
-	d := &Database{cfg: cfg, log: cfg.Log, read: account{cfg.User, cfg.Password}}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Sessions, cfg.Stall = cmp.Or(cfg.Sessions, defaultSessions), cmp.Or(cfg.Stall, remora.DefaultStall)
+	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}}
 	d.write = d.read
 	if cfg.RestoreUser != "" {
 		d.write = account{cfg.RestoreUser, cfg.RestorePassword}

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -61,16 +62,8 @@ const (
 )
 
 func (s scope) String() string {
-	switch s {
-	case inOurs:
-		return "the schemas _remora…"
-	case everywhere:
-		return "the server"
-	case procTable:
-		return "the table mysql.proc"
-	default:
-		return string(s)
-	}
+	named := map[scope]string{inOurs: "the schemas _remora…", everywhere: "the server", procTable: "the table mysql.proc"}
+	return cmp.Or(named[s], string(s))
 }
 
 // need is a set of rights that belong together.
@@ -238,15 +231,8 @@ func (g *grants) add(line string) {
 
 // everywhere tells whether a right holds for the whole server.
 func (g grants) everywhere(privilege string) bool {
-	switch {
-	case g.global[privilege] || g.global["ALL PRIVILEGES"]:
-		return true
-	case privilege == "FLUSH_TABLES":
-		return g.global["RELOAD"]
-	case privilege == "SHOW_ROUTINE":
-		return g.global["SELECT"]
-	}
-	return false
+	includedIn := map[string]string{"FLUSH_TABLES": "RELOAD", "SHOW_ROUTINE": "SELECT"}
+	return g.global[privilege] || g.global["ALL PRIVILEGES"] || g.global[includedIn[privilege]]
 }
 
 // in tells whether a right holds in a schema.

@@ -277,27 +277,6 @@ func (sw *switcher) stillThere(ctx context.Context) error {
 		sw.entry.save(ctx, sw.s))
 }
 
-// raiseCounters sees to it that numbers that were handed out are not handed out again (S24).
-func (sw *switcher) raiseCounters(ctx context.Context) error {
-	for i, c := range sw.incoming {
-		for _, t := range c.tables {
-			live := sw.live[i].find(t.Name)
-			if live != nil && live.Sequence && t.Sequence {
-				if err := raiseSequence(ctx, sw.s, qualified(sw.live[i].schema, t.Name), qualified(c.schema, t.Name)); err != nil {
-					return err
-				}
-			}
-			if live == nil || !below(nextNumber(t.Definition), nextNumber(live.Definition)) {
-				continue
-			}
-			if err := sw.s.exec(ctx, "ALTER TABLE "+qualified(c.schema, t.Name)+" AUTO_INCREMENT = "+nextNumber(live.Definition)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // exchange drops what does not move, moves the tables, and creates the triggers of those that came in.
 func (sw *switcher) exchange(ctx context.Context) (err error) {
 	if err := sw.renameFence(ctx); err != nil {
