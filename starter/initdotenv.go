@@ -8,9 +8,16 @@ import (
 )
 
 var (
-	envName      = regexp.MustCompile(`^(?:export[ \t]+)?["']?([A-Za-z0-9_.]+)["']?[ \t]*=[ \t]*`)
-	envReference = regexp.MustCompile(`^\$\{([A-Za-z0-9_.]+)\}`)
-	envRest      = regexp.MustCompile(`^[ \t]*(?:#[^\n]*)?(?:\n|$)`)
+	envName = regexp.MustCompile(`^(?:export[ \t]+)?["']?([A-Za-z0-9_.]+)["']?[ \t]*=[ \t]*`)
+	// A value is bare, or in quotes; behind it there is at most a comment.
+	envBare   = regexp.MustCompile(`^([^# \t\n]*)`)
+	envSingle = regexp.MustCompile(`^'([^'\n]*)'`)
+	envDouble = regexp.MustCompile(`(?s)^"((?:[^"\\]|\\.)*)"`)
+	envRest   = regexp.MustCompile(`^[ \t]*(?:#[^\n]*)?(?:\n|$)`)
+
+	envReference = regexp.MustCompile(`\$\{[A-Za-z0-9_.]+\}`)
+	envSpecial   = regexp.MustCompile(`(?s)\\.|` + envReference.String())
+	envEscapes   = map[byte]string{'"': `"`, '\\': `\`, '$': "$", 'f': "\f", 'n': "\n", 'r': "\r", 't': "\t", 'v': "\v"}
 )
 
 // parseEnv reads a .env file as Laravel's own reader does: the libraries that there are take "pa$WORD" for a reference
@@ -46,44 +53,36 @@ func parseEnv(text string) (map[string]string, error) {
 
 // envValue reads one value and the rest of its line, and gives what follows.
 func envValue(text string, vars map[string]string) (value, rest string, err error) {
-	quote := byte(0)
-	if text != "" && (text[0] == '"' || text[0] == '\'') {
-		quote, text = text[0], text[1:]
+	how, special := envBare, envReference
+	switch {
+	case strings.HasPrefix(text, `"`):
+		how, special = envDouble, envSpecial
+	case strings.HasPrefix(text, `'`):
+		how = envSingle
 	}
-	var b strings.Builder
-	for {
-		switch {
-		case text == "" && quote != 0, strings.HasPrefix(text, "\n") && quote == '\'':
-			return "", "", errors.New("the closing quote is missing")
-		case text == "", quote == 0 && strings.ContainsRune("# \t\n", rune(text[0])), quote != 0 && text[0] == quote:
-			if quote != 0 {
-				text = text[1:]
+	m := how.FindStringSubmatch(text)
+	if m == nil {
+		return "", "", errors.New("the closing quote is missing")
+	}
+	rest = text[len(m[0]):]
+	end := envRest.FindString(rest)
+	if end == "" && rest != "" {
+		return "", "", errors.New("a value with spaces needs quotes")
+	}
+	if how == envSingle {
+		return m[1], rest[len(end):], nil
+	}
+	value = special.ReplaceAllStringFunc(m[1], func(found string) string {
+		known, ok := envEscapes[found[1]]
+		if found[0] == '$' {
+			if known, ok = vars[found[2:len(found)-1]]; !ok {
+				return found
 			}
-			end := envRest.FindString(text)
-			if end == "" && text != "" {
-				return "", "", errors.New("a value with spaces needs quotes")
-			}
-			return b.String(), text[len(end):], nil
-		case text[0] == '\\' && quote == '"':
-			char, ok := map[byte]byte{'"': '"', '\\': '\\', '$': '$', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v'}[(text + "\x00")[1]]
-			if !ok {
-				return "", "", errors.New("an escape is not known; write \\\\ for a backslash")
-			}
-			b.WriteByte(char)
-			text = text[2:]
-		case text[0] == '$' && quote != '\'':
-			if m := envReference.FindStringSubmatch(text); m != nil {
-				if found, ok := vars[m[1]]; ok {
-					b.WriteString(found)
-					text = text[len(m[0]):]
-					continue
-				}
-			}
-			b.WriteByte('$')
-			text = text[1:]
-		default:
-			b.WriteByte(text[0])
-			text = text[1:]
 		}
-	}
+		if !ok {
+			err = errors.New("an escape is not known; write \\\\ for a backslash")
+		}
+		return known
+	})
+	return value, rest[len(end):], err
 }

@@ -40,7 +40,7 @@ func TestEnvFiles(t *testing.T) {
 		"A=hunter2 more":          "line 1: A: a value with spaces needs quotes",
 		"A='hunter2'more":         "line 1: A: a value with spaces needs quotes",
 		`A="hunter2\q"`:           "line 1: A: an escape is not known",
-		`A="hunter2\`:             "line 1: A: an escape is not known",
+		`A="hunter2\`:             "line 1: A: the closing quote is missing",
 		"hunter2 hunter2=x":       "line 1 is not NAME=value",
 		"A=1\n\n=hunter2":         "line 3 is not NAME=value",
 		"A=\"a\nb\"\nB=hunter2 x": "line 3: B",

@@ -13,8 +13,6 @@ import (
 // Draft is what a new configuration file says. Empty fields are left out, or appear as comments that show what could
 // be written there.
 type Draft struct {
-	// State and TemporalAddress are written as comments with their defaults when empty.
-	State, TemporalAddress               string
 	RepositoryPath, RepositoryPasswordAt string
 	// Bucket is where the repository is in place of RepositoryPath.
 	Bucket *DraftBucket

@@ -33,7 +33,7 @@ func TestRenderedFileIsWhatPeopleShouldSee(t *testing.T) {
 		},
 		"files": {
 			RepositoryPath: "/var/backups/remora", RepositoryPasswordAt: "/etc/remora/repository.password", Source: "2024",
-			Files: &DraftFiles{Root: "/srv/my blog", Directories: []string{"on", "a: b"}}, State: "/tmp/state", TemporalAddress: "127.0.0.1:7300",
+			Files: &DraftFiles{Root: "/srv/my blog", Directories: []string{"on", "a: b"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
