@@ -125,64 +125,34 @@ func foreignKey(element string) bool {
 	return strings.HasPrefix(element, begin) && strings.HasPrefix(element[closing(element, len(begin)):], "` FOREIGN KEY")
 }
 
-// qualifier finds the schema that a foreign key or a sequence in a DEFAULT names.
-var qualifier = regexp.MustCompile("(REFERENCES |(?:next|last|set)val\\()`((?:[^`]|``)+)`\\.")
+// qualifier finds the schema that a foreign key or a sequence in a DEFAULT names, past whatever is quoted otherwise.
+var qualifier = regexp.MustCompile("(?s)(REFERENCES |(?:next|last|set)val\\()`((?:[^`]|``)+)`\\.|`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\.)*'")
 
 // requalified is a text whose foreign keys and sequences name other schemas than they did: as names says. A key within
 // its own schema names none. Strings stay as they are.
 func requalified(sql string, names map[string]string) string {
-	var b strings.Builder
-	start := 0
-	flush := func(end int) {
-		b.WriteString(qualifier.ReplaceAllStringFunc(sql[start:end], func(m string) string {
-			parts := qualifier.FindStringSubmatch(m)
-			if to, ok := names[strings.ReplaceAll(parts[2], "``", "`")]; ok {
-				return parts[1] + quote(to) + "."
-			}
-			return m
-		}))
-		start = end
-	}
-	for i := 0; i < len(sql); i++ {
-		switch sql[i] {
-		case '`':
-			i = closing(sql, i)
-		case '\'':
-			flush(i)
-			i = min(closing(sql, i), len(sql))
-			b.WriteString(sql[start:i])
-			start = i
+	return qualifier.ReplaceAllStringFunc(sql, func(m string) string {
+		parts := qualifier.FindStringSubmatch(m)
+		if to, ok := names[strings.ReplaceAll(parts[2], "``", "`")]; ok && parts[1] != "" {
+			return parts[1] + quote(to) + "."
 		}
-	}
-	flush(len(sql))
-	return b.String()
+		return m
+	})
 }
+
+// columnType finds the name and the type at the beginning of a column.
+var columnType = regexp.MustCompile("(?s)^`(?:[^`]|``)+` [^ (]+(?:\\((?:[^')]|'(?:[^'\\\\]|''|\\\\.)*')*\\))?")
 
 // unsaid leaves out of a column what SHOW CREATE TABLE adds though nobody said it: the collation, where it is that of
 // the table. Created with it said, a column would show its character set too from then on, and differ from its
 // original in nothing but that.
 func (d definition) unsaid(element string) string {
-	m := tableCollation.FindStringSubmatch(d.options)
-	if m == nil || !strings.HasPrefix(element, "`") {
+	m, begin := tableCollation.FindStringSubmatch(d.options), columnType.FindString(element)
+	if m == nil || begin == "" {
 		return element
 	}
-	i := closing(element, 0) + 2 // past the space
-	for i < len(element) && element[i] != ' ' && element[i] != '(' {
-		i++
-	}
-	if i < len(element) && element[i] == '(' {
-		for i < len(element) && element[i] != ')' {
-			if i++; i < len(element) && element[i] == '\'' {
-				i = closing(element, i)
-			}
-		}
-		i++
-	}
-	if i >= len(element) {
-		return element
-	}
-	if rest, ok := strings.CutPrefix(element[i:], " COLLATE "+m[1]); ok && (rest == "" || rest[0] == ' ') {
-		return element[:i] + rest
+	if rest, ok := strings.CutPrefix(element[len(begin):], " COLLATE "+m[1]); ok && (rest == "" || rest[0] == ' ') {
+		return begin + rest
 	}
 	return element
 }

@@ -191,23 +191,19 @@ type logStatus struct {
 }
 
 func (s *session) logStatus(ctx context.Context) (l logStatus, err error) {
-	command, gtid := "SHOW BINARY LOG STATUS", &l.GTID
-	switch {
-	case s.server.mariadb():
-		command, gtid = "SHOW MASTER STATUS", nil // it answers without the GTID
-	case !s.server.since(8, 2):
-		command = "SHOW MASTER STATUS"
-	}
 	into := []any{&l.File, &l.Offset, &l.doDB, &l.ignoreDB}
-	if gtid != nil {
-		into = append(into, gtid)
+	switch {
+	case s.server.mariadb(): // it answers without the GTID
+		if err = s.row(ctx, "SHOW MASTER STATUS").Scan(into...); err == nil {
+			err = s.row(ctx, "SELECT @@gtid_binlog_pos").Scan(&l.GTID)
+		}
+	case s.server.since(8, 2):
+		err = s.row(ctx, "SHOW BINARY LOG STATUS").Scan(append(into, &l.GTID)...)
+	default:
+		err = s.row(ctx, "SHOW MASTER STATUS").Scan(append(into, &l.GTID)...)
 	}
-	err = s.row(ctx, command).Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return logStatus{}, nil
-	}
-	if err == nil && gtid == nil {
-		err = s.row(ctx, "SELECT @@gtid_binlog_pos").Scan(&l.GTID)
 	}
 	l.GTID = strings.ReplaceAll(l.GTID, "\n", "")
 	return l, err

@@ -26,6 +26,7 @@ const (
 	codeTableDenied     = 1142
 	codeColumnDenied    = 1143
 	codeUnknownTable    = 1146
+	codeUnknownVariable = 1193
 	codeLockWait        = 1205
 	codeDeadlock        = 1213
 	codeRightDenied     = 1227
@@ -59,7 +60,7 @@ var kinds = map[uint16]remora.ProblemKind{
 // telling are the codes whose text may be passed on although they are not in kinds: it names objects, never values.
 // Texts such as "Duplicate entry '…'" hold row data and stay behind.
 var telling = []uint16{
-	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, 1115, 1117, 1118, 1119, 1146, 1193, 1195, 1215, 1231,
+	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, 1115, 1117, 1118, 1119, 1146, codeUnknownVariable, 1195, 1215, 1231,
 	1273, 1283, 1298, 1304, 1305, codeViewInvalid, 1359, codeNoDefiner, 1450, 1537, 1822, 1824, 1826, 3008, 3185, 3730, 3780, 3819, 3821, 3825,
 }
 

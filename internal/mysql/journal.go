@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,24 +103,9 @@ const (
 )
 
 // journalDDL creates the journal.
-var journalDDL = [...]string{
-	"CREATE DATABASE IF NOT EXISTS `" + journalSchema + "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-	"CREATE TABLE IF NOT EXISTS " + journalTable + ` (
-		run VARCHAR(128) NOT NULL PRIMARY KEY,
-		source VARCHAR(64) NOT NULL,
-		installation VARCHAR(64) NOT NULL,
-		server_uuid VARCHAR(64) NOT NULL,
-		attempt BIGINT NOT NULL,
-		seq BIGINT NOT NULL,
-		wanted VARCHAR(16) NOT NULL,
-		state VARCHAR(16) NOT NULL,
-		switched BOOLEAN NOT NULL,
-		keep_until DATETIME(6) NULL,
-		since DATETIME(6) NOT NULL,
-		changed DATETIME(6) NOT NULL,
-		detail JSON NOT NULL
-	) ENGINE = InnoDB`,
-}
+//
+//go:embed journal.sql
+var journalDDL string
 
 // noJournal tells whether err means that this server has no journal: nothing of ours is on it.
 func noJournal(err error) bool { return isCode(err, codeUnknownSchema, codeUnknownTable) }

@@ -199,10 +199,8 @@ func (s *session) usersByTrial(ctx context.Context, schema string, seconds int) 
 	if err != nil || len(tables) == 0 {
 		return nil, err
 	}
-	for i, t := range tables {
-		tables[i] = qualified(schema, t) + " WRITE"
-	}
-	err = s.exec(ctx, "LOCK TABLES "+strings.Join(tables, ", ")+" NOWAIT")
+	locks := mapped(tables, func(t string) string { return qualified(schema, t) + " WRITE" })
+	err = s.exec(ctx, "LOCK TABLES "+strings.Join(locks, ", ")+" NOWAIT")
 	if err == nil {
 		return nil, s.exec(ctx, "UNLOCK TABLES")
 	}

@@ -4,9 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // quote makes an identifier of any name: the one way in which names enter SQL text.
@@ -41,23 +40,16 @@ func grantPattern(schema string) string {
 // 255 bytes of a file name.
 const maxFileName = 200
 
+// misread is a character that some file system or shell may misread in a name.
+var misread = regexp.MustCompile(`[^\pL\p{Nd}_$-]`)
+
 // fileName turns the name of a schema or table into one path element that no file system and no shell misreads:
 // letters, digits, _, - and $ stay, every other byte becomes %XX. A name that grows too long keeps its beginning and
 // gets a digest, since part.json holds the true name anyway.
 func fileName(name string) string {
-	var b strings.Builder
-	for len(name) > 0 {
-		r, size := utf8.DecodeRuneInString(name)
-		if (r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))) || strings.ContainsRune("_-$", r) {
-			b.WriteString(name[:size])
-		} else {
-			for _, c := range []byte(name[:size]) {
-				fmt.Fprintf(&b, "%%%02X", c)
-			}
-		}
-		name = name[size:]
-	}
-	encoded := b.String()
+	encoded := misread.ReplaceAllStringFunc(name, func(char string) string {
+		return "%" + strings.ReplaceAll(fmt.Sprintf("% X", char), " ", "%")
+	})
 	if len(encoded) <= maxFileName {
 		return encoded
 	}

@@ -55,14 +55,8 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 		names[c.name] = scratch[i].schema
 	}
 	return d.alone(ctx, s, stage, func() (err error) {
-		drop := func(ctx context.Context) error {
-			for _, p := range scratch {
-				if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(p.schema)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
+		drops := mapped(scratch, func(p place) string { return "DROP DATABASE IF EXISTS " + quote(p.schema) })
+		drop := func(ctx context.Context) error { return s.all(ctx, drops...) }
 		defer func() { err = errors.Join(err, within(ctx, rollbackPatience, drop)) }()
 		if err := drop(ctx); err != nil {
 			return err

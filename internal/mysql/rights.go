@@ -250,25 +250,15 @@ func (g grants) in(schema, privilege string) bool {
 // matches compares a schema with the pattern of a grant: _ and % are wildcards unless escaped, or unless partial_revokes
 // makes all of them mean themselves.
 func (g grants) matches(pattern, schema string) bool {
-	var b strings.Builder
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; {
-		case c == '\\' && i+1 < len(pattern) && strings.IndexByte(`_%\`, pattern[i+1]) >= 0:
-			i++
-			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
-		case c == '%' && !g.literal:
-			b.WriteString(".*")
-		case c == '_' && !g.literal:
-			b.WriteString(".")
-		default:
-			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
-		}
+	meant := []string{`\\_`, `_`, `\\%`, `%`, `\\\\`, `\\`} // each backslash is two once it is quoted
+	if !g.literal {
+		meant = append(meant, `_`, `.`, `%`, `.*`)
 	}
 	flags := "(?s)"
 	if g.fold {
 		flags = "(?si)"
 	}
-	matched, err := regexp.MatchString(flags+"^"+b.String()+"$", schema)
+	matched, err := regexp.MatchString(flags+"^"+strings.NewReplacer(meant...).Replace(regexp.QuoteMeta(pattern))+"$", schema)
 	return err == nil && matched
 }
 

@@ -99,7 +99,7 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		return err
 	}
 	return st.d.alone(ctx, st.s, "journal", func() error {
-		if err := st.s.all(ctx, journalDDL[:]...); err != nil {
+		if err := st.s.all(ctx, strings.Split(journalDDL, ";\n")...); err != nil {
 			return err
 		}
 		if err := st.d.unsettled(ctx, st.s, st.op, run); err != nil {
@@ -175,7 +175,10 @@ func (st *stage) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := allowOldKeys(ctx, st.s); err != nil {
+	// Foreign keys may point to keys that are not unique, as old schemas have them. Without the right to allow that, a key
+	// that needs it is refused later, by name.
+	err = st.s.exec(ctx, "SET SESSION restrict_fk_on_non_standard_key = OFF")
+	if err != nil && !isCode(err, codeUnknownVariable, codeRightDenied) {
 		return err
 	}
 	for _, t := range inSequence(st.part.tables()) {
@@ -191,17 +194,6 @@ func (st *stage) create(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// allowOldKeys lets foreign keys point to keys that are not unique, as old schemas have them. Without the right to it
-// a key that needs it is refused later, by name.
-func allowOldKeys(ctx context.Context, s *session) error {
-	const unknownVariable = 1193
-	err := s.exec(ctx, "SET SESSION restrict_fk_on_non_standard_key = OFF")
-	if isCode(err, unknownVariable, codeRightDenied) {
-		return nil
-	}
-	return err
 }
 
 // connect opens the loading sessions. Each holds a lock by which a successor finds it.
