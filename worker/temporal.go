@@ -125,7 +125,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 	lc.Append(fx.StartStopHook(
 		func() error {
 			keeper.Go(func() { keepSchedules(keeping, schedule.New(c, cfg.Temporal.Namespace), cfg, locations, log) })
-			roll.watch(c, cfg.Temporal.Namespace) //nolint:contextcheck // the watch outlives the start
+			roll.watch(c, cfg.Temporal.Namespace)
 			for _, w := range workers {
 				if err := w.Start(); err != nil {
 					return &remora.Problem{Op: "take work from Temporal", Kind: remora.Unreachable, Subject: cfg.Temporal.Address, Err: err}
