@@ -7,10 +7,11 @@ MAKEFLAGS += --no-print-directory
 # Two packages at a time: each may run servers of its own.
 TESTFLAGS ?= -p 2 -timeout 30m
 PACKAGES  ?= ./...
+MINUTES   ?= 45
 DATABASES := mysql mariadb-11.8 mariadb-10.11
 SERVERS   := temporal kopia minio versitygw
 
-.PHONY: help build test lint workflowcheck vulnerabilities check demo demo-clean clean servers $(DATABASES) $(SERVERS)
+.PHONY: help build test lint workflowcheck vulnerabilities check soak demo demo-clean clean servers $(DATABASES) $(SERVERS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +34,9 @@ vulnerabilities: ## known vulnerabilities in code that is called
 	tools/check-vulnerabilities ./...
 
 check: lint workflowcheck test vulnerabilities ## all that must hold before a change is taken
+
+soak: servers ## two sources backed up every minute while workers and Temporal are killed; MINUTES=45
+	REMORA_SOAK=$(MINUTES) go test ./e2e -run '^TestSoak$$' -v -timeout $$(( $(MINUTES) + 30 ))m
 
 demo: build ## the story: backup, disaster, restore, rollback, on a private MySQL in demo/data; DB=mariadb and REPO=s3 for others
 	demo/run

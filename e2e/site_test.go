@@ -45,7 +45,8 @@ type site struct {
 type shape struct {
 	users, orders, files int
 	undo                 time.Duration
-	bucket               *remora.Bucket // where the repository is; nil: in a directory
+	bucket               *remora.Bucket          // where the repository is; nil: in a directory
+	temporal             *testenv.TemporalServer // nil: the one that all tests share
 }
 
 var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
@@ -54,7 +55,10 @@ var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
 func newSite(t *testing.T, s shape) *site {
 	t.Helper()
 	st := &site{t: t, dir: t.TempDir(), mysql: testenv.MySQL(t)}
-	temporal := testenv.Temporal(t)
+	temporal := s.temporal
+	if temporal == nil {
+		temporal = testenv.Temporal(t)
+	}
 	st.schema = st.mysql.Schema(t)
 	st.storage = filepath.Join(st.dir, "site", "storage")
 	st.fill(s)
