@@ -94,7 +94,7 @@ type mark struct {
 }
 
 const everyMinute = `
-    schedules: {minutely: {kind: full, every: 1m, deadline: 50s}}
+    schedules: {minutely: {kind: full, every: 1m, deadline: 1m}}
     retention: {keep_last: 8, database_days: 0, files_days: 0}
     objectives: {recovery_point: 10m}
 `
@@ -111,7 +111,7 @@ func (k *soak) neighbour(first *site) *site {
 	head, rest, found1 := strings.Cut(string(found), "\n  "+first.source()+":\n")
 	require.True(k.t, found1, string(found))
 	lines := strings.Split(rest, "\n")
-	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "    schedules:") })
+	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "    schedules:") || strings.HasPrefix(l, "      nightly:") })
 	host, port, _ := strings.Cut(s.mysql.Address, ":")
 	second := fmt.Sprintf("\n  %s:\n    database: {address: \"%s:%s\", user: root, schemas: [%s]}\n    files: {root: %s, directories: [receipts, pre-alerts]}%s",
 		s.source(), host, port, s.schema, s.storage, everyMinute)
