@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,7 +232,7 @@ func (k *soak) restore(s *site) {
 		s.requireEqual(before, s.read(), "after a restore that was rolled back")
 		return
 	}
-	s.requireEqual(k.marks[id].at, s.read(), "after the restore of "+id)
+	s.requireEqual(k.marks[id].at.uncounted(), s.read().uncounted(), "after the restore of "+id)
 	if k.random.IntN(2) == 0 {
 		k.patiently("rollback", s.source())
 		k.back++
@@ -241,6 +242,14 @@ func (k *soak) restore(s *site) {
 	}
 	k.patiently("accept", s.source())
 	s.requireNothingLeft()
+}
+
+var nextID = regexp.MustCompile(` AUTO_INCREMENT=\d+`)
+
+// uncounted leaves out the next number of each table: a restore keeps the higher one, so that no number is given twice
+// (S24).
+func (r reading) uncounted() reading {
+	return reading{database: nextID.ReplaceAllString(r.database, ""), files: r.files}
 }
 
 // cleanup removes old backups, and never the newest good one.
