@@ -68,6 +68,8 @@ func TestSoak(t *testing.T) {
 	k.report(time.Since(began))
 	for _, s := range k.sites {
 		k.patiently("backup", s.source(), "--name", "last")
+	}
+	for _, s := range k.sites {
 		s.comesBackByHand("connect filesystem --path=/path/to/the/repository", "connect filesystem --path="+filepath.Join(shop.dir, "repository"))
 		t.Logf("%s was rebuilt by hand from the repository alone, and is equal", s.source())
 	}
