@@ -251,7 +251,7 @@ func TestAScheduleThatWasEditedIsTold(t *testing.T) {
 	}
 	edit(time.Hour)
 	require.Equal(t, []remora.Event{remora.AlertRaised}, told(i.look(5*time.Minute), "schedule/"))
-	require.Contains(t, i.open("schedule/").Problem, "every 1h instead of every 30m")
+	require.Contains(t, i.open("schedule/").Problem, "every 1h, should be every 30m")
 	edit(30 * time.Minute)
 	i.look(5 * time.Minute)
 	require.Nil(t, i.open("schedule/"))

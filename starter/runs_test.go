@@ -197,7 +197,7 @@ func TestRestoreAsksForTheNameOfTheSource(t *testing.T) {
 	require.Contains(t, s.out, "Accepted: what is live on shop stays.")
 	s = p.run("rollback", "shop")
 	require.Equal(t, 4, s.code, s.err)
-	require.Contains(t, s.err, "its last restore is over since")
+	require.Contains(t, s.err, "no restore of it has an open undo window")
 }
 
 func TestRestoreWithForceSkipsTheQuestionOnly(t *testing.T) {

@@ -64,6 +64,7 @@ type recording struct {
 func TestRecord(t *testing.T) {
 	for name, play := range map[string]func(*testing.T, *recording){
 		"backup-completed":     playBackup,
+		"backup-with-room":     playBackup,
 		"backup-failed":        playFailedBackup,
 		"backup-cancelled":     playCancelledBackup,
 		"backup-copied":        playCopied,
@@ -221,7 +222,7 @@ func playNotifiedBackup(t *testing.T, r *recording) {
 	}
 	require.NoError(t, r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil))
 	r.mu.Lock()
-	r.refuse = len(r.calls) + 3
+	r.refuse = len(r.calls) + 4
 	r.mu.Unlock()
 	err := r.start("op/shop", remora.BackupWorkflow, backupRequest()).Get(t.Context(), nil)
 	require.Equal(t, string(remora.Unsupported), kindOf(err))

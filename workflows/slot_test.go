@@ -265,7 +265,7 @@ func playSkippedSlot(t *testing.T, r *recording) {
 }
 
 func playFailedSlot(t *testing.T, r *recording) {
-	r.refuse = 4
+	r.refuse = 5
 	slot := r.startSlot(nightly())
 	err := slot.Get(t.Context(), nil)
 	require.Equal(t, string(remora.Unsupported), kindOf(err))
