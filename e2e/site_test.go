@@ -35,7 +35,9 @@ type site struct {
 	schema  string
 	mysql   *testenv.MySQLServer
 	worker  *exec.Cmd
-	log     *os.File
+	// temporal is the server of the site.
+	temporal *testenv.TemporalServer
+	log      *os.File
 
 	connect   sync.Once
 	connected *sql.DB // see db
@@ -47,6 +49,9 @@ type shape struct {
 	undo                 time.Duration
 	bucket               *remora.Bucket          // where the repository is; nil: in a directory
 	temporal             *testenv.TemporalServer // nil: the one that all tests share
+	mysql                *testenv.MySQLServer    // nil: the one that all tests share
+	schedules            string                  // in place of what init writes; YAML
+	more                 string                  // at the end of the configuration
 }
 
 var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
@@ -54,10 +59,12 @@ var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
 // newSite makes a shop, initialises Remora for it with `remora init` and starts a worker.
 func newSite(t *testing.T, s shape) *site {
 	t.Helper()
-	st := &site{t: t, dir: t.TempDir(), mysql: testenv.MySQL(t)}
-	temporal := s.temporal
-	if temporal == nil {
-		temporal = testenv.Temporal(t)
+	st := &site{t: t, dir: t.TempDir(), mysql: s.mysql, temporal: s.temporal}
+	if st.mysql == nil {
+		st.mysql = testenv.MySQL(t)
+	}
+	if st.temporal == nil {
+		st.temporal = testenv.Temporal(t)
 	}
 	st.schema = st.mysql.Schema(t)
 	st.storage = filepath.Join(st.dir, "site", "storage")
@@ -73,7 +80,10 @@ func newSite(t *testing.T, s shape) *site {
 		"--files", filepath.Join(st.storage, "receipts"), "--files", filepath.Join(st.storage, "pre-alerts"),
 		"--repository", repository)
 	require.Zero(t, code, out)
-	st.addConfig(fmt.Sprintf("\nstate: %s\ntemporal:\n  address: %s\n  namespace: %s\n", filepath.Join(st.dir, "state"), temporal.Address, temporal.Namespace))
+	st.addConfig(fmt.Sprintf("\nstate: %s\ntemporal:\n  address: %s\n  namespace: %s\n%s", filepath.Join(st.dir, "state"), st.temporal.Address, st.temporal.Namespace, s.more))
+	if s.schedules != "" {
+		st.replaceConfig(`nightly: {kind: full, daily: "02:30"}`, s.schedules)
+	}
 	var err error
 	st.log, err = os.Create(filepath.Join(st.dir, "worker.log"))
 	require.NoError(t, err)
