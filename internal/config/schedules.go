@@ -69,10 +69,11 @@ func NewSchedule(source *Source, name string, f ScheduleFields) (remora.Schedule
 	case f.RetentionDays < 0 || f.RetentionDays > mostDays:
 		return s, &Mistake{Key: "retention_days", Text: fmt.Sprintf("write a whole number from 1 to %d", mostDays)}
 	}
-	period := cmp.Or(s.Timing.Every, distance(s.Timing))
+	period, longest := distances(s.Timing)
 	if period == 0 {
 		return s, &Mistake{Key: "cron", Text: "this never happens; write a day that the month has"}
 	}
+	s.Timing.Period = longest
 	s.Deadline = cmp.Or(f.Deadline, max(shortest, min(period/2, patience)))
 	s.CatchUp = max(shortest, min(period, patience))
 	if period >= 10*time.Minute {
@@ -181,25 +182,25 @@ func parseCron(text string) (*cron.SpecSchedule, error) {
 	return s, nil
 }
 
-// distance is the shortest between two moments of a calendar; 0 where it has none.
-func distance(t remora.Timing) (least time.Duration) {
+// distances are the shortest and the longest between two moments of a calendar; 0 where there are none.
+func distances(t remora.Timing) (least, most time.Duration) {
 	s, err := parseCron(t.Cron)
 	if err != nil {
-		return 0
+		return t.Every, 0 // always as far apart
 	}
-	const looked = 100
 	at := s.Next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) // always the same answer
-	for range looked {
+	for i, month := 0, at.AddDate(0, 0, 35); i < 100 || at.Before(month); i++ {
 		next := s.Next(at)
 		if at.IsZero() || next.IsZero() {
-			return 0
+			return 0, 0
 		}
-		if d := next.Sub(at); least == 0 || d < least {
+		d := next.Sub(at)
+		if most = max(most, d); least == 0 || d < least {
 			least = d
 		}
 		at = next
 	}
-	return least
+	return least, most
 }
 
 // TimingNotes says what the calendar and the clocks of its zone do to a timing in the year after now.

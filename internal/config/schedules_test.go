@@ -34,11 +34,11 @@ copies:
 	six := 6 * time.Hour
 	schedules, copies := c.Schedules()
 	require.Empty(t, cmp.Diff([]remora.Schedule{
-		{Source: "shop", Name: "last", Kinds: both, Timing: remora.Timing{Cron: "0 4 31 * *", Zone: "UTC", Text: "on day 31 of the month at 04:00 UTC"}, Deadline: six, CatchUp: six, Spread: 5 * time.Minute},
-		{Source: "shop", Name: "nightly", Kinds: both, Timing: remora.Timing{Cron: "30 2 * * *", Zone: "America/Jamaica", Text: "daily at 02:30 America/Jamaica"}, RetentionDays: 90, Deadline: six, CatchUp: six, Spread: 5 * time.Minute},
+		{Source: "shop", Name: "last", Kinds: both, Timing: remora.Timing{Cron: "0 4 31 * *", Zone: "UTC", Period: 61 * 24 * time.Hour, Text: "on day 31 of the month at 04:00 UTC"}, Deadline: six, CatchUp: six, Spread: 5 * time.Minute},
+		{Source: "shop", Name: "nightly", Kinds: both, Timing: remora.Timing{Cron: "30 2 * * *", Zone: "America/Jamaica", Period: 24 * time.Hour, Text: "daily at 02:30 America/Jamaica"}, RetentionDays: 90, Deadline: six, CatchUp: six, Spread: 5 * time.Minute},
 		{Source: "shop", Name: "often", Kinds: d, Timing: remora.Timing{Every: 6 * time.Minute, Text: "every 6m"}, Deadline: 3 * time.Minute, CatchUp: 6 * time.Minute},
-		{Source: "shop", Name: "sundays", Kinds: both, Timing: remora.Timing{Cron: "5 3 * * 0", Zone: "UTC", Text: "every Sunday at 03:05 UTC"}, Deadline: six, CatchUp: six, Spread: 5 * time.Minute},
-		{Source: "shop", Name: "workdays", Kinds: f, Timing: remora.Timing{Cron: "*/20 9-17 * * mon-fri", Zone: "Europe/Berlin", Text: "cron */20 9-17 * * mon-fri Europe/Berlin"}, Deadline: 5 * time.Minute, CatchUp: 20 * time.Minute, Spread: 2 * time.Minute},
+		{Source: "shop", Name: "sundays", Kinds: both, Timing: remora.Timing{Cron: "5 3 * * 0", Zone: "UTC", Period: 7 * 24 * time.Hour, Text: "every Sunday at 03:05 UTC"}, Deadline: six, CatchUp: six, Spread: 5 * time.Minute},
+		{Source: "shop", Name: "workdays", Kinds: f, Timing: remora.Timing{Cron: "*/20 9-17 * * mon-fri", Zone: "Europe/Berlin", Period: 63*time.Hour + 20*time.Minute, Text: "cron */20 9-17 * * mon-fri Europe/Berlin"}, Deadline: 5 * time.Minute, CatchUp: 20 * time.Minute, Spread: 2 * time.Minute},
 	}, schedules))
 	require.Equal(t, map[string]remora.Timing{"offsite": remora.Calendar("5 0 * * *", "Europe/Berlin")}, copies)
 	require.Equal(t, []string{"sources.shop.schedules.last: some months have no day 31: nothing is due in those"}, c.Warnings)
