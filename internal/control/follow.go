@@ -268,8 +268,10 @@ func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
 		a := e.GetActivityTaskCanceledEventAttributes()
 		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled})
 	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
-		child := e.GetChildWorkflowExecutionStartedEventAttributes().GetWorkflowExecution()
-		f.add(child.GetWorkflowId(), child.GetRunId())
+		child := e.GetChildWorkflowExecutionStartedEventAttributes()
+		if child.GetWorkflowType().GetName() != remora.NotifyWorkflow { // which nobody waits for
+			f.add(child.GetWorkflowExecution().GetWorkflowId(), child.GetWorkflowExecution().GetRunId())
+		}
 	case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
 		id := e.GetStartChildWorkflowExecutionFailedEventAttributes().GetWorkflowId()
 		if !f.waited && id != remora.RepositoryLane("") && strings.HasPrefix(id, remora.Lane("")) {

@@ -145,6 +145,12 @@ func OperationName(workflow string) string {
 		return "a copy"
 	case RetentionWorkflow, PruneWorkflow:
 		return "a cleanup"
+	case VerifyWorkflow, VerifyAllWorkflow:
+		return "a verification"
+	case MonitorWorkflow:
+		return "the monitor"
+	case NotifyWorkflow:
+		return "the telling of people"
 	}
 	return workflow
 }
