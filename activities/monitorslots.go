@@ -30,7 +30,7 @@ func (g *glance) ofSchedules(ctx context.Context) error {
 		if d.What == schedule.Missing {
 			level = remora.Failing
 		}
-		g.add("schedule/"+d.ID, level, sourceOf(d.ID), "see what would be changed with: remora schedule apply --dry-run", "a schedule is not as wanted: %s", d.String())
+		g.add("schedule/"+d.ID, level, sourceOf(d.ID), "see what would be changed with: remora schedule apply --dry-run; where that is nothing, start the workers again, which began before the configuration changed", "a schedule is not as wanted: %s", d.String())
 	}
 	g.accounted = map[string]time.Time{}
 	for _, w := range g.wanted {

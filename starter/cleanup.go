@@ -73,6 +73,10 @@ func (s *session) planCleanup(ctx context.Context, req remora.RetentionRequest) 
 		if records > 0 {
 			a.say("and %s of failed, skipped and missed runs, which stay", count(int64(records), "record", "records"))
 		}
+		if gone == 0 {
+			a.say("\nNothing is to be deleted.")
+			return
+		}
 		a.say("\n%s to delete; about %s would come back, over the next days. The hash of this plan: %s", count(int64(gone), "backup", "backups"), size(plan.Bytes), plan.Hash)
 		for _, r := range plan.Refusals {
 			a.say("refused: %s", r.Why)

@@ -175,7 +175,7 @@ func overview() control.Overview {
 	failed.Started = ago(time.Hour)
 	window.Problem, window.Hint = "end the undo window: no space", "Free some space, then ask again."
 	return control.Overview{
-		Sentence: "3 of 4 sources need a look: blog has no backup yet; shop has had no good backup of its files for 2 days (objective 26 h); wiki (2 slots passed without a backup).", Worker: true,
+		Sentence: "3 of 4 sources need a look: blog has no backup yet; shop has had no good backup of its files for 2 days (objective 26 h); wiki is protected, but 2 slots passed without a backup.", Worker: true,
 		Monitored: ago(5 * time.Hour),
 		Alerts:    []remora.Alert{{Key: "queue/remora-data", Problem: "no worker takes work from the queue remora-data", Hint: "start one with: remora up, or remora-worker", Since: ago(20 * time.Minute)}},
 		Sources: []control.SourceStatus{

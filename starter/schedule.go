@@ -157,7 +157,7 @@ What commands made stays, and so does a pause. A starting worker only makes what
 			case dry:
 				a.say("Nothing was changed; without --dry-run it is.")
 			default:
-				a.say("All schedules are as configured now.")
+				a.say("All schedules are as configured now. Start the workers again: they know the file as it was when they began.")
 			}
 			return nil
 		}),

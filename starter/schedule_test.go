@@ -53,7 +53,7 @@ func TestSchedulesFromTheConfigurationToTheEnd(t *testing.T) {
 	made := "+ schedule/shop/nightly: it is missing: daily at 02:30 Europe/Berlin\n+ schedule/shop/often: it is missing: every 6h\n" +
 		"+ retention: it is missing: daily at 04:17 UTC\n+ verify: it is missing: daily at 05:17 UTC\n+ monitor: it is missing: every 5m\n"
 	require.Equal(t, made+"Nothing was changed; without --dry-run it is.\n", p.must("schedule", "apply", "--dry-run"))
-	require.Equal(t, made+"All schedules are as configured now.\n", p.must("schedule", "apply"))
+	require.Equal(t, made+"All schedules are as configured now. Start the workers again: they know the file as it was when they began.\n", p.must("schedule", "apply"))
 	require.Equal(t, "All schedules are as configured.\n", p.must("schedule", "apply"))
 
 	out := p.must("schedule", "create", "shop", "sundays", "--kind", "files", "--weekly", "sun 03:30", "--zone", "Europe/Berlin", "--retention-days", "9", "--deadline", "1h")
@@ -118,7 +118,7 @@ func TestSchedulesFromTheConfigurationToTheEnd(t *testing.T) {
 	p.schedule(`nightly: {daily: "02:30", zone: Europe/Berlin, kind: files, retention_days: 30}, hourly: {every: 1h}`)
 	changes := "+ schedule/shop/hourly: it is missing: every 1h\n" +
 		"~ schedule/shop/nightly: action: back up files of shop, waiting up to 6h for it, kept 90 days, should be back up files of shop, waiting up to 6h for it, kept 30 days\n" +
-		"- schedule/shop/often: it is not configured: every 6h\nAll schedules are as configured now.\n"
+		"- schedule/shop/often: it is not configured: every 6h\nAll schedules are as configured now. Start the workers again: they know the file as it was when they began.\n"
 	require.Equal(t, changes, p.must("schedule", "apply"))
 	p.repository(func(ctx context.Context, r *repository.Repository) {
 		records, err := r.Schedules(ctx)

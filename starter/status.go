@@ -129,6 +129,9 @@ func (a *app) statusLines(s control.SourceStatus) [][2]string {
 	}
 	if s.FailedSince > 0 && s.Last != nil {
 		line("failed", "%s since the newest good backup; last: %s", count(int64(s.FailedSince), "run", "runs"), cmp.Or(s.Last.Problem, string(s.Last.Status)))
+		if s.Last.Hint != "" {
+			line("what to do", "%s", s.Last.Hint)
+		}
 	}
 	if s.Newest == nil {
 		line("backup", "none yet; take one with: remora backup %s", s.Source)

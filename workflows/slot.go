@@ -70,7 +70,9 @@ func (s *slot) late() bool {
 // backup runs the Backup child as soon as the lane is free. One that begins late may wait as long as any other; one that
 // a person asks for is not put off.
 func (s *slot) backup(ctx workflow.Context) (done remora.BackupResult, err error) {
-	if put := s.due.Add(s.schedule.Offset()).Sub(s.began); put > 0 && s.actor == s.schedule.Actor() {
+	// Schedules are due on whole minutes, but for some of every N: any other moment is that at which somebody triggered it.
+	triggered := s.due.Second() != 0 && workflow.GetVersion(ctx, "triggered", workflow.DefaultVersion, 1) == 1
+	if put := s.due.Add(s.schedule.Offset()).Sub(s.began); put > 0 && s.actor == s.schedule.Actor() && !triggered {
 		workflow.SetCurrentDetails(ctx, "put off to "+minute(s.began.Add(put)))
 		if err := pauseFor(ctx, put, "let others begin first"); err != nil {
 			return done, err

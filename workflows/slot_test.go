@@ -94,6 +94,18 @@ func TestSlotByHand(t *testing.T) {
 	require.Equal(t, remora.Slot{Schedule: "nightly", Due: dueAt.Add(time.Hour)}, m.Slot)
 }
 
+// What Temporal's own trigger begins is due at that moment, between the minutes, and is not put off either.
+func TestSlotThatIsTriggered(t *testing.T) {
+	w := newWorld(t)
+	s := newStage(t, w, "slot/shop/nightly")
+	s.SetStartTime(dueAt.Add(17 * time.Second))
+	s.ExecuteWorkflow(remora.SlotWorkflow, remora.SlotRequest{Schedule: nightly()})
+	require.NoError(t, s.GetWorkflowError())
+	var result remora.BackupResult
+	require.NoError(t, s.GetWorkflowResult(&result))
+	require.Equal(t, dueAt.Add(17*time.Second), w.backups[result.ID].manifest.Started)
+}
+
 // I10: whatever fails, the slot has one outcome, and it is that of the workflow.
 func TestSlotWithEveryStepFailing(t *testing.T) {
 	faults(t, allFaults, func(t *testing.T, f fault) bool {

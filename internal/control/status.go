@@ -327,7 +327,7 @@ func (s SourceStatus) trouble() (int, string) {
 	case s.FailedSince > 1:
 		return 6, fmt.Sprintf("failed %d times to back up since its last good one", s.FailedSince)
 	case len(s.Alerts) > 0:
-		return 7, "(" + s.Alerts[0].Problem + ")"
+		return 7, "is protected, but " + s.Alerts[0].Problem
 	default:
 		return 8, ""
 	}
