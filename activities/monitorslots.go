@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/converter"
@@ -100,7 +101,7 @@ func (g *glance) slots(ctx context.Context, s remora.Schedule, since time.Time) 
 		}
 		r := schedule.Run{Began: info.GetStartTime().AsTime()}
 		if info.GetCloseTime() != nil {
-			r.Ended = info.GetCloseTime().AsTime()
+			r.Ended, r.Well = info.GetCloseTime().AsTime(), info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_COMPLETED
 		}
 		_ = converter.GetDefaultDataConverter().FromPayload(info.GetSearchAttributes().GetIndexedFields()[remora.DueAttribute], &r.Due) // none where somebody triggered it
 		runs = append(runs, r)

@@ -27,6 +27,8 @@ type Run struct {
 	Due, Began time.Time
 	// Ended is zero while it is at work.
 	Ended time.Time
+	// Well tells that it ended by itself, and so left what it had to: its backup may have been deleted since.
+	Well bool
 }
 
 // page is how many slots are recorded at once: after an outage of months the next calls go on.
@@ -60,6 +62,7 @@ func Account(k Known) (records []remora.FailedRun, until time.Time) {
 		case at.Before(k.Record.Since) || k.Record.Rests(at):
 		case len(records) == page:
 			return records, records[page-1].Slot.Due
+		case began && run.Well:
 		case began:
 			records = append(records, k.Schedule.Without(remora.Failed, at, "the workflow of the slot was ended in Temporal and left no record", k.now()))
 		default:

@@ -61,6 +61,13 @@ func TestAccount(t *testing.T) {
 			[]string{"8 skipped the slot of 2026-11-27 07:00 UTC was still at work"},
 			at(11),
 		},
+		"its backup was deleted since": {
+			func(k *Known) {
+				k.History = slices.Delete(k.History, 2, 3)
+				k.Runs = []Run{{Due: at(8), Began: at(8), Ended: at(8).Add(5 * time.Minute), Well: true}}
+			},
+			nil, at(11),
+		},
 		"one was caught up with, late, in place of two": {
 			func(k *Known) {
 				k.History = slices.Delete(k.History, 2, 3)
@@ -192,6 +199,9 @@ func outcome(k Known, d time.Time) remora.Status {
 		}
 	}
 	for _, r := range k.Runs {
+		if r.Due.Equal(d) && r.Well {
+			return ""
+		}
 		if r.Due.Equal(d) {
 			return remora.Failed
 		}
@@ -200,7 +210,8 @@ func outcome(k Known, d time.Time) remora.Status {
 }
 
 func recordedAt(k Known, d time.Time) bool {
-	return slices.ContainsFunc(k.History, func(b remora.Backup) bool { return b.Slot.Due.Equal(d) })
+	return slices.ContainsFunc(k.Runs, func(r Run) bool { return r.Due.Equal(d) && r.Well }) ||
+		 slices.ContainsFunc(k.History, func(b remora.Backup) bool { return b.Slot.Due.Equal(d) })
 }
 
 func orNone(p *remora.Pause) []remora.Pause {
@@ -236,7 +247,7 @@ func TestAccountAgreesWithANaiveOracle(t *testing.T) {
 				b.Status = rapid.SampledFrom([]remora.Status{remora.Completed, remora.Failed, remora.Skipped, remora.Missed, remora.Pending}).Draw(t, "status")
 				k.History = append(k.History, b)
 			case 2:
-				k.Runs = append(k.Runs, Run{Due: d, Began: began, Ended: began.Add(minutes(100, "took"))})
+				k.Runs = append(k.Runs, Run{Due: d, Began: began, Ended: began.Add(minutes(100, "took")), Well: rapid.Bool().Draw(t, "well")})
 			case 3:
 				if rapid.IntRange(0, 9).Draw(t, "open") == 0 {
 					k.Runs = append(k.Runs, Run{Due: d, Began: began})
