@@ -86,9 +86,9 @@ func (r *Repository) damagedSource(ctx context.Context, b known, err error) erro
 		return err
 	}
 	v := remora.Verification{At: time.Now().UTC(), FullAt: lastFull(b), Problem: "damaged: " + remora.OneLine(p.Error())}
-	err = r.record(ctx, verificationType, labelBackup, b.ID, v)
+	err = verifications.put(ctx, r, b.ID, v)
 	return errors.Join(remora.Fail(remora.Corrupt, copyOp, b.ID,
-		"take a new backup now, and check the repository's disk; other backups are copied all the same", "it is %s; nothing of it counts in the copy", v.Problem), problem(copyOp, b.ID, err))
+		"take a new backup now, and check the repository's disk; other backups are copied all the same", "it is %s; nothing of it counts in the copy", v.Problem), err)
 }
 
 // copier is one Copy at work.
@@ -269,5 +269,5 @@ func (r *Repository) RecordCopies(ctx context.Context, name string, copied *Repo
 	for _, b := range all {
 		now.Backups = append(now.Backups, b.ID)
 	}
-	return problem("record what the copy "+name+" holds", r.Where(), r.record(ctx, copyType, labelCopy, name, now))
+	return copies.put(ctx, r, name, now)
 }

@@ -61,3 +61,26 @@ func (r *Repository) probe(ctx context.Context, h *Health) (err error) {
 	}
 	return nil
 }
+
+// Sample is how large the repository is, and how much room there is. It lists every blob.
+func (r *Repository) Sample(ctx context.Context) (remora.SizeSample, error) {
+	s := remora.SizeSample{At: r.rep.Time().UTC()}
+	err := r.rep.BlobReader().ListBlobs(ctx, "", func(m blob.Metadata) error {
+		s.Stored += m.Length
+		return nil
+	})
+	if err == nil {
+		s.Free, err = r.Free(ctx)
+	}
+	return s, problem("measure the repository", r.Where(), err)
+}
+
+// Free is how much room there is, in bytes; -1 where nobody can tell.
+func (r *Repository) Free(ctx context.Context) (int64, error) {
+	var h Health
+	err := r.at.health(ctx, &h)
+	if err != nil || h.Free == nil {
+		return -1, problem("measure the room that is left", r.Where(), err)
+	}
+	return *h.Free, nil
+}

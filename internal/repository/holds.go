@@ -7,16 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kopia/kopia/repo"
-	"github.com/kopia/kopia/repo/manifest"
 	"github.com/remora-backup/remora/internal/remora"
-)
-
-const (
-	holdType  = "remora-hold"
-	leaseType = "remora-lease"
-
-	labelLease = "lease"
 )
 
 // Hold keeps a backup whatever retention says, until it is released or ends by itself. A later hold takes the place of
@@ -26,8 +17,8 @@ func (r *Repository) Hold(ctx context.Context, h remora.Hold) error {
 	if _, err := r.exactly(ctx, op, h.Backup); err != nil {
 		return err
 	}
-	if err := r.record(ctx, holdType, labelBackup, h.Backup, h); err != nil {
-		return problem(op, h.Backup, err)
+	if err := holds.put(ctx, r, h.Backup, h); err != nil {
+		return err
 	}
 	_, err := r.exactly(ctx, op, h.Backup) // it may have been deleted meanwhile
 	return err
@@ -35,18 +26,7 @@ func (r *Repository) Hold(ctx context.Context, h remora.Hold) error {
 
 // Release ends the hold of a backup. One that has none is released already.
 func (r *Repository) Release(ctx context.Context, id string) error {
-	return problem("release the backup", id, r.drop(ctx, holdType, labelBackup, id))
-}
-
-// drop deletes the records of a type and key.
-func (r *Repository) drop(ctx context.Context, kind, key, id string) error {
-	return r.write(ctx, kind, func(ctx context.Context, w repo.RepositoryWriter) error {
-		old, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: kind, key: id})
-		if err != nil {
-			return err
-		}
-		return forget(ctx, w, old)
-	})
+	return holds.drop(ctx, r, id)
 }
 
 // A lease ends after leaseTime unless it is renewed, which it is each leaseBeat.
@@ -70,7 +50,7 @@ type Leased struct {
 // for at least a day after its backup is gone.
 func (r *Repository) Lease(ctx context.Context, backup, reader, what string) (*Leased, error) {
 	l := &Leased{r: r, key: rand.Text(), lease: remora.Lease{Backup: backup, Reader: reader, What: what}, stopped: make(chan struct{})}
-	switch err := problem("lease the backup", backup, l.renew(ctx)); remora.KindOf(err) {
+	switch err := l.renew(ctx); remora.KindOf(err) {
 	case "":
 	case remora.Full, remora.Denied: // where nothing can be written, nothing can be deleted, and a restore must go on
 		r.log.Warn("a backup is read without a lease", "backup", backup, "reader", reader, "error", err)
@@ -78,7 +58,7 @@ func (r *Repository) Lease(ctx context.Context, backup, reader, what string) (*L
 		return nil, err
 	}
 	if _, err := r.exactly(ctx, openOp, backup); err != nil {
-		_ = r.drop(context.WithoutCancel(ctx), leaseType, labelLease, l.key) // it ends by itself
+		_ = leases.drop(context.WithoutCancel(ctx), r, l.key) // it ends by itself
 		return nil, err
 	}
 	var renewing context.Context
@@ -89,7 +69,7 @@ func (r *Repository) Lease(ctx context.Context, backup, reader, what string) (*L
 
 func (l *Leased) renew(ctx context.Context) error {
 	l.lease.Until = time.Now().Add(leaseTime).UTC()
-	return l.r.record(ctx, leaseType, labelLease, l.key, l.lease)
+	return leases.put(ctx, l.r, l.key, l.lease)
 }
 
 func (l *Leased) keep(ctx context.Context) {
@@ -118,7 +98,7 @@ func (l *Leased) End(ctx context.Context, err error) error {
 	<-l.stopped
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
-	if failed := l.r.drop(ctx, leaseType, labelLease, l.key); failed != nil {
+	if failed := leases.drop(ctx, l.r, l.key); failed != nil {
 		l.r.log.Warn("a lease was not given back", "backup", l.lease.Backup, "reader", l.lease.Reader, "error", failed)
 	}
 	if remora.KindOf(err) != remora.Corrupt {
@@ -132,11 +112,8 @@ func (l *Leased) End(ctx context.Context, err error) error {
 
 // Leases are those that have been taken and not given back, also where they have ended.
 func (r *Repository) Leases(ctx context.Context) ([]remora.Lease, error) {
-	if err := r.Refresh(ctx); err != nil {
-		return nil, err
-	}
-	byKey, err := latest[remora.Lease](ctx, r.rep, leaseType, labelLease)
-	return slices.Collect(maps.Values(byKey)), problem("list the leases", r.Where(), err)
+	byKey, err := leases.list(ctx, r)
+	return slices.Collect(maps.Values(byKey)), err
 }
 
 // Inventory is what retention decides about in a copy, or in the repository, as of our own clock. The restores that the

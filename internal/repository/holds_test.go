@@ -56,7 +56,7 @@ func testHoldsAndLeasesAreRecords(t *testing.T, r *Repository) {
 	_, err = r.Lease(t.Context(), m.ID, "run-3", "a drill of shop")
 	requireProblem(t, err, remora.NotFound)
 	leases(0)
-	require.Empty(t, labelled(t, r, holdType), "the hold went with it")
+	require.Empty(t, labelled(t, r, holds.kind), "the hold went with it")
 	require.NoError(t, r.RecordFailure(t.Context(), failed(at("shop", "run-4", 4), "no route to host")))
 	require.NoError(t, r.Delete(t.Context(), at("shop", "run-4", 4).ID))
 	all, err := r.List(t.Context(), Filter{})
@@ -86,9 +86,9 @@ func TestReclaimSweepsWhatDeadRunsLeft(t *testing.T) {
 	late := begin(t, r, m, remora.Files)
 	put(t, late, "c", noise(3, 100))
 	finish(t, late, &m)
-	count := func(snapshots, leases int, why string) {
+	count := func(snapshots, readers int, why string) {
 		require.Len(t, labelled(t, r, snapshot.ManifestType), snapshots, why)
-		require.Len(t, labelled(t, r, leaseType), leases, why)
+		require.Len(t, labelled(t, r, leases.kind), readers, why)
 	}
 	require.NoError(t, r.Reclaim(t.Context()))
 	count(3, 1, "all is young")

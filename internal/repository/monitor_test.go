@@ -22,7 +22,7 @@ func TestTheMonitorRemembersOneState(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got, "what another process wrote is seen at once")
 	}
-	all, err := r.rep.FindManifests(t.Context(), map[string]string{"type": monitorType})
+	all, err := r.rep.FindManifests(t.Context(), map[string]string{"type": monitored.kind})
 	require.NoError(t, err)
 	require.Len(t, all, 1, "records do not pile up")
 }

@@ -31,16 +31,11 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		for _, beside := range []string{verificationType, failureType, holdType} {
-			old, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: beside, labelBackup: id})
-			if err == nil {
-				err = forget(ctx, w, old)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return cmp.Or(
+			forgetAll(ctx, w, verifications.labels(id)),
+			forgetAll(ctx, w, failures.labels(id)),
+			forgetAll(ctx, w, holds.labels(id)),
+		)
 	})
 	return problem("delete the backup", id, err)
 }
@@ -73,7 +68,7 @@ const deadAfter = 48 * time.Hour
 func (r *Repository) sweep(ctx context.Context, since time.Time) error {
 	return r.write(ctx, "sweep", func(ctx context.Context, w repo.RepositoryWriter) error {
 		snapshots, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
-		leases, err2 := records[remora.Lease](ctx, w, map[string]string{manifest.TypeLabelKey: leaseType})
+		reading, err2 := records[remora.Lease](ctx, w, map[string]string{manifest.TypeLabelKey: leases.kind})
 		if err := cmp.Or(err, err2); err != nil {
 			return err
 		}
@@ -83,7 +78,7 @@ func (r *Repository) sweep(ctx context.Context, since time.Time) error {
 			alive[f.Labels[tagRun]] = alive[f.Labels[tagRun]] || f.ModTime.After(since)
 		}
 		dead := keep(checkpoints, func(f *manifest.EntryMetadata) bool { return !alive[f.Labels[tagRun]] })
-		for _, l := range leases {
+		for _, l := range reading {
 			if l.Value.Until.Before(since) {
 				dead = append(dead, l.EntryMetadata)
 			}
@@ -182,30 +177,15 @@ func (w *weigher) entry(ctx context.Context, e *snapshot.DirEntry) error {
 	return ctx.Err()
 }
 
-// planType and owedType are records of which there is one.
-const (
-	planType = "remora-retention-plan"
-	owedType = "remora-owed"
-
-	labelOnly = "only"
-)
-
 // RecordPlan keeps the plan that is about to be carried out, in place of the one before.
 func (r *Repository) RecordPlan(ctx context.Context, plan remora.RetentionPlan) error {
-	return problem("record what is to be deleted", r.Where(), r.record(ctx, planType, labelOnly, planType, plan))
+	return plans.put(ctx, r, plans.kind, plan)
 }
 
 // RecordedPlan is the plan that was last recorded.
 func (r *Repository) RecordedPlan(ctx context.Context) (remora.RetentionPlan, error) {
-	return single[remora.RetentionPlan](ctx, r, planType)
-}
-
-func single[T any](ctx context.Context, r *Repository, kind string) (one T, err error) {
-	if err := r.Refresh(ctx); err != nil {
-		return one, err
-	}
-	all, err := latest[T](ctx, r.rep, kind, labelOnly)
-	return all[kind], problem("read the record "+kind, r.Where(), err)
+	found, err := plans.list(ctx, r)
+	return found[plans.kind], err
 }
 
 // owed is how much space was said to come back, and has not yet.
@@ -221,10 +201,11 @@ const owedFor = 14 * 24 * time.Hour
 // Owe promises that about so many bytes will come back because of a run, and takes what has come back off the oldest
 // promises. It gives what is owed now. Repeating it for the same run promises nothing twice.
 func (r *Repository) Owe(ctx context.Context, run string, later, freed int64) (total int64, err error) {
-	all, err := single[[]owed](ctx, r, owedType)
+	found, err := promises.list(ctx, r)
 	if err != nil {
 		return 0, err
 	}
+	all := found[promises.kind]
 	now, stands := time.Now().UTC(), owedFor
 	if r.cfg.Bucket != nil { // what is locked goes later
 		stands += time.Duration(r.cfg.Bucket.Lock.Days) * 24 * time.Hour
@@ -237,5 +218,5 @@ func (r *Repository) Owe(ctx context.Context, run string, later, freed int64) (t
 		total += all[i].Bytes
 	}
 	all = keep(all, func(o owed) bool { return o.Bytes > 0 })
-	return total, problem("record what is owed", r.Where(), r.record(ctx, owedType, labelOnly, owedType, all))
+	return total, promises.put(ctx, r, promises.kind, all)
 }

@@ -18,20 +18,15 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// The types of our records, and their labels.
+// The type of the record of a backup, and the labels of records.
 const (
-	backupType       = "remora-backup"
-	verificationType = "remora-verification"
-	failureType      = "remora-failure"
-	restoreType      = "remora-restore"
-	copyType         = "remora-copy"
+	backupType = "remora-backup"
 
-	labelBackup  = "backup"
-	labelRestore = "restore"
-	labelSource  = "source"
-	labelCopy    = "copy"
-	labelFormat  = "format"
-	labelSlot    = "slot"
+	labelBackup = "backup"
+	labelSource = "source"
+	labelFormat = "format"
+	labelSlot   = "slot"
+	labelNotice = "notice"
 )
 
 const (
@@ -65,14 +60,62 @@ func records[T any](ctx context.Context, rep repo.Repository, labels map[string]
 	return all, nil
 }
 
-// latest reads the newest record of a type for each value of its key label.
-func latest[T any](ctx context.Context, rep repo.Repository, kind, key string) (map[string]T, error) {
-	found, err := records[T](ctx, rep, map[string]string{manifest.TypeLabelKey: kind})
+// keyed are the small records of one type, of which the newest for each value of their label, the key, counts. What says,
+// in problems, what they are about.
+type keyed[T any] struct{ kind, label, what string }
+
+// The records beside the backups. Types and labels are in every repository: they are never changed.
+var (
+	verifications = keyed[remora.Verification]{"remora-verification", labelBackup, "verification"}
+	failures      = keyed[remora.FailedRun]{"remora-failure", labelBackup, "failed run"}
+	holds         = keyed[remora.Hold]{"remora-hold", labelBackup, "hold"}
+	leases        = keyed[remora.Lease]{"remora-lease", "lease", "lease"}
+	restores      = keyed[remora.Restore]{"remora-restore", "restore", "restore"}
+	copies        = keyed[held]{"remora-copy", "copy", "copy"}
+	schedules     = keyed[remora.ScheduleRecord]{"remora-schedule", "schedule", "schedule"}
+	undelivered   = keyed[remora.Undelivered]{"remora-undelivered", "to", "notice that was not delivered"} // several for each key
+	// There is one of each of these: its key is its type.
+	monitored = keyed[remora.MonitorState]{"remora-monitor", "monitor", "monitor"}
+	plans     = keyed[remora.RetentionPlan]{"remora-retention-plan", "only", "retention plan"}
+	promises  = keyed[[]owed]{"remora-owed", "only", "space that is owed"}
+)
+
+// labels are those of the record with that key.
+func (k keyed[T]) labels(key string) map[string]string {
+	return map[string]string{manifest.TypeLabelKey: k.kind, k.label: key}
+}
+
+// newest reads the newest record of each key.
+func (k keyed[T]) newest(ctx context.Context, rep repo.Repository) (map[string]T, error) {
+	found, err := records[T](ctx, rep, map[string]string{manifest.TypeLabelKey: k.kind})
 	all := make(map[string]T, len(found))
 	for _, f := range found { // oldest first
-		all[f.Labels[key]] = f.Value
+		all[f.Labels[k.label]] = f.Value
 	}
 	return all, err
+}
+
+// list reads the newest record of each key, once it sees what other processes wrote.
+func (k keyed[T]) list(ctx context.Context, r *Repository) (map[string]T, error) {
+	if err := r.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	all, err := k.newest(ctx, r.rep)
+	return all, problem("read the record of the "+k.what, r.Where(), err)
+}
+
+// put writes a record in the place of those with its key.
+func (k keyed[T]) put(ctx context.Context, r *Repository, key string, value T) error {
+	err := r.write(ctx, k.kind, func(ctx context.Context, w repo.RepositoryWriter) error {
+		return replace(ctx, w, k.labels(key), value)
+	})
+	return problem("record the "+k.what, key, err)
+}
+
+// drop deletes the records with a key.
+func (k keyed[T]) drop(ctx context.Context, r *Repository, key string) error {
+	err := r.write(ctx, k.kind, func(ctx context.Context, w repo.RepositoryWriter) error { return forgetAll(ctx, w, k.labels(key)) })
+	return problem("forget the "+k.what, key, err)
 }
 
 // replace puts a record in the place of those with the same labels.
@@ -97,11 +140,13 @@ func forget(ctx context.Context, w repo.RepositoryWriter, old []*manifest.EntryM
 	return nil
 }
 
-// record writes one record, in the place of those of the same type and key.
-func (r *Repository) record(ctx context.Context, kind, key, id string, value any) error {
-	return r.write(ctx, kind, func(ctx context.Context, w repo.RepositoryWriter) error {
-		return replace(ctx, w, map[string]string{manifest.TypeLabelKey: kind, key: id}, value)
-	})
+// forgetAll deletes the records with these labels.
+func forgetAll(ctx context.Context, w repo.RepositoryWriter, labels map[string]string) error {
+	old, err := w.FindManifests(ctx, labels)
+	if err != nil {
+		return err
+	}
+	return forget(ctx, w, old)
 }
 
 // RecordFailure leaves the small record of a run that did not become a backup, and lets go of what it had stored. For a
@@ -112,7 +157,7 @@ func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) erro
 		if err := dropCheckpoints(ctx, w, f.Run); err != nil {
 			return err
 		}
-		labels := map[string]string{manifest.TypeLabelKey: failureType, labelBackup: f.ID}
+		labels := failures.labels(f.ID)
 		if f.Slot.Schedule == "" {
 			return replace(ctx, w, labels, f)
 		}
@@ -145,7 +190,7 @@ func outcomes(ctx context.Context, rep repo.Repository, source string, s remora.
 	for range backups {
 		all = append(all, remora.Pending)
 	}
-	labels[manifest.TypeLabelKey] = failureType
+	labels[manifest.TypeLabelKey] = failures.kind
 	others, err := records[remora.FailedRun](ctx, rep, labels)
 	for _, o := range others {
 		all = append(all, o.Value.Status)
@@ -155,16 +200,12 @@ func outcomes(ctx context.Context, rep repo.Repository, source string, s remora.
 
 // dropSlot deletes the records that a slot left no backup: something better is known now.
 func dropSlot(ctx context.Context, w repo.RepositoryWriter, source string, s remora.Slot) error {
-	found, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: failureType, labelSlot: slotOf(source, s)})
-	if err != nil {
-		return err
-	}
-	return forget(ctx, w, found)
+	return forgetAll(ctx, w, map[string]string{manifest.TypeLabelKey: failures.kind, labelSlot: slotOf(source, s)})
 }
 
 // RecordRestore records how a restore stands; the latest state wins.
 func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error {
-	return problem("record the restore", s.ID, r.record(ctx, restoreType, labelRestore, s.ID, s))
+	return restores.put(ctx, r, s.ID, s)
 }
 
 // Filter chooses backups. Its zero value chooses all.
@@ -208,24 +249,24 @@ type known struct {
 // all puts together what the records say, newest first.
 func (r *Repository) all(ctx context.Context) ([]known, error) {
 	commits, err := r.commits(ctx, nil)
-	checks, err1 := latest[remora.Verification](ctx, r.rep, verificationType, labelBackup)
-	failures, err2 := latest[remora.FailedRun](ctx, r.rep, failureType, labelBackup)
-	copies, err3 := latest[held](ctx, r.rep, copyType, labelCopy)
-	holds, err4 := latest[remora.Hold](ctx, r.rep, holdType, labelBackup)
+	checks, err1 := verifications.newest(ctx, r.rep)
+	failed, err2 := failures.newest(ctx, r.rep)
+	copied, err3 := copies.newest(ctx, r.rep)
+	holding, err4 := holds.newest(ctx, r.rep)
 	if err := cmp.Or(err, err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	byID := make(map[string]known, len(commits)+len(failures))
-	for id, f := range failures {
+	byID := make(map[string]known, len(commits)+len(failed))
+	for id, f := range failed {
 		byID[id] = known{Backup: failedBackup(f)}
 	}
 	for _, c := range slices.Backward(commits) { // the first one of an id counts
 		b := known{Backup: backupOf(c, checks), snapshot: c.Value.Snapshot}
-		if h, ok := holds[b.ID]; ok {
+		if h, ok := holding[b.ID]; ok {
 			b.Hold = &h
 		}
-		for _, name := range slices.Sorted(maps.Keys(copies)) {
-			if slices.Contains(copies[name].Backups, b.ID) {
+		for _, name := range slices.Sorted(maps.Keys(copied)) {
+			if slices.Contains(copied[name].Backups, b.ID) {
 				b.Copies = append(b.Copies, name)
 			}
 		}
@@ -426,17 +467,11 @@ func (r *Repository) partOf(ctx context.Context, id string, kind remora.Kind) (*
 
 // Restores lists the restores of a source, or of all, newest first.
 func (r *Repository) Restores(ctx context.Context, source string) ([]remora.Restore, error) {
-	if err := r.Refresh(ctx); err != nil {
-		return nil, err
-	}
-	byID, err := latest[remora.Restore](ctx, r.rep, restoreType, labelRestore)
-	if err != nil {
-		return nil, problem("list the restores", r.Where(), err)
-	}
+	byID, err := restores.list(ctx, r)
 	all := slices.SortedFunc(maps.Values(byID), func(a, b remora.Restore) int {
 		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
 	})
-	return keep(all, func(s remora.Restore) bool { return source == "" || source == s.Source }), nil
+	return keep(all, func(s remora.Restore) bool { return source == "" || source == s.Source }), err
 }
 
 // FindRestore finds a restore by its id or a unique beginning of it.
@@ -452,4 +487,63 @@ func (r *Repository) FindRestore(ctx context.Context, ref string) (remora.Restor
 	}
 	none := remora.Fail(remora.NotFound, op, quote(ref), "see what there is with: remora restores", "there is no such restore")
 	return only(op, ref, found, func(s remora.Restore) string { return s.ID }, none)
+}
+
+// RecordSchedule remembers of a schedule what the configuration does not say; the latest record wins.
+func (r *Repository) RecordSchedule(ctx context.Context, s remora.ScheduleRecord) error {
+	return schedules.put(ctx, r, s.ID, s)
+}
+
+// Schedules are the records of schedules, also of those that were deleted, by their ids.
+func (r *Repository) Schedules(ctx context.Context) ([]remora.ScheduleRecord, error) {
+	byID, err := schedules.list(ctx, r)
+	return slices.SortedFunc(maps.Values(byID), func(a, b remora.ScheduleRecord) int { return cmp.Compare(a.ID, b.ID) }), err
+}
+
+// MonitorState is what the monitor remembers; the zero value, when it has not looked yet.
+func (r *Repository) MonitorState(ctx context.Context) (remora.MonitorState, error) {
+	found, err := monitored.list(ctx, r)
+	return found[monitored.kind], err
+}
+
+// RecordMonitorState replaces what the monitor remembers.
+func (r *Repository) RecordMonitorState(ctx context.Context, s remora.MonitorState) error {
+	return monitored.put(ctx, r, monitored.kind, s)
+}
+
+// maxUndelivered is how many of the newest are kept.
+const maxUndelivered = 20
+
+// RecordUndelivered leaves the record of a notice that could not be told.
+func (r *Repository) RecordUndelivered(ctx context.Context, u remora.Undelivered) error {
+	err := r.write(ctx, "undelivered", func(ctx context.Context, w repo.RepositoryWriter) error {
+		labels := undelivered.labels(u.To)
+		labels[labelNotice] = u.Notice.ID
+		if err := replace(ctx, w, labels, u); err != nil {
+			return err
+		}
+		all, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: undelivered.kind}) // oldest first
+		if err != nil {
+			return err
+		}
+		return forget(ctx, w, all[:max(0, len(all)-maxUndelivered)])
+	})
+	return problem("record what was not delivered", u.To, err)
+}
+
+// Undelivered are the notices that could not be told since their channel last worked, newest first.
+func (r *Repository) Undelivered(ctx context.Context) (all []remora.Undelivered, err error) {
+	if err := r.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	found, err := records[remora.Undelivered](ctx, r.rep, map[string]string{manifest.TypeLabelKey: undelivered.kind})
+	for _, f := range slices.Backward(found) {
+		all = append(all, f.Value)
+	}
+	return all, problem("list what was not delivered", r.Where(), err)
+}
+
+// RecordDelivered forgets what could not be told to a channel: it works again.
+func (r *Repository) RecordDelivered(ctx context.Context, to string) error {
+	return undelivered.drop(ctx, r, to)
 }

@@ -196,7 +196,7 @@ func testTheLatestStateOfARestoreWins(t *testing.T, r *Repository) {
 	s, err := r.FindRestore(t.Context(), "shop-restore")
 	require.NoError(t, err)
 	require.Equal(t, first, s)
-	left, err := r.rep.FindManifests(t.Context(), map[string]string{manifest.TypeLabelKey: restoreType})
+	left, err := r.rep.FindManifests(t.Context(), map[string]string{manifest.TypeLabelKey: restores.kind})
 	require.NoError(t, err)
 	require.Len(t, left, 2, "older states are replaced")
 }
@@ -208,7 +208,7 @@ func testManyRecordsStayQuick(t *testing.T, r *Repository) {
 		for i := range 2000 {
 			f := failed(at("shop", "run-"+strconv.Itoa(i), 1), "x")
 			f.ID = "shop-" + strconv.Itoa(i)
-			if _, err := w.PutManifest(ctx, map[string]string{manifest.TypeLabelKey: failureType, labelBackup: f.ID}, f); err != nil {
+			if _, err := w.PutManifest(ctx, map[string]string{manifest.TypeLabelKey: failures.kind, labelBackup: f.ID}, f); err != nil {
 				return err
 			}
 		}

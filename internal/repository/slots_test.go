@@ -59,7 +59,7 @@ func TestASlotHasOneOutcome(t *testing.T) {
 				require.NoError(t, r.RecordFailure(t.Context(), f))
 			}
 			require.Equal(t, []string{c.want}, list(due))
-			kept, err := r.rep.FindManifests(t.Context(), map[string]string{manifest.TypeLabelKey: failureType, labelSlot: slotOf("shop", m.Slot)})
+			kept, err := r.rep.FindManifests(t.Context(), map[string]string{manifest.TypeLabelKey: failures.kind, labelSlot: slotOf("shop", m.Slot)})
 			require.NoError(t, err)
 			if c.want == "pending " {
 				require.Empty(t, kept, "a record that comes to light once the backup is deleted")
@@ -85,7 +85,7 @@ func TestASlotHasOneOutcomeWhenAllAreRecordedAtOnce(t *testing.T) {
 	for _, f := range []remora.FailedRun{nightly.Without(remora.Missed, due, "missed", ""), own} {
 		f.ID += "-blind"
 		require.NoError(t, r.write(t.Context(), "test", func(ctx context.Context, w repo.RepositoryWriter) error {
-			_, err := w.PutManifest(ctx, map[string]string{manifest.TypeLabelKey: failureType, labelBackup: f.ID, labelSlot: slotOf("shop", f.Slot)}, f)
+			_, err := w.PutManifest(ctx, map[string]string{manifest.TypeLabelKey: failures.kind, labelBackup: f.ID, labelSlot: slotOf("shop", f.Slot)}, f)
 			return err
 		}))
 	}

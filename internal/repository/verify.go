@@ -85,7 +85,7 @@ func (v *verifier) leased(ctx context.Context, b known) (remora.Verification, er
 	if v.full {
 		v.sum.FullAt = v.sum.At
 	}
-	err = problem(verifyOp, id, v.r.record(ctx, verificationType, labelBackup, id, v.sum))
+	err = verifications.put(ctx, v.r, id, v.sum)
 	if v.sum.Problem != "" {
 		err = errors.Join(remora.Fail(remora.Corrupt, verifyOp, id,
 			"take a new backup now with: remora backup "+b.Source+", it stores what is lost again; check the repository's disk, and restore from a backup that verifies", "%s", v.sum.Problem), err)
