@@ -39,21 +39,20 @@ func (r *Repository) Copy(ctx context.Context, to *Repository, id string, report
 	if err != nil {
 		return remora.Manifest{}, err
 	}
-	m, err := r.copyLeased(ctx, to, b, report)
-	return m, leased.End(ctx, err)
+	c := &copier{r: r, to: to, id: id, report: report, began: time.Now(), slots: make(chan struct{}, parallelFiles)}
+	m, err := c.backup(ctx, b.Manifest)
+	return m, leased.End(ctx, r.damagedSource(ctx, b, err))
 }
 
-func (r *Repository) copyLeased(ctx context.Context, to *Repository, b known, report func(remora.Progress)) (remora.Manifest, error) {
-	id := b.ID
-	c := &copier{r: r, to: to, id: id, report: report, began: time.Now(), slots: make(chan struct{}, parallelFiles)}
-	m := b.Manifest
+// backup copies all parts, and commits them.
+func (c *copier) backup(ctx context.Context, m remora.Manifest) (remora.Manifest, error) {
 	m.Parts = slices.Clone(m.Parts)
 	for i := range m.Parts {
 		if err := c.part(ctx, m, &m.Parts[i]); err != nil {
-			return remora.Manifest{}, r.damagedSource(ctx, b, err)
+			return remora.Manifest{}, err
 		}
 	}
-	return to.Commit(ctx, m)
+	return c.to.Commit(ctx, m)
 }
 
 func notCompleted(s remora.Status) remora.ProblemKind {

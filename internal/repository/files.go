@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/remora-backup/remora/internal/remora"
@@ -59,6 +61,35 @@ func (r *Repository) children(ctx context.Context, dir *snapshot.DirEntry) (map[
 	return all, nil
 }
 
+// visitor is told of stored entries by walk: of each with its blocks, and of what could not be read of it, or below it.
+type visitor interface {
+	meet(ctx context.Context, name string, e *snapshot.DirEntry, blocks []content.ID) (deeper bool, err error)
+	// miss gives the error back where the walk cannot go on beside it.
+	miss(ctx context.Context, name string, e *snapshot.DirEntry, err error) error
+}
+
+// walk visits an entry, and what is below it as far as the visitor wants to go deeper.
+func (r *Repository) walk(ctx context.Context, name string, e *snapshot.DirEntry, v visitor) error {
+	var children map[string]*snapshot.DirEntry
+	deeper := false
+	blocks, err := r.rep.VerifyObject(ctx, e.ObjectID)
+	if err == nil {
+		deeper, err = v.meet(ctx, name, e, blocks)
+	}
+	if err == nil && deeper {
+		children, err = r.children(ctx, e)
+	}
+	if err != nil {
+		return cmp.Or(ctx.Err(), v.miss(ctx, name, e, err))
+	}
+	for _, child := range children {
+		if err := r.walk(ctx, path.Join(name, child.Name), child, v); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
 // cachedDirectories bounds how many directories a tree keeps in memory.
 const cachedDirectories = 64
 
@@ -74,7 +105,6 @@ type backupFS struct {
 
 var (
 	_ fs.StatFS     = (*backupFS)(nil)
-	_ fs.ReadDirFS  = (*backupFS)(nil)
 	_ fs.ReadLinkFS = (*backupFS)(nil)
 )
 
@@ -222,19 +252,6 @@ func (f *backupFS) ReadLink(name string) (string, error) {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
 	}
 	return target, nil
-}
-
-// ReadDir lists a directory by name.
-func (f *backupFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	opened, err := f.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	dir, ok := opened.(*openDir)
-	if !ok {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errNotDir}
-	}
-	return dir.list, nil
 }
 
 type fileInfo struct {

@@ -52,8 +52,8 @@ func (r *Repository) intact(ctx context.Context, id object.ID) bool {
 	})
 }
 
-// doubt takes down what may be why the blocks of a file or directory cannot be told: the list of them, or the directory.
-func (v *verifier) doubt(ctx context.Context, entry *snapshot.DirEntry) {
+// miss takes down what may be why the blocks of a file or directory cannot be told: the list of them, or the directory.
+func (v *verifier) miss(ctx context.Context, name string, entry *snapshot.DirEntry, err error) error {
 	id := entry.ObjectID
 	v.broken = append(v.broken, id)
 	if entry.Type == snapshot.EntryTypeDirectory {
@@ -68,52 +68,37 @@ func (v *verifier) doubt(ctx context.Context, entry *snapshot.DirEntry) {
 	if b, _, ok := id.ContentID(); ok {
 		v.doubts[b] = true
 	}
+	return v.damages(name, err)
 }
 
-// blockSet are blocks that have been read. It is safe for concurrent use; nil is empty and stays so.
-type blockSet struct {
+// readOnce are the blocks that the latest run which verifies several backups has read. It is safe for concurrent use.
+type readOnce struct {
 	mu  sync.Mutex
+	run string
 	ids map[content.ID]struct{}
 }
 
-// most bounds a blockSet: about 100 MB, for what is 2 TB of data. Further blocks are read again.
+// most bounds a readOnce: about 100 MB, for what is 2 TB of data. Further blocks are read again.
 const most = 1 << 20
 
-func (s *blockSet) has(id content.ID) bool {
-	if s == nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.ids[id]
-	return ok
-}
-
-func (s *blockSet) add(id content.ID) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.ids) < most {
-		s.ids[id] = struct{}{}
-	}
-}
-
-// readOnce is what the latest run that verifies several backups has read.
-type readOnce struct {
-	mu   sync.Mutex
-	run  string
-	read *blockSet
-}
-
-func (o *readOnce) of(run string) *blockSet {
+func (o *readOnce) has(run string, id content.ID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.run != run {
-		o.run, o.read = run, &blockSet{ids: map[content.ID]struct{}{}}
+	_, ok := o.ids[id]
+	return ok && run == o.run
+}
+
+// add remembers a block of a named run, and nothing any more of another one.
+func (o *readOnce) add(run string, id content.ID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if run == "" || run == o.run && len(o.ids) >= most {
+		return
 	}
-	return o.read
+	if run != o.run {
+		o.run, o.ids = run, map[content.ID]struct{}{}
+	}
+	o.ids[id] = struct{}{}
 }
 
 // pastDamage shows the collector a repository without what is lost in backups that are known to be corrupt: it would
@@ -131,7 +116,7 @@ func (r *Repository) pastDamage(ctx context.Context, w repo.DirectRepositoryWrit
 		v := newVerifier(r, nil)
 		root, err := r.root(ctx, b)
 		if err == nil {
-			err = v.walk(ctx, ".", root)
+			err = r.walk(ctx, ".", root, v)
 		}
 		if err != nil {
 			return nil, err

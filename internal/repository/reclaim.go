@@ -12,7 +12,6 @@ import (
 	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/maintenance"
 	"github.com/kopia/kopia/repo/manifest"
-	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"github.com/kopia/kopia/snapshot/snapshotmaintenance"
 	"github.com/remora-backup/remora/internal/remora"
@@ -139,21 +138,13 @@ func (w *weigher) snapshot(ctx context.Context, id manifest.ID) error {
 	if err != nil {
 		return err
 	}
-	return w.entry(ctx, s.RootEntry)
+	return w.r.walk(ctx, ".", s.RootEntry, w)
 }
 
-func (w *weigher) entry(ctx context.Context, e *snapshot.DirEntry) error {
-	contents, err := w.r.rep.VerifyObject(ctx, e.ObjectID)
-	if errors.Is(err, content.ErrContentNotFound) || errors.Is(err, object.ErrObjectNotFound) {
-		return nil // damaged: it weighs nothing
-	}
-	if err != nil {
-		return err
-	}
-	fresh := false
-	for _, id := range contents {
-		hash := id.Hash()
-		key := binary.LittleEndian.Uint64(hash)
+// meet adds an entry up. One whose blocks were all met before was met with everything below it.
+func (w *weigher) meet(ctx context.Context, _ string, _ *snapshot.DirEntry, blocks []content.ID) (fresh bool, err error) {
+	for _, id := range blocks {
+		key := binary.LittleEndian.Uint64(id.Hash())
 		if w.met[key] {
 			continue
 		}
@@ -162,19 +153,15 @@ func (w *weigher) entry(ctx context.Context, e *snapshot.DirEntry) error {
 			w.bytes += int64(info.PackedLength)
 		}
 	}
-	if !fresh { // met before, with all below it
-		return ctx.Err()
+	return fresh, nil
+}
+
+// miss lets what is damaged weigh nothing.
+func (w *weigher) miss(_ context.Context, _ string, _ *snapshot.DirEntry, err error) error {
+	if damaged(err) {
+		return nil
 	}
-	children, err := w.r.children(ctx, e)
-	if err != nil && !damaged(err) {
-		return err
-	}
-	for _, child := range children {
-		if err := w.entry(ctx, child); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+	return err
 }
 
 // RecordPlan keeps the plan that is about to be carried out, in place of the one before.

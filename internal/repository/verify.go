@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -41,10 +40,7 @@ func (r *Repository) Verify(ctx context.Context, id string, report func(remora.P
 // the other reads once what they share.
 func (r *Repository) VerifyBytes(ctx context.Context, id, run string, report func(remora.Progress)) (remora.Verification, error) {
 	v := newVerifier(r, report)
-	v.full = true
-	if run != "" {
-		v.once = r.readOnce.of(run)
-	}
+	v.full, v.once = true, run
 	return v.verify(ctx, id)
 }
 
@@ -124,7 +120,7 @@ type block struct {
 type verifier struct {
 	r      *Repository
 	full   bool
-	once   *blockSet // what need not be read again; nil where nothing is remembered
+	once   string // the run that reads once what several backups share; empty where nothing is remembered
 	report func(remora.Progress)
 	began  time.Time
 	packs  map[blob.ID]blob.Metadata
@@ -148,7 +144,7 @@ func (v *verifier) run(ctx context.Context, b known) error {
 	if err != nil {
 		return v.damages(".", err)
 	}
-	if err := v.walk(ctx, ".", root); err != nil {
+	if err := v.r.walk(ctx, ".", root, v); err != nil {
 		return err
 	}
 	if !v.full {
@@ -175,86 +171,53 @@ func (v *verifier) spare(ctx context.Context, m remora.Manifest) error {
 		v.r.log.Warn("an earlier backup cannot be compared with", "backup", others[0].ID, "error", err)
 		return nil
 	}
-	return v.mark(ctx, root)
+	return v.r.walk(ctx, ".", root, spared{v})
 }
 
-func (v *verifier) mark(ctx context.Context, entry *snapshot.DirEntry) error {
-	contents, err := v.r.rep.VerifyObject(ctx, entry.ObjectID)
-	if err != nil {
-		return ctx.Err()
-	}
-	for _, id := range contents {
-		if b, known := v.blocks[id]; known {
+// spared are the blocks of a backup that was verified.
+type spared struct{ *verifier }
+
+func (s spared) meet(_ context.Context, _ string, _ *snapshot.DirEntry, blocks []content.ID) (deeper bool, err error) {
+	for _, id := range blocks {
+		if b, known := s.blocks[id]; known {
 			b.seen = !b.info.Deleted // given up, perhaps, after that
-			v.blocks[id] = b
+			s.blocks[id] = b
 		}
 	}
-	children, err := v.r.children(ctx, entry)
-	if err != nil {
-		return ctx.Err()
-	}
-	for _, child := range children {
-		if err := v.mark(ctx, child); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+	return true, nil
 }
 
-// walk collects the blocks of an entry and of everything below it.
-func (v *verifier) walk(ctx context.Context, name string, entry *snapshot.DirEntry) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := v.collect(ctx, name, entry); err != nil {
-		v.doubt(ctx, entry)
-		return v.damages(name, err)
-	}
-	children, err := v.r.children(ctx, entry)
-	if err != nil {
-		v.doubt(ctx, entry)
-		return v.damages(name, err)
-	}
-	if entry.Type == snapshot.EntryTypeDirectory {
-		v.tell(remora.Progress{Item: name})
-	}
-	for _, child := range children {
-		if err := v.walk(ctx, path.Join(name, child.Name), child); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (spared) miss(context.Context, string, *snapshot.DirEntry, error) error { return nil }
 
-// collect finds the blocks of one object, and checks that together they are as long as the file.
-func (v *verifier) collect(ctx context.Context, name string, entry *snapshot.DirEntry) error {
-	contents, err := v.r.rep.VerifyObject(ctx, entry.ObjectID)
-	if err != nil {
-		return err
-	}
+// meet takes the blocks of one object down, and checks that together they are as long as the file.
+func (v *verifier) meet(ctx context.Context, name string, entry *snapshot.DirEntry, blocks []content.ID) (deeper bool, err error) {
 	var length int64
-	for _, id := range contents {
+	for _, id := range blocks {
 		info, err := v.r.rep.ContentInfo(ctx, id)
 		if err != nil {
-			return err
+			return false, err
 		}
 		length += int64(info.OriginalLength)
 		if _, known := v.blocks[id]; !known {
-			v.blocks[id] = block{info: info, file: name, seen: v.once.has(id) && !info.Deleted}
+			v.blocks[id] = block{info: info, file: name, seen: !info.Deleted && v.r.readOnce.has(v.once, id)}
 		}
+	}
+	if entry.Type == snapshot.EntryTypeDirectory {
+		v.tell(remora.Progress{Item: name})
+		return true, nil
 	}
 	if _, indirect := entry.ObjectID.IndexObjectID(); indirect { // the list of its blocks was counted, too
 		from, err := v.r.rep.OpenObject(ctx, entry.ObjectID)
 		if err != nil {
-			return err
+			return false, err
 		}
 		defer func() { _ = from.Close() }()
 		length = from.Length()
 	}
-	if entry.Type != snapshot.EntryTypeDirectory && length != entry.FileSize {
-		return fmt.Errorf("malformed file: %d bytes are stored of %d", length, entry.FileSize)
+	if length != entry.FileSize {
+		return false, fmt.Errorf("malformed file: %d bytes are stored of %d", length, entry.FileSize)
 	}
-	return nil
+	return false, nil
 }
 
 // check looks at every block, in the order in which they lie in their packs.
@@ -303,7 +266,7 @@ func (v *verifier) look(ctx context.Context, b block) error {
 		if _, err := v.r.rep.ContentReader().GetContent(ctx, b.info.ContentID); err != nil {
 			return err
 		}
-		v.once.add(b.info.ContentID)
+		v.r.readOnce.add(v.once, b.info.ContentID)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
