@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -310,18 +311,11 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *common
 	if problem != nil {
 		u.Problem = problem.Error()
 	}
-	kind, verb, _ := strings.Cut(p.activity, ".")
-	if kind := remora.Kind(kind); kind == remora.Database || kind == remora.Files {
-		u.Kind, u.Summary = kind, counted(verb, result)
+	noun, _, _ := strings.Cut(p.activity, ".")
+	if kind := remora.Kind(noun); kind == remora.Database || kind == remora.Files {
+		u.Kind = kind
 	}
-	var read remora.Verification
-	if p.activity == remora.VerifyActivity && decode(result, &read) {
-		u.Summary = &remora.Summary{Bytes: read.Bytes}
-	}
-	var copied remora.Copied
-	if p.activity == remora.CopyActivity && decode(result, &copied) {
-		u.Summary = &remora.Summary{Bytes: copied.Bytes}
-	}
+	u.Summary = counted(p.activity, result)
 	var maintenance remora.MaintenanceResult
 	if (p.activity == remora.EnterActivity || p.activity == remora.LeaveActivity) && decode(result, &maintenance) && maintenance.Mode == "" {
 		u.Skipped = "no maintenance mode is configured"
@@ -351,43 +345,40 @@ func bookkeeping(activity string) bool {
 	return false
 }
 
-// counted reads what a finished verb of a component has counted, where it has.
-func counted(verb string, result *commonpb.Payloads) *remora.Summary {
-	var part remora.PartRef
-	var diff remora.Diff
-	var summary remora.Summary
-	switch {
-	case verb == remora.CaptureVerb && decode(result, &part):
-		return &part.Summary
-	case verb == remora.CompareVerb && decode(result, &diff):
-		return &diff.Compared
-	case verb == remora.StageVerb && decode(result, &summary):
-		return &summary
+// counted reads what a finished activity has counted, where it has.
+func counted(activity string, result *commonpb.Payloads) *remora.Summary {
+	var said struct {
+		remora.Summary                 // of a Stage
+		Part           *remora.Summary `json:"summary"`  // of a Capture
+		Compared       *remora.Summary `json:"compared"` // of a Compare
 	}
-	return nil
+	_, verb, _ := strings.Cut(activity, ".")
+	switch verb {
+	case remora.CaptureVerb, remora.CompareVerb, remora.StageVerb:
+	default:
+		if activity != remora.VerifyActivity && activity != remora.CopyActivity { // whose bytes are beside other counts
+			return nil
+		}
+	}
+	if !decode(result, &said) {
+		return nil
+	}
+	return cmp.Or(said.Part, said.Compared, &said.Summary)
 }
 
 // result is what the top run came to.
 func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 	var ended Ended
-	var into any
-	switch f.watched[0].last.workflow {
-	case remora.BackupWorkflow:
-		ended.Backup = new(remora.BackupResult)
-		into = ended.Backup
-	case remora.PlanWorkflow:
-		ended.Plan = new(remora.Plan)
-		into = ended.Plan
-	case remora.CopyWorkflow, remora.CopyAllWorkflow:
-		ended.Copied = new(remora.Copied)
-		into = ended.Copied
-	case remora.VerifyWorkflow, remora.VerifyAllWorkflow:
-		ended.Verified = new(remora.Verified)
-		into = ended.Verified
-	case remora.RetentionWorkflow:
-		ended.Retention = new(remora.RetentionResult)
-		into = ended.Retention
-	default:
+	into := map[string]any{
+		remora.BackupWorkflow:    &ended.Backup,
+		remora.PlanWorkflow:      &ended.Plan,
+		remora.CopyWorkflow:      &ended.Copied,
+		remora.CopyAllWorkflow:   &ended.Copied,
+		remora.VerifyWorkflow:    &ended.Verified,
+		remora.VerifyAllWorkflow: &ended.Verified,
+		remora.RetentionWorkflow: &ended.Retention,
+	}[f.watched[0].last.workflow]
+	if into == nil {
 		ended.Restore = f.record
 	}
 	if err := f.outcome(ctx, run, into); err != nil {

@@ -51,16 +51,11 @@ func (c *Control) Resolve(ctx context.Context, source string) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, new(*serviceerror.NotFound)), p != nil && p.Kind == remora.Invalid, unknownUpdate(err):
+		case errors.As(err, new(*serviceerror.NotFound)), p != nil && p.Kind == remora.Invalid, strings.Contains(err.Error(), "unknown update"):
 			continue // it does not wait, or takes no such answer
 		default:
 			return c.updateProblem(ctx, op, source, err)
 		}
 	}
 	return notFound(op, source, "nothing on it waits for a person", "`remora status "+source+"` tells how it stands")
-}
-
-// unknownUpdate tells that a workflow has no handler for an update.
-func unknownUpdate(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "unknown update")
 }

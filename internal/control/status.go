@@ -169,24 +169,13 @@ func (c *Control) runningOf(ctx context.Context, s *SourceStatus) error {
 	return err
 }
 
-// recent bounds how many backups are looked through for those that a copy lacks.
-const recent = 500
-
+// backupsOf reads what the repository knows of a source.
 func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
-	newest, err := c.repository.Find(ctx, "latest", s.Source)
-	switch {
-	case err == nil:
-		s.Newest = &newest
-	case remora.KindOf(err) != remora.NotFound:
-		return err
-	}
-	if err := c.behind(ctx, s); err != nil {
-		return err
-	}
 	runs, err := c.repository.List(ctx, repository.Filter{Source: s.Source})
 	if err != nil {
 		return err
 	}
+	s.Behind = behind(runs, c.cfg.Copies)
 	for _, e := range c.cfg.Expected {
 		if e.Source != s.Source {
 			continue
@@ -200,42 +189,42 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 			s.Late, s.Overdue, s.Objective = late, age, objective
 		}
 	}
-	for i := range runs {
+	for i := range runs { // newest first
 		b := &runs[i]
 		s.Stored += b.Added()
-		if b.Purpose != remora.Regular || s.Newest != nil && b.Started.Before(s.Newest.Started) {
+		if b.Purpose != remora.Regular || s.Newest != nil {
 			continue
 		}
 		if s.Last == nil {
 			s.Last = b
 		}
-		if b.Status == remora.Failed || b.Status == remora.Corrupted {
+		switch b.Status {
+		case remora.Completed:
+			s.Newest = b
+		case remora.Failed, remora.Corrupted:
 			s.FailedSince++
 		}
 	}
 	return nil
 }
 
-func (c *Control) behind(ctx context.Context, s *SourceStatus) error {
-	if len(c.cfg.Copies) == 0 {
-		return nil
-	}
-	good, err := c.repository.List(ctx, repository.Filter{Source: s.Source, Status: remora.Completed, Limit: recent})
-	for _, name := range c.cfg.Copies {
+// behind finds the copies that lack the newest good backups.
+func behind(newestFirst []remora.Backup, copies []string) (all []Behind) {
+	for _, name := range copies {
 		b := Behind{Copy: name}
-		for _, g := range good { // newest first
-			if slices.Contains(g.Copies, name) {
+		for _, g := range newestFirst {
+			if g.Status == remora.Completed && slices.Contains(g.Copies, name) {
 				break
 			}
-			if g.Purpose == remora.Regular {
+			if g.Status == remora.Completed && g.Purpose == remora.Regular {
 				b.Backups, b.Since = b.Backups+1, g.Started
 			}
 		}
 		if b.Backups > 0 {
-			s.Behind = append(s.Behind, b)
+			all = append(all, b)
 		}
 	}
-	return err
+	return all
 }
 
 // sentence is the one line that somebody reads who reads no more.
@@ -256,31 +245,30 @@ func sentence(o Overview, now time.Time) string {
 
 // sourcesSentence names the sources that need a look, those that need it most first, or says that all is well.
 func sourcesSentence(sources []SourceStatus, now time.Time) string {
-	var needy []SourceStatus
-	var newest, oldest SourceStatus
-	for _, s := range sources {
-		if _, why := s.trouble(); why != "" {
-			needy = append(needy, s)
-			continue
-		}
-		if newest.Newest == nil || s.Newest.Started.After(newest.Newest.Started) {
-			newest = s
-		}
-		if oldest.Newest == nil || s.Newest.Started.Before(oldest.Newest.Started) {
-			oldest = s
-		}
-	}
-	age := func(s SourceStatus) string { return Span(now.Sub(s.Newest.Started)) + " ago" }
-	slices.SortStableFunc(needy, func(a, b SourceStatus) int { return a.rank() - b.rank() })
-	switch all := len(sources); {
-	case all == 0:
+	if len(sources) == 0 {
 		return "No source is configured yet."
-	case len(needy) > 0 && all == 1:
+	}
+	needy := slices.SortedStableFunc(slices.Values(sources), func(a, b SourceStatus) int { return a.rank() - b.rank() })
+	needy = slices.DeleteFunc(needy, func(s SourceStatus) bool { return s.rank() == well })
+	if len(needy) == 0 {
+		return protected(sources, now)
+	}
+	switch all := len(sources); {
+	case all == 1:
 		return named(needy) + "."
 	case len(needy) == 1:
 		return fmt.Sprintf("1 of %d sources needs a look: %s.", all, named(needy))
-	case len(needy) > 0:
+	default:
 		return fmt.Sprintf("%d of %d sources need a look: %s.", len(needy), all, named(needy))
+	}
+}
+
+// protected says that all is well, and how old the newest good backups are.
+func protected(sources []SourceStatus, now time.Time) string {
+	byAge := slices.SortedStableFunc(slices.Values(sources), func(a, b SourceStatus) int { return b.Newest.Started.Compare(a.Newest.Started) })
+	newest, oldest := byAge[0], byAge[len(byAge)-1]
+	age := func(s SourceStatus) string { return Span(now.Sub(s.Newest.Started)) + " ago" }
+	switch all := len(sources); {
 	case all == 1:
 		return fmt.Sprintf("%s is protected; newest good backup %s.", newest.Source, age(newest))
 	case age(newest) == age(oldest):
@@ -303,6 +291,9 @@ func named(needy []SourceStatus) string {
 	}
 	return strings.Join(words, "; ")
 }
+
+// well is the rank of a source that needs nobody.
+const well = 8
 
 // trouble says in a few words what a person should look at, and its rank: the lower, the more urgent. It is empty when
 // all is well.
@@ -329,7 +320,7 @@ func (s SourceStatus) trouble() (int, string) {
 	case len(s.Alerts) > 0:
 		return 7, "is protected, but " + s.Alerts[0].Problem
 	default:
-		return 8, ""
+		return well, ""
 	}
 }
 

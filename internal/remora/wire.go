@@ -1,6 +1,9 @@
 package remora
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // The names on the wire are a contract between control, workflows and activities, and with histories that are still
 // running: they are never changed, only added to.
@@ -126,33 +129,25 @@ const (
 
 // OperationName says, with its article, what a workflow does with a source.
 func OperationName(workflow string) string {
-	switch workflow {
-	case BackupWorkflow:
-		return "a backup"
-	case RestoreWorkflow, ApplyWorkflow:
-		return "a restore"
-	case TurnWorkflow:
-		return "a rollback"
-	case DiscardWorkflow:
-		return "the end of an undo window"
-	case PlanWorkflow:
-		return "a plan"
-	case SlotWorkflow:
-		return "a slot of a schedule"
-	case AdoptWorkflow:
-		return "the taking over of a restore"
-	case CopyWorkflow, CopyAllWorkflow:
-		return "a copy"
-	case RetentionWorkflow, PruneWorkflow:
-		return "a cleanup"
-	case VerifyWorkflow, VerifyAllWorkflow:
-		return "a verification"
-	case MonitorWorkflow:
-		return "the monitor"
-	case NotifyWorkflow:
-		return "the telling of people"
-	}
-	return workflow
+	name := map[string]string{
+		BackupWorkflow:    "a backup",
+		RestoreWorkflow:   "a restore",
+		ApplyWorkflow:     "a restore",
+		TurnWorkflow:      "a rollback",
+		DiscardWorkflow:   "the end of an undo window",
+		PlanWorkflow:      "a plan",
+		SlotWorkflow:      "a slot of a schedule",
+		AdoptWorkflow:     "the taking over of a restore",
+		CopyWorkflow:      "a copy",
+		CopyAllWorkflow:   "a copy",
+		RetentionWorkflow: "a cleanup",
+		PruneWorkflow:     "a cleanup",
+		VerifyWorkflow:    "a verification",
+		VerifyAllWorkflow: "a verification",
+		MonitorWorkflow:   "the monitor",
+		NotifyWorkflow:    "the telling of people",
+	}[workflow]
+	return cmp.Or(name, workflow)
 }
 
 // DueAttribute is the search attribute in which Temporal keeps for which moment a schedule has started something.

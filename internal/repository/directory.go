@@ -197,13 +197,7 @@ func (d *directory) write(name string, data blob.Bytes) error {
 		return err
 	}
 	_, err = data.WriteTo(temp)
-	if err = cmp.Or(err, temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(temp.Name()) // the error that matters is the first one
-	}
-	return err
+	return become(temp, name, err)
 }
 
 // createTemp creates the file that will become name, and the shard that it lies in, but never the repository itself:

@@ -224,7 +224,7 @@ func (f *backupFS) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, opened.failed("open", problem(readBackupOp, name, err))
 	}
-	return &openFile{file: opened, from: from}, nil
+	return &openFile{file: opened, Reader: from}, nil
 }
 
 // Stat describes what name leads to.
@@ -304,30 +304,19 @@ func (o *file) failed(op string, err error) error {
 // openFile is a file that is read; it has nothing to release.
 type openFile struct {
 	file
-	from object.Reader
+	object.Reader
 }
 
 func (o *openFile) Read(b []byte) (int, error) {
 	if len(b) == 0 { // which kopia's reader takes for the end
 		return 0, nil
 	}
-	n, err := o.from.Read(b)
+	n, err := o.Reader.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = o.failed("read", problem(readBackupOp, o.path, err))
 	}
 	return n, err
 }
-
-// Seek moves to where the next Read begins.
-func (o *openFile) Seek(offset int64, whence int) (int64, error) {
-	n, err := o.from.Seek(offset, whence)
-	if err != nil {
-		err = o.failed("seek", err)
-	}
-	return n, err
-}
-
-func (o *openFile) Close() error { return o.from.Close() }
 
 type openDir struct {
 	file

@@ -251,12 +251,17 @@ func keepFile(name string, text []byte) error {
 		return err
 	}
 	_, err = temp.Write(text)
-	err = errors.Join(err, temp.Sync(), temp.Close())
+	return become(temp, name, errors.Join(err, temp.Sync()))
+}
+
+// become makes a temporary file name, or removes it where err, or its end, tells that it was not written.
+func become(temp *os.File, name string, err error) error {
+	err = cmp.Or(err, temp.Close())
 	if err == nil {
 		err = os.Rename(temp.Name(), name)
 	}
 	if err != nil {
-		_ = os.Remove(temp.Name())
+		_ = os.Remove(temp.Name()) // the error that matters is the first one
 	}
 	return err
 }

@@ -9,6 +9,7 @@ package retention
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (d *decider) decide(b remora.Backup) (gone bool, why string) {
 	case b.Status == remora.Failed || b.Status == remora.Skipped || b.Status == remora.Missed:
 		return age > failuresStay, fmt.Sprintf("%s; such records stay %d days", b.Status, failuresStay/day)
 	case b.Status == remora.Pending:
-		return age > pendingStays && n.covers(b), fmt.Sprintf("pending; it stays %d days, and until there is a newer good one", pendingStays/day)
+		return age > pendingStays && n.lacks(b) == "", fmt.Sprintf("pending; it stays %d days, and until there is a newer good one", pendingStays/day)
 	case b.Purpose == remora.Safety:
 		return d.safety(b, n, policy)
 	case b.Purpose != remora.Regular:
@@ -163,10 +164,8 @@ func (d *decider) safety(b remora.Backup, n *counts, policy remora.KeepPolicy) (
 
 // kept is the first rule that keeps a backup; empty when none does.
 func kept(b remora.Backup, n *counts, policy remora.KeepPolicy, now time.Time) string {
-	for _, kind := range kinds(b) {
-		if !slices.ContainsFunc(n.good, func(g remora.Backup) bool { return holds(g, kind) }) {
-			return "newest good (" + string(kind) + ")"
-		}
+	if kind := n.lacks(b); kind != "" {
+		return "newest good (" + string(kind) + ")"
 	}
 	if len(n.good) < policy.Last {
 		return fmt.Sprintf("last %d of %d", len(n.good)+1, policy.Last)
@@ -242,11 +241,14 @@ func (n *counts) add(b remora.Backup) {
 	}
 }
 
-// covers tells whether there are newer good ones of all that a backup holds.
-func (n *counts) covers(b remora.Backup) bool {
-	return !slices.ContainsFunc(kinds(b), func(kind remora.Kind) bool {
-		return !slices.ContainsFunc(n.good, func(g remora.Backup) bool { return holds(g, kind) })
-	})
+// lacks is a component of a backup of which there is no newer good one; empty where there are of all.
+func (n *counts) lacks(b remora.Backup) remora.Kind {
+	for _, kind := range kinds(b) {
+		if !slices.ContainsFunc(n.good, func(g remora.Backup) bool { return slices.Contains(kinds(g), kind) }) {
+			return kind
+		}
+	}
+	return ""
 }
 
 func kinds(b remora.Backup) []remora.Kind {
@@ -260,8 +262,6 @@ func kinds(b remora.Backup) []remora.Kind {
 	}
 }
 
-func holds(b remora.Backup, kind remora.Kind) bool { return slices.Contains(kinds(b), kind) }
-
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // refuse marks what is not deleted without a person's word.
@@ -272,20 +272,16 @@ func refuse(plan *remora.RetentionPlan, newer map[string]*counts, skew time.Dura
 		})
 	}
 	good, gone := map[string]int{}, map[string]int{}
-	var sources []string
 	for _, v := range plan.Verdicts {
 		if v.Status != remora.Completed || v.Purpose != remora.Regular {
 			continue
 		}
 		good[v.Source]++
 		if v.Delete {
-			if gone[v.Source]++; gone[v.Source] == 1 {
-				sources = append(sources, v.Source)
-			}
+			gone[v.Source]++
 		}
 	}
-	slices.Sort(sources)
-	for _, source := range sources {
+	for _, source := range slices.Sorted(maps.Keys(gone)) {
 		why := suspect(newer[source].good)
 		if 2*gone[source] > good[source] {
 			why = fmt.Sprintf("%d of the %d good backups of %s would be deleted at once", gone[source], good[source], source)
@@ -315,6 +311,27 @@ func suspect(newestFirst []remora.Backup) string {
 			if why := Suspect(of[0], of[1]); why != "" {
 				return "the newest backup " + of[0].ID + " is suspect: " + why
 			}
+		}
+	}
+	return ""
+}
+
+// Suspect says what speaks against a backup: of a component it holds less than half of what the good one before held.
+// It is empty when nothing does.
+func Suspect(newest, before remora.Backup) string {
+	for _, part := range newest.Parts {
+		was, ok := before.Part(part.Kind)
+		now, then := part.Summary, was.Summary
+		switch {
+		case !ok:
+		case 2*now.Entries < then.Entries:
+			unit := "rows"
+			if part.Kind == remora.Files {
+				unit = "files"
+			}
+			return fmt.Sprintf("its %s has %d %s, the one before had %d", part.Kind, now.Entries, unit, then.Entries)
+		case 2*now.Bytes < then.Bytes:
+			return fmt.Sprintf("its %s has %d bytes, the one before had %d", part.Kind, now.Bytes, then.Bytes)
 		}
 	}
 	return ""

@@ -432,7 +432,7 @@ func TestPlanAgreesWithANaiveOracle(t *testing.T) {
 func newestGood(in remora.Inventory, kind remora.Kind) (id string) {
 	var at time.Time
 	for _, b := range in.Backups {
-		if b.Source == "shop" && b.Status == remora.Completed && b.Purpose == remora.Regular && holds(b, kind) && !b.Started.Before(at) {
+		if b.Source == "shop" && b.Status == remora.Completed && b.Purpose == remora.Regular && slices.Contains(kinds(b), kind) && !b.Started.Before(at) {
 			id, at = b.ID, b.Started
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
+	"github.com/remora-backup/remora/internal/retention"
 )
 
 // Backup starts a backup and returns as soon as it is accepted. When the source's lane is taken the Problem is of kind
@@ -93,4 +95,76 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		}
 	}
 	return Run{}, remora.Fail(remora.Busy, s.op, s.source, "try again", "the source is taken again and again by short runs")
+}
+
+// Copy starts to bring a backup to a copy of the repository, or gives the run that does so already.
+func (c *Control) Copy(ctx context.Context, b remora.Backup, to string) (Run, error) {
+	return c.start(ctx, start{
+		op: "start a copy", source: b.Source, id: remora.CopyLane(to, b.ID), workflow: remora.CopyWorkflow, kind: "copy", join: true,
+		request: remora.CopyRequest{Source: b.Source, Backup: b.ID, To: to, RequestedBy: c.cfg.Actor},
+		summary: "copy " + b.ID + " to " + to,
+	})
+}
+
+// CopyAll starts to bring to a copy what it lacks, and to remove there what need not be kept.
+func (c *Control) CopyAll(ctx context.Context, to string) (Run, error) {
+	return c.start(ctx, start{
+		op: "start to copy", id: remora.CopyLane(to, ""), workflow: remora.CopyAllWorkflow, kind: "copy", join: true,
+		request: remora.CopyAllRequest{To: to, RequestedBy: c.cfg.Actor},
+		summary: "copy all backups to " + to,
+	})
+}
+
+// Verify starts to read a backup back, all bytes or those that no other verified backup shares, or gives the run that
+// reads it already.
+func (c *Control) Verify(ctx context.Context, b remora.Backup, full bool) (Run, error) {
+	id, summary := "verify/"+b.ID, "verify "+b.ID
+	if full {
+		id, summary = id+"/data", "verify all bytes of "+b.ID
+	}
+	return c.start(ctx, start{
+		op: "start to verify", source: b.Source, id: id, workflow: remora.VerifyWorkflow, kind: "verify", join: true,
+		request: remora.VerifyRequest{Source: b.Source, Backup: b.ID, Full: full, RequestedBy: c.cfg.Actor},
+		summary: summary,
+	})
+}
+
+// Retention starts to delete what need not be kept. Another one at work in the same place gives a Problem of kind Busy.
+func (c *Control) Retention(ctx context.Context, req remora.RetentionRequest) (Run, error) {
+	req.RequestedBy = c.cfg.Actor
+	return c.start(ctx, start{
+		op: "start a cleanup", id: remora.RepositoryLane(req.Copy), workflow: remora.RetentionWorkflow, kind: "retention",
+		request: req, summary: req.Command("")[len("remora "):],
+	})
+}
+
+// takenLane says who has the id of a run that concerns no source; nil when nobody has it any more.
+func (c *Control) takenLane(ctx context.Context, s start) error {
+	l, err := c.glance(ctx, s.id, "")
+	if err != nil || !l.open {
+		return c.asked(s.op, s.id, err)
+	}
+	return remora.Fail(remora.Busy, s.op, "", "ask again when it has ended", "%s", state{lane: l}.running().Sentence(c.cfg.Now()))
+}
+
+// RetentionPlan says what a Retention would do now. It changes nothing. policy is what a worker with the same
+// configuration keeps of a source there.
+func RetentionPlan(ctx context.Context, l *repository.Locations, req remora.RetentionRequest, policy func(source string) remora.KeepPolicy) (remora.RetentionPlan, error) {
+	at, found, err := l.Inventory(ctx, req.Copy)
+	if err != nil {
+		return remora.RetentionPlan{}, err
+	}
+	if found.Now, found.Skew, err = at.Clock(ctx); err != nil {
+		return remora.RetentionPlan{}, err
+	}
+	plan := retention.Make(found, policy, req.Source)
+	plan.Copy = req.Copy
+	var gone []string
+	for _, v := range plan.Verdicts {
+		if v.Delete {
+			gone = append(gone, v.Backup)
+		}
+	}
+	plan.Bytes, err = at.OnlyIn(ctx, gone)
+	return plan, err
 }
