@@ -3,12 +3,14 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -33,6 +35,7 @@ func (b *beginning) propose(f *initFlags) (found *dsn, err error) {
 		f.files = l.files()
 	}
 	b.draft.Laravel, b.draft.Zone = l.maintenance(), l.zone()
+	b.draft.Mail = l.mail()
 	l.others()
 	b.laravel = *l
 	return found, nil
@@ -191,6 +194,21 @@ func (l *laravelApp) zone() string {
 	}
 	l.take("a backup every night at 02:30, by the clock of %s", zone)
 	return zone
+}
+
+// mail is how the application sends mail.
+func (l *laravelApp) mail() (m config.DraftMail) {
+	m.To, m.From = l.value("BACKUP_NOTIFICATION_EMAIL"), l.value("MAIL_FROM_ADDRESS")
+	host, port := l.value("MAIL_HOST"), cmp.Or(l.value("MAIL_PORT"), "587")
+	if host == "" || cmp.Or(l.value("MAIL_MAILER"), "smtp") != "smtp" {
+		return m
+	}
+	m.Server, m.User = net.JoinHostPort(host, port), l.value("MAIL_USERNAME")
+	if port == "465" || l.value("MAIL_ENCRYPTION") == "ssl" || l.value("MAIL_SCHEME") == "smtps" {
+		m.TLS = "tls"
+	}
+	l.leave("mail by %s: it stands in remora.yaml as a comment; write its password into a file, and remove the #", m.Server)
+	return m
 }
 
 // others names the variables that have an effect elsewhere.

@@ -45,6 +45,7 @@ func TestInitReadsALaravelApplication(t *testing.T) {
 	g := newGround(t)
 	app := g.laravelSite("APP_NAME=Shop\nAPP_TIMEZONE=America/Jamaica\nDB_CONNECTION=mariadb\nDB_HOST=" + host + "\nDB_PORT=" + port + "\nDB_DATABASE=" + schema +
 		"\nDB_USERNAME=laravel_app\nDB_PASSWORD=\"pa\\$WORD#\\\"x'\"\nBACKUP_DATABASE_RETENTION_DAYS=30\nBACKUP_NOTIFY_ON_SUCCESS=true\n" +
+		"MAIL_MAILER=smtp\nMAIL_HOST=mail.shop.example\nMAIL_PORT=465\nMAIL_USERNAME=\"a: b\"\nMAIL_PASSWORD=SECRETWORD\nBACKUP_NOTIFICATION_EMAIL=ops@shop.example\n" +
 		"BACKUP_MAX_FILE_SIZE=2048\nBACKUP_STORAGE_PATH=" + g.path("backups/from-env") + "\n")
 	g.args = []string{"init", "--config", g.path("etc/remora/remora.yaml")}
 	s := g.init("--laravel", app, "--source", "shop")
@@ -53,7 +54,7 @@ func TestInitReadsALaravelApplication(t *testing.T) {
 		"Taken over:", "  - the database " + schema + " at " + server.Address + ", with the application's user laravel_app and its password",
 		"  - the directories in " + app + "/storage/app/public: pre-alerts, receipts", "  - maintenance mode, by storage/framework/down",
 		"  - a backup every night at 02:30, by the clock of America/Jamaica", "Not taken over:", "  - 1 files in " + app + "/storage/app/public itself",
-		"  - BACKUP_DATABASE_RETENTION_DAYS: set it where the worker runs", "  - BACKUP_NOTIFY_ON_SUCCESS: ", "  - BACKUP_MAX_FILE_SIZE: ",
+		"  - BACKUP_DATABASE_RETENTION_DAYS: set it where the worker runs", "  - BACKUP_NOTIFY_ON_SUCCESS: ", "  - mail by mail.shop.example:465: ", "  - BACKUP_MAX_FILE_SIZE: ",
 	} {
 		require.Contains(t, s.out, line)
 	}
@@ -61,7 +62,8 @@ func TestInitReadsALaravelApplication(t *testing.T) {
 	require.NoError(t, err)
 	for _, line := range []string{
 		"  path: " + g.path("backups/from-env"), "      laravel: " + app, "      root: " + g.path("app/shared/storage/app/public"), "      directories: [pre-alerts, receipts]",
-		`      nightly: {kind: full, daily: "02:30", zone: America/Jamaica}`,
+		`      nightly: {kind: full, daily: "02:30", zone: America/Jamaica}`, `#     to: "ops@shop.example"`,
+		`#     smtp: {server: "mail.shop.example:465", tls: tls, user: "a: b", password_file: /etc/remora/smtp.password}`,
 	} {
 		require.Contains(t, string(text), line+"\n")
 	}

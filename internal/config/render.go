@@ -24,7 +24,12 @@ type Draft struct {
 	Laravel string
 	// Zone is that of the clock of the nightly schedule; empty means UTC.
 	Zone string
+	// Mail stands in a comment: its password is not known.
+	Mail DraftMail
 }
+
+// DraftMail is whom a Draft would have mail sent to, and by which server.
+type DraftMail struct{ To, From, Server, TLS, User string }
 
 // DraftBucket is the repository of a Draft that is in a bucket. AccessKeyAt and SecretKeyAt are files; where they are
 // empty, the usual environment variables hold keys that expire.
