@@ -172,7 +172,7 @@ func (g *glance) ofRepository(ctx context.Context) error {
 	}
 	if n := len(undelivered); n > 0 {
 		u := undelivered[0]
-		g.add("undelivered", remora.Failing, "", u.Hint, "%d notices could not be told; the last one to %s: %s", n, u.To, u.Problem)
+		g.add("undelivered", remora.Failing, "", u.Hint, "notices that could not be told: %d; the last one to %s: %s", n, u.To, u.Problem)
 	}
 	for _, s := range g.Sources {
 		s.Schedules = nil
