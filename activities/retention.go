@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -29,7 +28,6 @@ func (r *Retention) Register(to Registry) {
 	register(to, remora.PlanRetentionActivity, r.plan)
 	register(to, remora.DeleteBackupsActivity, r.delete)
 	register(to, remora.ReclaimActivity, r.reclaim)
-	register(to, remora.PruneActivity, r.prune)
 }
 
 // plan decides, by the clock of the storage, and records what is to be deleted and why.
@@ -123,19 +121,4 @@ func (r *Retention) reclaim(ctx context.Context, in remora.ReclaimInput) (remora
 		done.Owed, err = at.Owe(ctx, in.Run, in.Bytes, done.Freed)
 		return done, err
 	})
-}
-
-// prune is all of that in one step, for the runs of earlier versions that have begun it.
-func (r *Retention) prune(ctx context.Context, in remora.PruneRequest) ([]string, error) {
-	planned, err := r.plan(ctx, remora.RetentionRequest{Copy: in.Copy})
-	if err == nil && len(planned.Refused) > 0 {
-		err = fmt.Errorf("%s", planned.Refused)
-	}
-	if err == nil {
-		_, err = r.delete(ctx, remora.DeleteInput{Copy: in.Copy, Hash: planned.Hash, Limit: planned.Delete})
-	}
-	if err == nil {
-		_, err = r.reclaim(ctx, remora.ReclaimInput{Copy: in.Copy, Bytes: planned.Bytes})
-	}
-	return nil, err
 }

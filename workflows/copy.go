@@ -120,32 +120,12 @@ func (op *operation) recordCopies(ctx workflow.Context, to string) {
 
 // clean has what need not be kept in a copy removed there, unless somebody is at it already.
 func (op *operation) clean(ctx workflow.Context, req *remora.CopyAllRequest) error {
-	if workflow.GetVersion(ctx, "retention", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		err := op.inRepositoryLane(ctx, req.To, remora.PruneWorkflow, remora.PruneRequest{Copy: req.To}, &req.Copied.Pruned)
-		req.Copied.Removed = len(req.Copied.Pruned)
-		return op.recordRemoved(ctx, req, err)
-	}
 	var done remora.RetentionResult
-	err := op.inRepositoryLane(ctx, req.To, remora.RetentionWorkflow, remora.RetentionRequest{Copy: req.To, RequestedBy: op.actor}, &done)
-	req.Copied.Removed = done.Deleted
-	return op.recordRemoved(ctx, req, err)
-}
-
-func (op *operation) recordRemoved(ctx workflow.Context, req *remora.CopyAllRequest, err error) error {
-	if err == nil && req.Copied.Removed > 0 {
+	err := op.inRepositoryLane(ctx, remora.RetentionRequest{Copy: req.To, RequestedBy: op.actor}, &done)
+	if req.Copied.Removed = done.Deleted; err == nil && done.Deleted > 0 {
 		op.recordCopies(ctx, req.To)
 	}
 	return err
-}
-
-// Prune is what earlier versions removed backups from a copy with. Runs that have begun end with it.
-func Prune(ctx workflow.Context, req remora.PruneRequest) ([]string, error) {
-	op, err := beginAny(ctx, "prune", "", firstRun(workflow.GetInfo(ctx)), "")
-	if err != nil {
-		return nil, err
-	}
-	pruned, err := take[[]string](ctx, op.long, step{remora.PruneActivity, remora.Queue, "remove from " + req.Copy + " what need not be kept"}, req)
-	return pruned, op.copied(ctx, "prune the copy "+req.Copy, err)
 }
 
 // copied tells how it ended, and gives the error to end with.

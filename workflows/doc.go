@@ -41,7 +41,6 @@ func Register(r Registry) {
 		remora.CheckWorkflow:   Check,
 		remora.CopyWorkflow:    Copy,
 		remora.CopyAllWorkflow: CopyAll,
-		remora.PruneWorkflow:   Prune,
 		remora.NotifyWorkflow:  Notify,
 		remora.SlotWorkflow:    Slot,
 		remora.MonitorWorkflow: Monitor,

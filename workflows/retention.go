@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -28,7 +29,7 @@ func Retention(ctx workflow.Context, req remora.RetentionRequest) (done remora.R
 	if info.WorkflowExecution.ID == remora.RepositoryLane(req.Copy) {
 		done, err = op.retention(ctx, req)
 	} else {
-		err = op.inRepositoryLane(ctx, req.Copy, remora.RetentionWorkflow, req, &done)
+		err = op.inRepositoryLane(ctx, req, &done)
 	}
 	return done, op.copied(ctx, "delete what need not be kept", err)
 }
@@ -71,18 +72,15 @@ func (op *operation) dangerous(ctx workflow.Context, req remora.RetentionRequest
 	return p
 }
 
-// inRepositoryLane runs a child that deletes in the repository, or in a copy. Where one is at work already, that is that.
-func (op *operation) inRepositoryLane(ctx workflow.Context, copied, child string, req, result any) error {
-	in := "the repository"
-	if copied != "" {
-		in = copied
-	}
+// inRepositoryLane runs a Retention as a child under the right id. Where one is at work already, that is that.
+func (op *operation) inRepositoryLane(ctx workflow.Context, req remora.RetentionRequest, done *remora.RetentionResult) error {
+	in := cmp.Or(req.Copy, "the repository")
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID: remora.RepositoryLane(copied), TaskQueue: remora.Queue, WaitForCancellation: true,
+		WorkflowID: remora.RepositoryLane(req.Copy), TaskQueue: remora.Queue, WaitForCancellation: true,
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL, StaticSummary: "remove from " + in + " what need not be kept",
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 	})
-	err := workflow.ExecuteChildWorkflow(ctx, child, req).Get(ctx, result)
+	err := workflow.ExecuteChildWorkflow(ctx, remora.RetentionWorkflow, req).Get(ctx, done)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 		workflow.GetLogger(ctx).Info("another one is at work", "in", in)
 		return nil

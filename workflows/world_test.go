@@ -201,7 +201,7 @@ func (w *world) register(r steps) {
 		remora.ChecksActivity:      w.check,
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
 		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
-		remora.RecordCopiesActivity: w.recordCopies, remora.PruneActivity: w.prune,
+		remora.RecordCopiesActivity: w.recordCopies,
 		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
 		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
 		remora.HolderActivity: w.holder,
@@ -331,10 +331,6 @@ func (w *world) missing(ctx context.Context, in remora.MissingInput) (all []remo
 
 func (w *world) recordCopies(ctx context.Context, _ remora.RecordCopiesInput) error {
 	return w.step(ctx, remora.RecordCopiesActivity, func() error { return nil })
-}
-
-func (w *world) prune(ctx context.Context, _ remora.PruneRequest) ([]string, error) {
-	return []string{"old"}, w.step(ctx, remora.PruneActivity, func() error { return nil })
 }
 
 func (w *world) planRetention(ctx context.Context, in remora.RetentionRequest) (p remora.Planned, err error) {

@@ -22,7 +22,6 @@ const (
 	CheckWorkflow   = "remora.Check"
 	CopyWorkflow    = "remora.Copy"
 	CopyAllWorkflow = "remora.CopyAll"
-	PruneWorkflow   = "remora.Prune"
 	// SlotWorkflow is what the schedule of a source starts: it waits for the lane, and takes a backup in it.
 	SlotWorkflow      = "remora.Slot"
 	RetentionWorkflow = "remora.Retention"
@@ -51,7 +50,6 @@ const (
 	AfterBackupActivity   = "repository.AfterBackup"
 	MissingActivity       = "repository.Missing"
 	RecordCopiesActivity  = "repository.RecordCopies"
-	PruneActivity         = "repository.Prune"
 	// CheckRepositoryActivity takes nothing and answers with Findings.
 	CheckRepositoryActivity = "repository.Check"
 	EnterActivity           = "maintenance.Enter"
@@ -141,7 +139,6 @@ func OperationName(workflow string) string {
 		CopyWorkflow:      "a copy",
 		CopyAllWorkflow:   "a copy",
 		RetentionWorkflow: "a cleanup",
-		PruneWorkflow:     "a cleanup",
 		VerifyWorkflow:    "a verification",
 		VerifyAllWorkflow: "a verification",
 		MonitorWorkflow:   "the monitor",
@@ -209,13 +206,6 @@ type Copied struct {
 	Added   int64 `json:"added"`
 	// Removed counts what was removed from the copy after it, because it need not be kept any more.
 	Removed int `json:"removed,omitempty"`
-	// Pruned names that, in runs of earlier versions.
-	Pruned []string `json:"pruned,omitempty"`
-}
-
-// PruneRequest starts a Prune, and is the input of its step: what earlier versions had in place of a Retention.
-type PruneRequest struct {
-	Copy string `json:"copy"`
 }
 
 // PlanRequest asks for the plan of a restore.
