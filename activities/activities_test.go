@@ -124,7 +124,7 @@ func newEnv(f *fake, w Watch) *testsuite.TestActivityEnvironment {
 	return env
 }
 
-var capture = remora.CaptureInput{Source: "shop", Run: "run", Backup: "b"}
+var capture = remora.ComponentInput{Source: "shop", Run: "run", Backup: "b"}
 
 // problemIn reads what travels in a step's error.
 func problemIn(t *testing.T, err error) (remora.ProblemText, *temporal.ApplicationError) {
@@ -184,7 +184,7 @@ func TestCaptureGivesASmallReference(t *testing.T) {
 
 func TestAPanicFailsOneStep(t *testing.T) {
 	f := &fake{work: func(context.Context, remora.Job) error { panic("out of cheese") }}
-	_, err := newEnv(f, Watch{}).ExecuteActivity("database.Switch", remora.SwitchInput{Source: "shop"})
+	_, err := newEnv(f, Watch{}).ExecuteActivity("database.Switch", remora.ComponentInput{Source: "shop"})
 	text, app := problemIn(t, err)
 	require.Equal(t, remora.Internal, text.Kind)
 	require.False(t, app.NonRetryable())
@@ -278,7 +278,7 @@ func TestProgressReachesTheHeartbeat(t *testing.T) {
 
 func TestListsInResultsStaySmall(t *testing.T) {
 	f := &fake{work: func(context.Context, remora.Job) error { return nil }}
-	value, err := newEnv(f, Watch{}).ExecuteActivity("database.Compare", remora.StageInput{Source: "shop"})
+	value, err := newEnv(f, Watch{}).ExecuteActivity("database.Compare", remora.ComponentInput{Source: "shop"})
 	require.NoError(t, err)
 	var d remora.Diff
 	require.NoError(t, value.Get(&d))
@@ -292,7 +292,7 @@ func TestListsInResultsStaySmall(t *testing.T) {
 func TestUnknownNamesAreRefused(t *testing.T) {
 	f := &fake{work: func(context.Context, remora.Job) error { return nil }}
 	env := newEnv(f, Watch{})
-	_, err := env.ExecuteActivity("database.Capture", remora.CaptureInput{Source: "blog"})
+	_, err := env.ExecuteActivity("database.Capture", remora.ComponentInput{Source: "blog"})
 	text, app := problemIn(t, err)
 	require.Equal(t, remora.Invalid, text.Kind)
 	require.True(t, app.NonRetryable())
@@ -306,7 +306,7 @@ func TestRestorePreflightReadsThePart(t *testing.T) {
 	f := &fake{work: func(context.Context, remora.Job) error { return nil }}
 	env := newEnv(f, Watch{})
 	for backup, want := range map[string]string{"": "false", "b": "true"} {
-		value, err := env.ExecuteActivity("database.Preflight", remora.PreflightInput{Source: "shop", Backup: backup})
+		value, err := env.ExecuteActivity("database.Preflight", remora.ComponentInput{Source: "shop", Backup: backup})
 		require.NoError(t, err)
 		var e remora.Estimate
 		require.NoError(t, value.Get(&e))
@@ -319,7 +319,7 @@ func TestARestoreIsBegunOnce(t *testing.T) {
 	f := &fake{work: func(context.Context, remora.Job) error { return nil }}
 	env := newEnv(f, Watch{})
 	begin := func() (stage, record error) {
-		_, stage = env.ExecuteActivity("database.Stage", remora.StageInput{Source: "shop", Run: "run", Backup: "b"})
+		_, stage = env.ExecuteActivity("database.Stage", remora.ComponentInput{Source: "shop", Run: "run", Backup: "b"})
 		_, record = env.ExecuteActivity(remora.RecordRestoreActivity, remora.Restore{ID: "r", Run: "run", Source: "shop", Outcome: remora.OutcomeRunning})
 		return stage, record
 	}

@@ -23,69 +23,73 @@ type Component struct {
 
 // Register makes the steps known under their wire names: "database.Capture".
 func (c *Component) Register(to Registry) {
-	for verb, step := range map[string]any{
-		remora.PreflightVerb: c.preflight,
-		remora.CaptureVerb:   c.capture,
-		remora.StageVerb:     c.stage,
-		remora.CompareVerb:   c.compare,
-		remora.SwitchVerb:    c.turn,
-		remora.DiscardVerb:   c.discard,
-		remora.LeftoversVerb: c.leftovers,
-	} {
-		register(to, c.Kind.Activity(verb), step)
+	capture := "archive"
+	if c.Kind == remora.Database {
+		capture = "dump"
 	}
+	verb(to, c, remora.PreflightVerb, "check", false, c.preflight)
+	verb(to, c, remora.CaptureVerb, capture, true, c.capture)
+	verb(to, c, remora.StageVerb, "stage", true, c.stage)
+	verb(to, c, remora.CompareVerb, "compare staged", true, c.compare)
+	verb(to, c, remora.SwitchVerb, "switch", false, c.turn)
+	verb(to, c, remora.DiscardVerb, "discard put-away", false, c.discard)
+	verb(to, c, remora.LeftoversVerb, "look at journal of", false, c.leftovers)
 }
 
-// on runs a step on the component of a source.
-func on[T any](ctx context.Context, c *Component, verb, source string, stalls bool, do func(context.Context, remora.Component, reporter) (T, error)) (T, error) {
-	op := fmt.Sprintf("%s %s of %s", verb, c.Kind, source)
-	return run(ctx, c.Watch, op, stalls, func(ctx context.Context, report reporter) (none T, err error) {
-		component, err := c.Of(source)
-		if err != nil {
-			return none, err
-		}
-		return do(ctx, component, report)
-	})
+// task is one verb at work on the component of a source.
+type task struct {
+	remora.Component
+	remora.ComponentInput
+	job remora.Job
 }
 
-func (c *Component) preflight(ctx context.Context, in remora.PreflightInput) (remora.Estimate, error) {
-	return on(ctx, c, "check", in.Source, false, func(ctx context.Context, component remora.Component, report reporter) (found remora.Estimate, err error) {
-		var intent remora.Intent
-		if in.Backup != "" {
-			if intent.From, err = c.Store.Part(ctx, in.From, in.Backup, c.Kind); err != nil {
-				return found, err
+// verb registers a step under the name of a verb; says is what problems call it, and one that stalls is cancelled.
+func verb[T any](to Registry, c *Component, name, says string, stalls bool, do func(context.Context, task) (T, error)) {
+	register(to, c.Kind.Activity(name), func(ctx context.Context, in remora.ComponentInput) (T, error) {
+		op := fmt.Sprintf("%s %s of %s", says, c.Kind, in.Source)
+		return run(ctx, c.Watch, op, stalls, func(ctx context.Context, report reporter) (none T, err error) {
+			component, err := c.Of(in.Source)
+			switch {
+			case errors.Is(err, errNoComponent) && name == remora.LeftoversVerb: // what is not there has left nothing
+				return none, nil
+			case err != nil:
+				return none, err
 			}
-		}
-		found, err = component.Preflight(ctx, job(in.Run, report), intent)
-		if !intent.Restore() && !in.Partial {
-			nearly(&found, c.MaxBytes)
-		}
-		return bounded(found), err
+			return do(ctx, task{component, in, remora.Job{Run: in.Run, Report: report}})
+		})
 	})
+}
+
+func (c *Component) preflight(ctx context.Context, t task) (found remora.Estimate, err error) {
+	var intent remora.Intent
+	if t.Backup != "" {
+		if intent.From, err = c.Store.Part(ctx, t.From, t.Backup, c.Kind); err != nil {
+			return found, err
+		}
+	}
+	found, err = t.Preflight(ctx, t.job, intent)
+	if !intent.Restore() {
+		nearly(&found, c.MaxBytes)
+	}
+	return bounded(found), err
 }
 
 // capture writes one part. A part that is not finished is aborted, so that nothing of it is ever committed.
-func (c *Component) capture(ctx context.Context, in remora.CaptureInput) (remora.PartRef, error) {
-	verb := "dump"
-	if c.Kind != remora.Database {
-		verb = "archive"
+func (c *Component) capture(ctx context.Context, t task) (remora.PartRef, error) {
+	ref := remora.PartRef{Kind: c.Kind, Started: time.Now().UTC()}
+	to, err := c.Store.Begin(ctx, Part{Source: t.Source, Run: t.Run, Backup: t.Backup, Kind: c.Kind, ForRestore: t.Of != remora.Subject{}})
+	if err != nil {
+		return ref, err
 	}
-	return on(ctx, c, verb, in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.PartRef, error) {
-		ref := remora.PartRef{Kind: c.Kind, Started: time.Now().UTC()}
-		to, err := c.Store.Begin(ctx, Part{Source: in.Source, Run: in.Run, Backup: in.Backup, Kind: c.Kind, ForRestore: in.Of != remora.Subject{}})
-		if err != nil {
-			return ref, err
-		}
-		if ref.Summary, err = component.Capture(ctx, job(in.Run, report), in.Of, limit(to, c.MaxBytes, in.Of)); err != nil {
-			return ref, c.abort(ctx, to, err)
-		}
-		ref.Summary = summary(ref.Summary)
-		if ref.Root, ref.Added, err = to.Finish(ctx); err != nil {
-			return ref, c.abort(ctx, to, err)
-		}
-		ref.Ended = time.Now().UTC()
-		return ref, nil
-	})
+	if ref.Summary, err = t.Capture(ctx, t.job, t.Of, limit(to, c.MaxBytes, t.Of)); err != nil {
+		return ref, c.abort(ctx, to, err)
+	}
+	ref.Summary = summary(ref.Summary)
+	if ref.Root, ref.Added, err = to.Finish(ctx); err != nil {
+		return ref, c.abort(ctx, to, err)
+	}
+	ref.Ended = time.Now().UTC()
+	return ref, nil
 }
 
 // abortTime bounds how long a failed capture cleans up behind itself; what remains is for the collector.
@@ -100,70 +104,49 @@ func (c *Component) abort(ctx context.Context, to PartWriter, why error) error {
 	return why
 }
 
-func (c *Component) stage(ctx context.Context, in remora.StageInput) (remora.Summary, error) {
-	return on(ctx, c, "stage", in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.Summary, error) {
-		if err := mayBegin(ctx, c.Store, in.Source, in.Run); err != nil {
-			return remora.Summary{}, err
-		}
-		var staged remora.Summary
-		err := c.reading(ctx, in, func(from fs.FS) (err error) {
-			staged, err = component.Stage(ctx, job(in.Run, report), from)
-			return err
-		})
-		return summary(staged), err
+func (c *Component) stage(ctx context.Context, t task) (staged remora.Summary, err error) {
+	if err := mayBegin(ctx, c.Store, t.Source, t.Run); err != nil {
+		return staged, err
+	}
+	err = c.reading(ctx, t, func(from fs.FS) (err error) {
+		staged, err = t.Stage(ctx, t.job, from)
+		return err
 	})
+	return summary(staged), err
+}
+
+func (c *Component) compare(ctx context.Context, t task) (diff remora.Diff, err error) {
+	err = c.reading(ctx, t, func(from fs.FS) (err error) {
+		diff, err = t.Compare(ctx, t.job, from)
+		return err
+	})
+	diff.Compared, diff.Differences = summary(diff.Compared), few(diff.Differences)
+	return diff, err
 }
 
 // reading reads the part of a backup that nobody deletes meanwhile (S29).
-func (c *Component) reading(ctx context.Context, in remora.StageInput, read func(from fs.FS) error) error {
-	end, err := c.Store.Lease(ctx, in.From, in.Backup, in.Run, "a restore of "+in.Source)
+func (c *Component) reading(ctx context.Context, t task, read func(from fs.FS) error) error {
+	end, err := c.Store.Lease(ctx, t.From, t.Backup, t.Run, "a restore of "+t.Source)
 	if err != nil {
 		return err
 	}
-	from, err := c.Store.Part(ctx, in.From, in.Backup, c.Kind)
+	from, err := c.Store.Part(ctx, t.From, t.Backup, c.Kind)
 	if err == nil {
 		err = read(from)
 	}
 	return end(ctx, err)
 }
 
-func (c *Component) compare(ctx context.Context, in remora.StageInput) (remora.Diff, error) {
-	return on(ctx, c, "compare staged", in.Source, true, func(ctx context.Context, component remora.Component, report reporter) (remora.Diff, error) {
-		var diff remora.Diff
-		err := c.reading(ctx, in, func(from fs.FS) (err error) {
-			diff, err = component.Compare(ctx, job(in.Run, report), from)
-			return err
-		})
-		diff.Compared, diff.Differences = summary(diff.Compared), few(diff.Differences)
-		return diff, err
-	})
+func (c *Component) turn(ctx context.Context, t task) (done struct{}, err error) {
+	return done, t.Switch(ctx, t.Turn)
 }
 
-func (c *Component) turn(ctx context.Context, in remora.SwitchInput) error {
-	_, err := on(ctx, c, "switch", in.Source, false, func(ctx context.Context, component remora.Component, _ reporter) (struct{}, error) {
-		return struct{}{}, component.Switch(ctx, in.Turn)
-	})
-	return err
+func (c *Component) discard(ctx context.Context, t task) (done struct{}, err error) {
+	return done, t.Discard(ctx, t.job, t.HeldBy)
 }
 
-func (c *Component) discard(ctx context.Context, in remora.DiscardInput) error {
-	_, err := on(ctx, c, "discard put-away", in.Source, false, func(ctx context.Context, component remora.Component, report reporter) (struct{}, error) {
-		return struct{}{}, component.Discard(ctx, job(in.Run, report), in.HeldBy)
-	})
-	return err
-}
-
-func (c *Component) leftovers(ctx context.Context, in remora.LeftoversInput) ([]remora.Leftover, error) {
-	if _, err := c.Of(in.Source); errors.Is(err, errNoComponent) {
-		return nil, nil // what is not there has left nothing
-	}
-	return on(ctx, c, "look at journal of", in.Source, false, func(ctx context.Context, component remora.Component, _ reporter) ([]remora.Leftover, error) {
-		return component.Leftovers(ctx)
-	})
-}
-
-func job(run string, report reporter) remora.Job {
-	return remora.Job{Run: run, Report: report}
+func (c *Component) leftovers(ctx context.Context, t task) ([]remora.Leftover, error) {
+	return t.Leftovers(ctx)
 }
 
 // NoSuchComponent is the problem of a source that has no component of a kind.

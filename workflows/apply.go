@@ -112,14 +112,14 @@ func nothingToDo() (*remora.Summary, error) { return nil, nil }
 // stageAndCompare builds the component beside the live one and proves that it equals the backup.
 func (op *operation) stageAndCompare(ctx workflow.Context, kind remora.Kind, backup string) error {
 	err := op.phase(ctx, words(kind, remora.StageVerb, op.source), func() (*remora.Summary, error) {
-		staged, err := op.stage(ctx, kind, backup)
+		staged, err := of[remora.Summary](ctx, op, kind, remora.StageVerb, "", remora.ComponentInput{Backup: backup})
 		return &staged, err
 	})
 	if err != nil {
 		return err
 	}
 	return op.phase(ctx, words(kind, remora.CompareVerb, op.source), func() (*remora.Summary, error) {
-		diff, err := op.compare(ctx, kind, backup)
+		diff, err := of[remora.Diff](ctx, op, kind, remora.CompareVerb, "", remora.ComponentInput{Backup: backup})
 		if err == nil && !diff.Equal() {
 			err = remora.Fail(remora.Corrupt, words(kind, remora.CompareVerb, op.source), "backup "+backup,
 				"Try again, or restore another backup: remora history "+op.source, "the stage differs from the backup: %s", strings.Join(diff.Differences, "; "))
@@ -173,7 +173,11 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	}
 	if turn.Hold {
 		turn.Hold = false
-		err := op.phase(ctx, "start events of "+op.source, func() (*remora.Summary, error) { return nil, op.startEvents(ctx, turn) })
+		events := "start events of " + op.source
+		err := op.phase(ctx, events, func() (*remora.Summary, error) {
+			_, err := of[nothing](ctx, op, remora.Database, remora.SwitchVerb, events, remora.ComponentInput{Turn: turn})
+			return nil, err
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -68,12 +68,16 @@ func (op *operation) backup(ctx workflow.Context, m remora.Manifest, kinds []rem
 // takeBackup captures the components, commits them as m and reads everything back. All backups are taken here: those
 // that people ask for, safety backups, and those of what a restore put away. A cancel before the commit leaves no
 // backup; once the commit has begun, the backup is finished and proven whatever is cancelled.
-func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind, of remora.Subject) (remora.Manifest, error) {
+func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind, what remora.Subject) (remora.Manifest, error) {
 	m.Format, m.Run, m.Source, m.RequestedBy = remora.ManifestFormat, op.run, op.source, op.actor
 	m.Kind = remora.BackupKindOf(kinds)
 	for _, kind := range kinds {
+		summary := ""
+		if what.PutAway != "" {
+			summary = "save put-away " + string(kind) + " of " + op.source
+		}
 		err := op.phase(ctx, words(kind, remora.CaptureVerb, op.source), func() (*remora.Summary, error) {
-			part, err := op.capture(ctx, kind, m.ID, of)
+			part, err := of[remora.PartRef](ctx, op, kind, remora.CaptureVerb, summary, remora.ComponentInput{Backup: m.ID, Of: what})
 			m.Parts = append(m.Parts, part)
 			return &part.Summary, err
 		})

@@ -28,7 +28,7 @@ func Check(ctx workflow.Context, req remora.FindingsRequest) ([]remora.Finding, 
 		looking.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer looking.Done()
-			op := &operation{source: source.Name, run: firstRun(workflow.GetInfo(ctx)), short: oneLook}
+			op := &operation{source: source.Name, run: firstRun(workflow.GetInfo(ctx)), short: oneLook, look: oneLook}
 			found[i] = op.findings(ctx, source.Kinds, err == nil)
 		})
 	}
@@ -82,7 +82,7 @@ func (op *operation) preflightFindings(ctx workflow.Context, kind remora.Kind, b
 	if backup != "" {
 		subject, can = op.source+" restore of "+string(kind), "can be restored from "+backup
 	}
-	live, err := take[remora.Estimate](ctx, oneLook, op.of(kind, remora.PreflightVerb), remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup})
+	live, err := op.preflight(ctx, kind, backup)
 	if err == nil && live.Empty && backup == "" {
 		err = remora.Fail(remora.NotFound, "check "+subject, live.Identity,
 			"see that the configuration names the right server and directories", "there is nothing to back up")

@@ -82,7 +82,8 @@ func (op *operation) putAway(ctx workflow.Context, kinds []remora.Kind, started 
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	for _, kind := range known {
 		op.insist(ctx, words(kind, remora.DiscardVerb, op.source), func(ctx workflow.Context) error {
-			return op.backwards().discard(ctx, kind, heldBy)
+			_, err := of[nothing](ctx, op.backwards(), kind, remora.DiscardVerb, "", remora.ComponentInput{HeldBy: heldBy})
+			return err
 		})
 	}
 	return heldBy, nil

@@ -17,8 +17,8 @@ type operation struct {
 	actor string
 	// restore is the id of the restore that this is a part of, if any.
 	restore string
-	// long and short are the policies of copies and of calls; the way back has its own (backwards).
-	long, short policy
+	// long, short and look are the policies of copies, of calls, and of first looks; the way back has its own (backwards).
+	long, short, look policy
 	// from is the copy that a restore reads from; empty means the repository.
 	from string
 	// told is what people are told. It is shared with the operation's way back.
@@ -47,7 +47,7 @@ func begin(ctx workflow.Context, kind, source, run, actor string) (*operation, e
 func beginAny(ctx workflow.Context, kind, source, run, actor string) (*operation, error) {
 	op := &operation{
 		source: source, run: run, actor: actor,
-		long: longCopy, short: shortCall,
+		long: longCopy, short: shortCall, look: firstLook,
 		told: &told{}, person: &person{},
 	}
 	err := workflow.UpsertTypedSearchAttributes(ctx,

@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"cmp"
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -93,37 +95,38 @@ func take[T any](ctx workflow.Context, p policy, s step, in any) (out T, err err
 
 type nothing struct{}
 
-// words says in the language of the trade what a verb does to a component.
-func words(kind remora.Kind, verb, source string) string {
-	switch verb {
-	case remora.PreflightVerb:
-		return "check " + string(kind) + " of " + source
-	case remora.CaptureVerb:
-		if kind == remora.Database {
-			return "dump database of " + source
-		}
-		return "archive " + string(kind) + " of " + source
-	case remora.StageVerb:
-		return "stage " + string(kind) + " of " + source
-	case remora.CompareVerb:
-		return "compare staged " + string(kind) + " of " + source
-	case remora.SwitchVerb:
-		return "switch " + string(kind) + " of " + source
-	case remora.DiscardVerb:
-		return "discard put-away " + string(kind) + " of " + source
-	default:
-		return "look at journal of " + string(kind) + " of " + source
-	}
+// verbs are what people read of each verb of a component; its kind and source follow.
+var verbs = map[string]string{
+	remora.PreflightVerb: "check %s of %s",
+	remora.CaptureVerb:   "archive %s of %s",
+	remora.StageVerb:     "stage %s of %s",
+	remora.CompareVerb:   "compare staged %s of %s",
+	remora.SwitchVerb:    "switch %s of %s",
+	remora.DiscardVerb:   "discard put-away %s of %s",
+	remora.LeftoversVerb: "look at journal of %s of %s",
 }
 
-// of is the step for a component's verb. The verbs that copy run on the queue that takes a few at a time.
-func (op *operation) of(kind remora.Kind, verb string) step {
-	s := step{activity: kind.Activity(verb), queue: remora.Queue, summary: words(kind, verb, op.source)}
-	switch verb {
-	case remora.CaptureVerb, remora.StageVerb, remora.CompareVerb:
-		s.queue = remora.DataQueue
+// words says in the language of the trade what a verb does to a component.
+func words(kind remora.Kind, verb, source string) string {
+	if kind == remora.Database && verb == remora.CaptureVerb {
+		return "dump database of " + source
 	}
-	return s
+	return fmt.Sprintf(verbs[verb], kind, source)
+}
+
+// of has a verb done to a component. The verbs that copy run on the queue that takes a few at a time; summary is for what
+// the verb alone does not say.
+func of[T any](ctx workflow.Context, op *operation, kind remora.Kind, verb, summary string, in remora.ComponentInput) (T, error) {
+	in.Source, in.Run, in.From = op.source, op.run, op.from
+	s := step{kind.Activity(verb), remora.Queue, cmp.Or(summary, words(kind, verb, op.source))}
+	p := op.short
+	switch verb {
+	case remora.PreflightVerb:
+		p = op.look
+	case remora.CaptureVerb, remora.StageVerb, remora.CompareVerb:
+		p, s.queue = op.long, remora.DataQueue
+	}
+	return take[T](ctx, p, s, in)
 }
 
 func (op *operation) describe(ctx workflow.Context, backup, from string) (remora.Backup, error) {
@@ -132,17 +135,7 @@ func (op *operation) describe(ctx workflow.Context, backup, from string) (remora
 }
 
 func (op *operation) preflight(ctx workflow.Context, kind remora.Kind, backup string) (remora.Estimate, error) {
-	return take[remora.Estimate](ctx, firstLook, op.of(kind, remora.PreflightVerb),
-		remora.PreflightInput{Source: op.source, Run: op.run, Backup: backup, From: op.from})
-}
-
-func (op *operation) capture(ctx workflow.Context, kind remora.Kind, backup string, of remora.Subject) (remora.PartRef, error) {
-	s := op.of(kind, remora.CaptureVerb)
-	if of.PutAway != "" {
-		s.summary = "save put-away " + string(kind) + " of " + op.source
-	}
-	return take[remora.PartRef](ctx, op.long, s,
-		remora.CaptureInput{Source: op.source, Run: op.run, Backup: backup, Of: of})
+	return of[remora.Estimate](ctx, op, kind, remora.PreflightVerb, "", remora.ComponentInput{Backup: backup})
 }
 
 func (op *operation) commit(ctx workflow.Context, m remora.Manifest) (remora.Manifest, error) {
@@ -152,16 +145,6 @@ func (op *operation) commit(ctx workflow.Context, m remora.Manifest) (remora.Man
 func (op *operation) verify(ctx workflow.Context, backup string) (remora.Verification, error) {
 	return take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, "verify " + backup},
 		remora.VerifyInput{Source: op.source, Backup: backup})
-}
-
-func (op *operation) stage(ctx workflow.Context, kind remora.Kind, backup string) (remora.Summary, error) {
-	return take[remora.Summary](ctx, op.long, op.of(kind, remora.StageVerb),
-		remora.StageInput{Source: op.source, Run: op.run, Backup: backup, From: op.from})
-}
-
-func (op *operation) compare(ctx workflow.Context, kind remora.Kind, backup string) (remora.Diff, error) {
-	return take[remora.Diff](ctx, op.long, op.of(kind, remora.CompareVerb),
-		remora.StageInput{Source: op.source, Run: op.run, Backup: backup, From: op.from})
 }
 
 // lookOffline tells whether somebody else has the application offline. The answer is kept in the history, where no crash
@@ -201,28 +184,13 @@ func (op *operation) check(ctx workflow.Context, online bool) (remora.ChecksResu
 }
 
 func (op *operation) turn(ctx workflow.Context, kind remora.Kind, turn remora.Turn) error {
-	s := op.of(kind, remora.SwitchVerb)
-	s.summary += " to the " + string(turn.Live) + " side"
-	_, err := take[nothing](ctx, op.short, s, remora.SwitchInput{Source: op.source, Turn: turn})
-	return err
-}
-
-// startEvents asks for the turn that was made once more, now with what it held back.
-func (op *operation) startEvents(ctx workflow.Context, turn remora.Turn) error {
-	s := op.of(remora.Database, remora.SwitchVerb)
-	s.summary = "start events of " + op.source
-	_, err := take[nothing](ctx, op.short, s, remora.SwitchInput{Source: op.source, Turn: turn})
-	return err
-}
-
-func (op *operation) discard(ctx workflow.Context, kind remora.Kind, heldBy string) error {
-	_, err := take[nothing](ctx, op.short, op.of(kind, remora.DiscardVerb),
-		remora.DiscardInput{Source: op.source, Run: op.run, HeldBy: heldBy})
+	summary := words(kind, remora.SwitchVerb, op.source) + " to the " + string(turn.Live) + " side"
+	_, err := of[nothing](ctx, op, kind, remora.SwitchVerb, summary, remora.ComponentInput{Turn: turn})
 	return err
 }
 
 func (op *operation) leftovers(ctx workflow.Context, kind remora.Kind) ([]remora.Leftover, error) {
-	return take[[]remora.Leftover](ctx, op.short, op.of(kind, remora.LeftoversVerb), remora.LeftoversInput{Source: op.source})
+	return of[[]remora.Leftover](ctx, op, kind, remora.LeftoversVerb, "", remora.ComponentInput{})
 }
 
 func (op *operation) findRestore(ctx workflow.Context, run string) (remora.Restore, error) {

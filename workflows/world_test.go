@@ -202,7 +202,7 @@ func (w *world) register(r steps) {
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
 		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
 		remora.RecordCopiesActivity: w.recordCopies,
-		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
+		remora.ChannelsActivity:     w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
 		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
 		remora.HolderActivity: w.holder,
 		remora.RoomActivity:   w.room, remora.DueForVerifyActivity: w.turn,
@@ -520,7 +520,7 @@ type component struct {
 	kind remora.Kind
 }
 
-func (c component) preflight(ctx context.Context, _ remora.PreflightInput) (e remora.Estimate, err error) {
+func (c component) preflight(ctx context.Context, _ remora.ComponentInput) (e remora.Estimate, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.PreflightVerb), func() error {
 		e = remora.Estimate{Empty: c.w.kinds[c.kind].live == "", Identity: "here", Fingerprint: "same"}
 		return nil
@@ -528,7 +528,7 @@ func (c component) preflight(ctx context.Context, _ remora.PreflightInput) (e re
 	return e, err
 }
 
-func (c component) capture(ctx context.Context, in remora.CaptureInput) (p remora.PartRef, err error) {
+func (c component) capture(ctx context.Context, in remora.ComponentInput) (p remora.PartRef, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.CaptureVerb), func() error {
 		content := c.w.kinds[c.kind].live
 		if in.Of.PutAway != "" {
@@ -543,7 +543,7 @@ func (c component) capture(ctx context.Context, in remora.CaptureInput) (p remor
 	return p, err
 }
 
-func (c component) stage(ctx context.Context, in remora.StageInput) (s remora.Summary, err error) {
+func (c component) stage(ctx context.Context, in remora.ComponentInput) (s remora.Summary, err error) {
 	return s, c.w.step(ctx, c.kind.Activity(remora.StageVerb), func() error {
 		if e := c.w.kinds[c.kind].journal[in.Run]; e != nil && e.switched {
 			return broken(remora.Fenced)
@@ -556,7 +556,7 @@ func (c component) stage(ctx context.Context, in remora.StageInput) (s remora.Su
 	})
 }
 
-func (c component) compare(ctx context.Context, in remora.StageInput) (d remora.Diff, err error) {
+func (c component) compare(ctx context.Context, in remora.ComponentInput) (d remora.Diff, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.CompareVerb), func() error {
 		if c.w.kinds[c.kind].journal[in.Run].stage != c.w.backups[in.Backup].content[c.kind] {
 			d.Differences = []string{"it differs"}
@@ -566,7 +566,7 @@ func (c component) compare(ctx context.Context, in remora.StageInput) (d remora.
 	return d, err
 }
 
-func (c component) turn(ctx context.Context, in remora.SwitchInput) error {
+func (c component) turn(ctx context.Context, in remora.ComponentInput) error {
 	return c.w.step(ctx, c.kind.Activity(remora.SwitchVerb), func() error {
 		s, turn := c.w.kinds[c.kind], in.Turn
 		e := s.journal[turn.Run]
@@ -590,7 +590,7 @@ func (c component) turn(ctx context.Context, in remora.SwitchInput) error {
 }
 
 // discard holds the world's strictest rule (S1).
-func (c component) discard(ctx context.Context, in remora.DiscardInput) error {
+func (c component) discard(ctx context.Context, in remora.ComponentInput) error {
 	return c.w.step(ctx, c.kind.Activity(remora.DiscardVerb), func() error {
 		e := c.w.kinds[c.kind].journal[in.Run]
 		if e == nil {
@@ -607,7 +607,7 @@ func (c component) discard(ctx context.Context, in remora.DiscardInput) error {
 	})
 }
 
-func (c component) leftovers(ctx context.Context, _ remora.LeftoversInput) (all []remora.Leftover, err error) {
+func (c component) leftovers(ctx context.Context, _ remora.ComponentInput) (all []remora.Leftover, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.LeftoversVerb), func() error {
 		for run, e := range c.w.kinds[c.kind].journal {
 			all = append(all, remora.Leftover{

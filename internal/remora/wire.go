@@ -304,44 +304,18 @@ type Discarded struct {
 
 // The inputs of activities. One struct in, one small struct out; names and ids only.
 type (
-	// PreflightInput asks whether a capture can succeed, or a restore of Backup when that is set.
-	PreflightInput struct {
+	// ComponentInput is the input of each verb of a component, which reads what it needs of it.
+	ComponentInput struct {
 		Source string `json:"source"`
-		Run    string `json:"run"`
+		Run    string `json:"run,omitempty"`
+		// Backup is the backup that a part is captured for, or that is restored as the copy From holds it; an empty From
+		// means the repository.
 		Backup string `json:"backup,omitempty"`
-		From   string `json:"from,omitempty"` // see StageInput
-		// Partial is Intent.Partial: set it for the safety backup before a restore.
-		Partial bool `json:"partial,omitempty"`
-	}
-	// CaptureInput captures one component; Backup is the id of the backup that the part is for.
-	CaptureInput struct {
-		Source string  `json:"source"`
-		Run    string  `json:"run"`
-		Backup string  `json:"backup"`
-		Of     Subject `json:"of,omitzero"`
-	}
-	// StageInput stages, or compares the stage with, the part of Backup as the copy From holds it; empty means the
-	// repository.
-	StageInput struct {
-		Source string `json:"source"`
-		Run    string `json:"run"`
-		Backup string `json:"backup"`
 		From   string `json:"from,omitempty"`
-	}
-	// SwitchInput makes a side live.
-	SwitchInput struct {
-		Source string `json:"source"`
-		Turn   Turn   `json:"turn"`
-	}
-	// DiscardInput removes what of Run is not live.
-	DiscardInput struct {
-		Source string `json:"source"`
-		Run    string `json:"run"`
-		HeldBy string `json:"held_by,omitempty"`
-	}
-	// LeftoversInput lists the runs in a component's journal.
-	LeftoversInput struct {
-		Source string `json:"source"`
+		// Of is what is captured, Turn which side is made live, and HeldBy the backup that holds what is discarded.
+		Of     Subject `json:"of,omitzero"`
+		Turn   Turn    `json:"turn,omitzero"`
+		HeldBy string  `json:"held_by,omitempty"`
 	}
 	// CommitInput turns captured parts into a backup.
 	CommitInput struct {
