@@ -3,9 +3,12 @@ package activities
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
@@ -35,20 +38,36 @@ func (l *Lane) holder(ctx context.Context, in remora.HolderInput) (remora.Holder
 
 // open describes the open run of a workflow; it is empty where there is none.
 func (l *Lane) open(ctx context.Context, id string) (h remora.Holder, err error) {
-	d, err := l.Client.DescribeWorkflowExecution(ctx, id, "")
-	if errors.As(err, new(*serviceerror.NotFound)) {
-		return h, nil
-	}
-	if err != nil {
-		return h, &remora.Problem{Op: "ask Temporal for " + id, Kind: remora.Unavailable, Err: err}
+	d, err := describe(ctx, l.Client, id, "")
+	if err != nil || !running(d) {
+		return h, err
 	}
 	info := d.GetWorkflowExecutionInfo()
-	if info.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return h, nil
+	return remora.Holder{Operation: remora.OperationName(info.GetType().GetName()), By: keyword(info, remora.ActorAttribute), Since: info.GetStartTime().AsTime()}, nil
+}
+
+// callTime bounds one question to Temporal.
+const callTime = 10 * time.Second
+
+// describe asks Temporal for the newest run of an id, or for one run. What Temporal does not know is not running.
+func describe(ctx context.Context, c client.Client, id, run string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	d, err := c.DescribeWorkflowExecution(ctx, id, run)
+	if err != nil && !errors.As(err, new(*serviceerror.NotFound)) {
+		return d, &remora.Problem{Op: "ask Temporal for " + id, Kind: remora.Unavailable, Err: err}
 	}
-	if by := info.GetSearchAttributes().GetIndexedFields()[remora.ActorAttribute]; by != nil {
-		_ = converter.GetDefaultDataConverter().FromPayload(by, &h.By) // somebody, then
+	return d, nil
+}
+
+func running(d *workflowservice.DescribeWorkflowExecutionResponse) bool {
+	return d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
+}
+
+// keyword is a search attribute of a run; empty where it has none.
+func keyword(info *workflowpb.WorkflowExecutionInfo, name string) (s string) {
+	if p, ok := info.GetSearchAttributes().GetIndexedFields()[name]; ok {
+		_ = converter.GetDefaultDataConverter().FromPayload(p, &s) // empty otherwise
 	}
-	h.Operation, h.Since = remora.OperationName(info.GetType().GetName()), info.GetStartTime().AsTime()
-	return h, nil
+	return s
 }

@@ -2,13 +2,13 @@ package activities
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"go.temporal.io/sdk/activity"
+	"go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/remora-backup/remora/internal/monitor"
@@ -60,9 +60,8 @@ func (m *Monitor) look(ctx context.Context, in remora.LookInput) (remora.LookRes
 		if m.Now != nil {
 			g.now = m.Now().UTC()
 		}
-		g.judge(remora.FoundSkew("clock of Temporal", time.Until(activity.GetInfo(ctx).StartedTime)))
 		g.part(ctx, "the repository", g.ofRepository, "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "undelivered",
-			"left/", "foreign/", "schedule/", "skew/clock of the repository")
+			"left/", "foreign/", "schedule/")
 		g.part(ctx, "the runs in Temporal", g.ofRuns, "failing/", "stuck/", "person/")
 		g.part(ctx, "the queues in Temporal", g.ofQueues, "queue/")
 		if g.home != nil {
@@ -108,15 +107,11 @@ func (g *glance) result() remora.LookResult {
 	same := func(a, b remora.Alert) bool {
 		return a.Key == b.Key && a.Level == b.Level && a.Told.Equal(b.Told) && a.Gone.IsZero() == b.Gone.IsZero()
 	}
-	r.Write = g.home != nil && (g.sampled || g.hourly() || len(g.missing) > 0 || !slices.EqualFunc(before, g.state.Alerts, same))
+	hourly := !g.written.Truncate(time.Hour).Equal(g.now.Truncate(time.Hour))
+	r.Write = g.home != nil && (g.sampled || hourly || len(g.missing) > 0 || !slices.EqualFunc(before, g.state.Alerts, same))
 	g.state.At = g.now
 	r.State = g.state
 	return r
-}
-
-// hourly tells whether this is the first look of an hour: then the record is written, and looked at what costs more.
-func (g *glance) hourly() bool {
-	return !g.written.Truncate(time.Hour).Equal(g.now.Truncate(time.Hour))
 }
 
 // part looks at one part of the whole; keys are the beginnings of its alerts.
@@ -134,13 +129,6 @@ func (g *glance) add(key string, level remora.Level, source, hint, format string
 	g.found = append(g.found, monitor.Found(key, level, source, hint, format, args...))
 }
 
-// judge takes a finding over where it is worse than a second or two of skew.
-func (g *glance) judge(f remora.Finding) {
-	if f.Level == remora.Failing {
-		g.add("skew/"+f.Subject, remora.Failing, "", f.Hint, "the %s is %s", f.Subject, f.Said)
-	}
-}
-
 // ofRepository reads what the repository knows, and judges it.
 func (g *glance) ofRepository(ctx context.Context) error {
 	r, err := g.Locations.At(ctx, "")
@@ -152,20 +140,16 @@ func (g *glance) ofRepository(ctx context.Context) error {
 		return err
 	}
 	if g.written = state.At; g.state.At.After(state.At) { // it remembers more than it wrote
-		state.Alerts, state.Failing = g.state.Alerts, g.state.Failing
+		state.At, state.Alerts, state.Failing = g.state.At, g.state.Alerts, g.state.Failing
 	}
-	at := g.state.At
-	if g.state = state; at.After(g.state.At) {
-		g.state.At = at
-	}
+	g.state = state
 	if g.runs, err = r.List(ctx, repository.Filter{}); err != nil {
 		return err
 	}
-	records, err := r.Schedules(ctx)
-	if err != nil {
+	if g.scheduled, err = r.Schedules(ctx); err != nil {
 		return err
 	}
-	g.scheduled, g.wanted = records, schedule.Plan(g.Schedules, g.Copies, records)
+	g.wanted = schedule.Plan(g.Schedules, g.Copies, g.scheduled)
 	undelivered, err := r.Undelivered(ctx)
 	if err != nil {
 		return err
@@ -205,15 +189,7 @@ func (g *glance) space(ctx context.Context, r *repository.Repository) error {
 		g.state.Sizes = monitor.Sampled(g.state.Sizes, s)
 	}
 	g.found = append(g.found, monitor.Space(g.state.Sizes, free)...)
-	if !g.hourly() {
-		g.unknown = append(g.unknown, "skew/clock of the repository")
-		return nil
-	}
-	health, err := r.Check(ctx)
-	if err == nil {
-		g.judge(remora.FoundSkew("clock of the repository", health.Skew))
-	}
-	return err
+	return nil
 }
 
 // halved compares the newest good backup with the one before.
@@ -260,27 +236,24 @@ const leftoverTime = 15 * time.Second
 // ofLeftovers looks for restores that nobody looks after (S10, S20): a record that is not settled, or a journal beside the
 // data, while neither the restore nor anything else is at work on the source.
 func (g *glance) ofLeftovers(ctx context.Context) error {
-	idle := map[string]bool{}
-	tried := map[string]bool{}
-	for _, s := range g.Sources { // before the records are read: what ends meanwhile is settled there
-		lane, err := g.describe(ctx, remora.Lane(s.Source), "")
-		restore, err2 := g.describe(ctx, remora.RestoreLane(s.Source), "")
-		if err := errors.Join(err, err2); err != nil {
+	for _, s := range g.Sources {
+		lane, err := describe(ctx, g.Temporal, remora.Lane(s.Source), "")
+		if err != nil {
 			return err
 		}
-		idle[s.Source] = !lane.open && !restore.open
-		tried[s.Source] = restore.failed && restore.actor == remora.MonitorActor && g.now.Sub(restore.closed) < time.Hour
-	}
-	restores, err := g.home.Restores(ctx, "")
-	if err != nil {
-		return err
-	}
-	for _, s := range g.Sources {
-		if !idle[s.Source] {
+		restore, err := describe(ctx, g.Temporal, remora.RestoreLane(s.Source), "")
+		if err != nil {
+			return err
+		}
+		if running(lane) || running(restore) {
 			g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source)
 			continue
 		}
-		left := slices.ContainsFunc(restores, func(r remora.Restore) bool { return r.Source == s.Source && r.Outcome.Unsettled() })
+		records, err := g.home.Restores(ctx, s.Source) // after that: what ends meanwhile is settled here
+		if err != nil {
+			return err
+		}
+		left := slices.ContainsFunc(records, func(r remora.Restore) bool { return r.Outcome.Unsettled() })
 		for _, kind := range s.Kinds {
 			ours, err := g.journal(ctx, kind, s.Source)
 			if err != nil { // its database is away: backups tell that
@@ -289,7 +262,7 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 			left = left || ours
 		}
 		switch {
-		case left && tried[s.Source]:
+		case left && g.tried(restore.GetWorkflowExecutionInfo()):
 			g.add("left/"+s.Source, remora.Failing, s.Source, fmt.Sprintf("settle it with: remora rollback %[1]s, or keep what is live with: remora accept %[1]s", s.Source),
 				"a restore lost its workflow, and could not be taken over")
 		case left:
@@ -297,6 +270,11 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// tried tells whether a restore was to be taken over in the last hour, in vain.
+func (g *glance) tried(last *workflowpb.WorkflowExecutionInfo) bool {
+	return last.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_FAILED && keyword(last, remora.ActorAttribute) == remora.MonitorActor && g.now.Sub(last.GetCloseTime().AsTime()) < time.Hour
 }
 
 // journal tells whether the journal beside the data knows a restore of ours. Those of others are reported, and left alone.

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/api/enums/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/serviceerror"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
@@ -21,8 +22,6 @@ import (
 )
 
 const (
-	// callTime bounds one question to Temporal.
-	callTime = 10 * time.Second
 	// mostRuns bounds how many runs one look goes through.
 	mostRuns = 500
 	// again is for how long a step may fail again and again before people are told.
@@ -35,104 +34,51 @@ const (
 	stalePoller = 90 * time.Second
 )
 
-// execution is a run as Temporal describes it.
-type execution struct {
-	open, failed bool
-	actor        string
-	closed       time.Time
-	described    *workflowservice.DescribeWorkflowExecutionResponse
-}
-
-// describe asks for the newest run of an id, or for one run. What Temporal does not know is not open.
-func (g *glance) describe(ctx context.Context, id, run string) (e execution, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	d, err := g.Temporal.DescribeWorkflowExecution(ctx, id, run)
-	if errors.As(err, new(*serviceerror.NotFound)) {
-		return e, nil
-	}
-	info := d.GetWorkflowExecutionInfo()
-	return execution{
-		open: info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, failed: info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_FAILED,
-		actor: keyword(info.GetSearchAttributes(), remora.ActorAttribute), closed: info.GetCloseTime().AsTime(), described: d,
-	}, err
-}
-
-func keyword(attributes *commonpb.SearchAttributes, name string) (s string) {
-	if p, ok := attributes.GetIndexedFields()[name]; ok {
-		_ = converter.GetDefaultDataConverter().FromPayload(p, &s) // empty otherwise
-	}
-	return s
-}
-
-// list goes through the runs that a query finds.
-func (g *glance) list(ctx context.Context, query string, each func(*workflowpb.WorkflowExecutionInfo) error) error {
-	var token []byte
-	for n := 0; n < mostRuns; {
-		page, err := g.Temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: g.Namespace, Query: query, NextPageToken: token})
-		if err != nil {
-			return err
-		}
-		for _, info := range page.GetExecutions() {
-			if err := each(info); err != nil {
-				return err
-			}
-		}
-		n += len(page.GetExecutions())
-		if token = page.GetNextPageToken(); len(token) == 0 {
-			return nil
-		}
-	}
-	return nil
+// list are the runs that a query finds.
+func (g *glance) list(ctx context.Context, query string, args ...any) ([]*workflowpb.WorkflowExecutionInfo, error) {
+	found, err := g.Temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+		Namespace: g.Namespace, Query: fmt.Sprintf(query, args...), PageSize: mostRuns,
+	})
+	return found.GetExecutions(), err
 }
 
 // ofRuns looks at what is at work: whether it fails again and again, stands still, or waits for a person.
 func (g *glance) ofRuns(ctx context.Context) error {
-	before := g.state.Failing
-	g.state.Failing = map[string]time.Time{}
-	err := g.list(ctx, "ExecutionStatus = 'Running'", func(info *workflowpb.WorkflowExecutionInfo) error {
-		switch info.GetType().GetName() {
-		case remora.MonitorWorkflow, remora.NotifyWorkflow, remora.CheckWorkflow:
-			return nil // this one, and those that are told of otherwise
-		}
-		if !strings.HasPrefix(info.GetType().GetName(), "remora.") {
-			return nil
-		}
-		id := info.GetExecution().GetWorkflowId()
-		e, err := g.describe(ctx, id, info.GetExecution().GetRunId())
-		if err != nil || !e.open {
+	runs, err := g.list(ctx, "ExecutionStatus = 'Running' AND WorkflowType NOT IN ('%s', '%s', '%s') AND WorkflowType STARTS_WITH 'remora.'",
+		remora.MonitorWorkflow, remora.NotifyWorkflow, remora.CheckWorkflow) // this one, and those that are told of otherwise
+	failing := map[string]time.Time{}
+	for _, info := range runs {
+		d, err := describe(ctx, g.Temporal, info.GetExecution().GetWorkflowId(), info.GetExecution().GetRunId())
+		if err != nil {
 			return err
 		}
-		g.ofRun(ctx, id, e.described, before)
-		return nil
-	})
-	if err != nil {
-		g.state.Failing = before
+		if running(d) {
+			g.ofRun(ctx, d, failing)
+		}
+	}
+	if err == nil {
+		g.state.Failing = failing
 	}
 	return err
 }
 
-func (g *glance) ofRun(ctx context.Context, id string, d *workflowservice.DescribeWorkflowExecutionResponse, before map[string]time.Time) {
+func (g *glance) ofRun(ctx context.Context, d *workflowservice.DescribeWorkflowExecutionResponse, failing map[string]time.Time) {
 	info := d.GetWorkflowExecutionInfo()
-	source := keyword(info.GetSearchAttributes(), remora.SourceAttribute)
+	id, source := info.GetExecution().GetWorkflowId(), keyword(info, remora.SourceAttribute)
 	name := remora.OperationName(info.GetType().GetName())
 	if source == "" {
 		name = id
 	}
-	see := "see how far it is with: remora watch " + source
 	for _, a := range d.GetPendingActivities() {
-		if !failing(a, g.now) {
+		if !failsAgain(a, g.now) {
 			continue
 		}
 		key := info.GetExecution().GetRunId() + "/" + a.GetActivityId()
-		since, known := before[key]
+		since, known := g.state.Failing[key]
 		if !known {
 			since = g.now
-			if last := a.GetLastAttemptCompleteTime(); last != nil {
-				since = last.AsTime()
-			}
 		}
-		g.state.Failing[key] = since
+		failing[key] = since
 		if g.now.Sub(since) >= again {
 			p := failure(a)
 			g.add("failing/"+id, remora.Failing, source, p.Text().Hint, "%s is being tried again since %s: %s", name, remora.Span(g.now.Sub(since)), p.Error())
@@ -147,7 +93,7 @@ func (g *glance) ofRun(ctx context.Context, id string, d *workflowservice.Descri
 		return
 	}
 	if took := g.now.Sub(info.GetStartTime().AsTime()); info.GetType().GetName() == remora.BackupWorkflow && took > longest {
-		g.add("stuck/"+id, remora.Failing, source, see, "%s runs since %s", name, remora.Span(took))
+		g.add("stuck/"+id, remora.Failing, source, "see how far it is with: remora watch "+source, "%s runs since %s", name, remora.Span(took))
 	}
 	if len(d.GetPendingActivities()) == 0 && len(d.GetPendingChildren()) == 0 {
 		if what := g.person(ctx, info.GetExecution()); what != "" {
@@ -156,8 +102,8 @@ func (g *glance) ofRun(ctx context.Context, id string, d *workflowservice.Descri
 	}
 }
 
-// failing tells whether a step fails again and again: one that has been at work for long after a failure does not.
-func failing(a *workflowpb.PendingActivityInfo, now time.Time) bool {
+// failsAgain tells whether a step fails again and again: one that has been at work for long after a failure does not.
+func failsAgain(a *workflowpb.PendingActivityInfo, now time.Time) bool {
 	atWork := a.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED && now.Sub(a.GetLastStartedTime().AsTime()) > again
 	return a.GetAttempt() > 1 && a.GetLastFailure() != nil && !atWork && !a.GetPaused()
 }
@@ -191,13 +137,7 @@ func (g *glance) ofQueues(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		newest := time.Time{}
-		for _, p := range d.GetPollers() {
-			if at := p.GetLastAccessTime().AsTime(); at.After(newest) {
-				newest = at
-			}
-		}
-		if time.Since(newest) > stalePoller {
+		if !slices.ContainsFunc(d.GetPollers(), func(p *taskqueuepb.PollerInfo) bool { return time.Since(p.GetLastAccessTime().AsTime()) < stalePoller }) {
 			g.add("queue/"+queue, remora.Failing, "", "start one with: remora up, or remora-worker", "no worker takes work from the queue %s", queue)
 		}
 	}
@@ -220,51 +160,59 @@ func (g *glance) terminated(ctx context.Context) error {
 	if at := g.state.At; !at.IsZero() {
 		back = min(max(back, g.now.Sub(at)), farBack)
 	}
-	query := fmt.Sprintf("WorkflowType = '%s' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed') AND CloseTime > '%s' AND CloseTime < '%s'",
+	closed, err := g.list(ctx, "WorkflowType = '%s' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed') AND CloseTime > '%s' AND CloseTime < '%s'",
 		remora.BackupWorkflow, g.now.Add(-back).Format(time.RFC3339), g.now.Add(-settling).Format(time.RFC3339))
-	return g.list(ctx, query, func(info *workflowpb.WorkflowExecutionInfo) error {
-		run, id := info.GetExecution().GetRunId(), info.GetExecution().GetWorkflowId()
-		known := slices.ContainsFunc(g.runs, func(b remora.Backup) bool { return b.Run == run })
-		source, inLane := strings.CutPrefix(id, remora.Lane(""))
-		if known || !inLane || len(g.missing) >= mostMissing {
-			return nil
-		}
-		event, err := g.Temporal.GetWorkflowHistory(ctx, id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
-		if errors.As(err, new(*serviceerror.NotFound)) {
-			return nil
-		}
-		if err != nil {
+	for _, info := range closed {
+		if err := g.ofClosed(ctx, info); err != nil {
 			return err
 		}
-		begun := event.GetWorkflowExecutionStartedEventAttributes()
-		first := begun.GetFirstExecutionRunId()
-		var req remora.BackupRequest
-		if err := converter.GetDefaultDataConverter().FromPayloads(begun.GetInput(), &req); err != nil {
-			return err
-		}
-		if slices.ContainsFunc(g.runs, func(b remora.Backup) bool { // or its slot has told
-			return b.Run == first || req.Slot.Schedule != "" && b.Source == source && b.Slot.Schedule == req.Slot.Schedule && b.Slot.Due.Equal(req.Slot.Due)
-		}) {
-			return nil
-		}
-		why := map[enums.WorkflowExecutionStatus]string{
-			enums.WORKFLOW_EXECUTION_STATUS_TERMINATED: "its workflow was terminated in Temporal",
-			enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:  "its workflow ran out of time in Temporal",
-			enums.WORKFLOW_EXECUTION_STATUS_FAILED:     "it failed, and could not record why",
-		}[info.GetStatus()]
-		started := info.GetStartTime().AsTime()
-		lost := remora.FailedRun{
-			Status: remora.Failed, Slot: req.Slot, Run: first, ID: remora.BackupID(source, first, "", started), Source: source, Name: req.Name,
-			Kind: remora.BackupKindOf(req.Kinds), Purpose: remora.Regular, RequestedBy: req.RequestedBy, Started: started, Ended: info.GetCloseTime().AsTime(),
-			Problem: why, Hint: "Take another one: remora backup " + source,
-		}
-		g.missing = append(g.missing, lost)
-		g.runs = append(g.runs, remora.Backup{Manifest: remora.Manifest{Run: first, Source: source, Slot: req.Slot}})
-		if !slices.ContainsFunc(g.runs, func(b remora.Backup) bool {
-			return b.Source == source && b.Purpose == remora.Regular && b.Started.After(started)
-		}) {
-			g.add("failed/"+source, remora.Failing, source, lost.Hint, "the last backup failed: %s", why)
-		}
+	}
+	return err
+}
+
+// whyLost says why a backup could not leave a record of its own.
+var whyLost = map[enums.WorkflowExecutionStatus]string{
+	enums.WORKFLOW_EXECUTION_STATUS_TERMINATED: "its workflow was terminated in Temporal",
+	enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:  "its workflow ran out of time in Temporal",
+	enums.WORKFLOW_EXECUTION_STATUS_FAILED:     "it failed, and could not record why",
+}
+
+func (g *glance) ofClosed(ctx context.Context, info *workflowpb.WorkflowExecutionInfo) error {
+	run, id := info.GetExecution().GetRunId(), info.GetExecution().GetWorkflowId()
+	source, inLane := strings.CutPrefix(id, remora.Lane(""))
+	if !inLane || len(g.missing) >= mostMissing || slices.ContainsFunc(g.runs, func(b remora.Backup) bool { return b.Run == run }) {
 		return nil
-	})
+	}
+	event, err := g.Temporal.GetWorkflowHistory(ctx, id, run, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
+	if errors.As(err, new(*serviceerror.NotFound)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	begun := event.GetWorkflowExecutionStartedEventAttributes()
+	first := begun.GetFirstExecutionRunId()
+	var req remora.BackupRequest
+	if err := converter.GetDefaultDataConverter().FromPayloads(begun.GetInput(), &req); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(g.runs, func(b remora.Backup) bool { // or its slot has told
+		return b.Run == first || req.Slot.Schedule != "" && b.Source == source && b.Slot.Schedule == req.Slot.Schedule && b.Slot.Due.Equal(req.Slot.Due)
+	}) {
+		return nil
+	}
+	started := info.GetStartTime().AsTime()
+	lost := remora.FailedRun{
+		Status: remora.Failed, Slot: req.Slot, Run: first, ID: remora.BackupID(source, first, "", started), Source: source, Name: req.Name,
+		Kind: remora.BackupKindOf(req.Kinds), Purpose: remora.Regular, RequestedBy: req.RequestedBy, Started: started, Ended: info.GetCloseTime().AsTime(),
+		Problem: whyLost[info.GetStatus()], Hint: "Take another one: remora backup " + source,
+	}
+	g.missing = append(g.missing, lost)
+	g.runs = append(g.runs, remora.Backup{Manifest: remora.Manifest{Run: first, Source: source, Slot: req.Slot}})
+	if !slices.ContainsFunc(g.runs, func(b remora.Backup) bool {
+		return b.Source == source && b.Purpose == remora.Regular && b.Started.After(started)
+	}) {
+		g.add("failed/"+source, remora.Failing, source, lost.Hint, "the last backup failed: %s", lost.Problem)
+	}
+	return nil
 }

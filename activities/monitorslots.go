@@ -3,14 +3,12 @@ package activities
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/converter"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -79,25 +77,22 @@ func (g *glance) account(ctx context.Context, s remora.Schedule, r remora.Schedu
 	if err != nil {
 		return until, err
 	}
-	missing, until2 := schedule.Account(schedule.Known{Schedule: s, Record: r, Due: due, History: g.runs, Until: until, Now: g.now})
-	if len(missing) > 0 { // rarely: only then it matters what Temporal knows of their workflows
-		runs, err := g.slots(ctx, s, until)
-		if err != nil {
-			return until, err
-		}
-		missing, until2 = schedule.Account(schedule.Known{Schedule: s, Record: r, Due: due, History: g.runs, Runs: runs, Until: until, Now: g.now})
+	runs, err := g.slots(ctx, s, until)
+	if err != nil {
+		return until, err
 	}
+	missing, until := schedule.Account(schedule.Known{Schedule: s, Record: r, Due: due, History: g.runs, Runs: runs, Until: until, Now: g.now})
 	g.missing = append(g.missing, missing...)
-	return until2, nil
+	return until, nil
 }
 
 // slots are the workflows of a schedule that may have been at work since.
 func (g *glance) slots(ctx context.Context, s remora.Schedule, since time.Time) (runs []schedule.Run, err error) {
-	query := fmt.Sprintf("WorkflowType = '%s' AND %s = '%s' AND StartTime > '%s'",
+	found, err := g.list(ctx, "WorkflowType = '%s' AND %s = '%s' AND StartTime > '%s'",
 		remora.SlotWorkflow, remora.SourceAttribute, s.Source, since.Add(-longest).Format(time.RFC3339))
-	return runs, g.list(ctx, query, func(info *workflowpb.WorkflowExecutionInfo) error {
+	for _, info := range found {
 		if !strings.HasPrefix(info.GetExecution().GetWorkflowId(), "slot/"+s.Source+"/"+s.Name+"-") {
-			return nil
+			continue
 		}
 		r := schedule.Run{Began: info.GetStartTime().AsTime()}
 		if info.GetCloseTime() != nil {
@@ -105,6 +100,6 @@ func (g *glance) slots(ctx context.Context, s remora.Schedule, since time.Time) 
 		}
 		_ = converter.GetDefaultDataConverter().FromPayload(info.GetSearchAttributes().GetIndexedFields()[remora.DueAttribute], &r.Due) // none where somebody triggered it
 		runs = append(runs, r)
-		return nil
-	})
+	}
+	return runs, err
 }
