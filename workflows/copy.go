@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -155,18 +154,10 @@ func (op *operation) copyAfter(ctx workflow.Context, backup string) (copying []s
 		workflow.GetLogger(ctx).Warn("the backup is not copied", "backup", backup, "error", err)
 	}
 	for _, name := range to {
-		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-			WorkflowID: remora.CopyLane(name, backup), TaskQueue: remora.Queue,
-			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, StaticSummary: "copy " + backup + " to " + name,
-			WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		})
 		req := remora.CopyRequest{Source: op.source, Backup: backup, To: name, RequestedBy: op.actor}
-		err := workflow.ExecuteChildWorkflow(child, remora.CopyWorkflow, req).GetChildWorkflowExecution().Get(ctx, nil)
-		if err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-			workflow.GetLogger(ctx).Warn("the backup is not copied", "backup", backup, "to", name, "error", err)
-			continue
+		if letGo(child(ctx, remora.CopyLane(name, backup), "copy "+backup+" to "+name, abandoned), remora.CopyWorkflow, req) {
+			copying = append(copying, name)
 		}
-		copying = append(copying, name)
 	}
 	return copying
 }

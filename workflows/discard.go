@@ -33,10 +33,7 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 	if err != nil {
 		p := problemOf("discard what the restore "+req.Restore+" put away", err)
 		conclude(ctx, string(remora.Failed), "nothing was discarded: "+p.Error())
-		if ctx.Err() != nil && p.Kind == remora.Cancelled {
-			return remora.Discarded{}, err
-		}
-		return remora.Discarded{}, failure(p)
+		return remora.Discarded{}, ending(ctx, p, err)
 	}
 	conclude(ctx, string(remora.Completed), "discarded; held by "+heldBy)
 	return remora.Discarded{HeldBy: heldBy}, nil

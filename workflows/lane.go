@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -38,14 +37,7 @@ type laneCall struct {
 // source's data, so that the server itself sees to it that there is one at a time. The child is cancelled, never
 // terminated, when this workflow closes, so it compensates whatever happens to its parent.
 func inLane[T any](ctx workflow.Context, call laneCall) (result T, err error) {
-	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            remora.Lane(call.source),
-		TaskQueue:             remora.Queue,
-		WaitForCancellation:   true,
-		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:         call.summary,
-	})
+	ctx = child(ctx, remora.Lane(call.source), call.summary, bound)
 	deadline := workflow.Now(ctx).Add(call.patience)
 	pause, longest := time.Second, 15*time.Second
 	if call.polite {

@@ -3,8 +3,6 @@ package workflows
 import (
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -66,14 +64,6 @@ func (op *operation) recordMissing(ctx workflow.Context, missing remora.FailedRu
 // takeOver has a restore taken over that no workflow looks after, and does not wait: that may last until its undo window
 // ends.
 func (op *operation) takeOver(ctx workflow.Context, source string) {
-	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID: remora.RestoreLane(source), TaskQueue: remora.Queue,
-		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, StaticSummary: "take over the restore of " + source,
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	})
-	req := remora.RestoreRequest{PlanRequest: remora.PlanRequest{Source: source}, RequestedBy: op.actor, Adopt: true}
-	err := workflow.ExecuteChildWorkflow(child, remora.RestoreWorkflow, req).GetChildWorkflowExecution().Get(ctx, nil)
-	if err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		workflow.GetLogger(ctx).Warn("a restore is not taken over", "source", source, "error", err)
-	}
+	letGo(child(ctx, remora.RestoreLane(source), "take over the restore of "+source, abandoned), remora.RestoreWorkflow,
+		remora.RestoreRequest{PlanRequest: remora.PlanRequest{Source: source}, RequestedBy: op.actor, Adopt: true})
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -83,13 +81,5 @@ func (op *operation) notify(ctx workflow.Context, n remora.Notice) {
 	if n.Source == "" {
 		n.Source = op.source
 	}
-	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID: "notify/" + n.ID, TaskQueue: remora.Queue,
-		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, StaticSummary: "tell: " + string(n.Event) + " " + n.Source,
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
-	})
-	err := workflow.ExecuteChildWorkflow(child, remora.NotifyWorkflow, n).GetChildWorkflowExecution().Get(ctx, nil)
-	if err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		workflow.GetLogger(ctx).Warn("nobody is told", "event", n.Event, "error", err)
-	}
+	letGo(child(ctx, "notify/"+n.ID, "tell: "+string(n.Event)+" "+n.Source, once), remora.NotifyWorkflow, n)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -36,6 +37,14 @@ func problemOf(op string, err error) *remora.Problem {
 // killed tells whether a child was terminated, and so could not say how it stands.
 func killed(err error) bool {
 	return errors.As(err, new(*temporal.TerminatedError))
+}
+
+// ending is the error to end a workflow with: one that was cancelled, and stopped for that, ends as cancelled.
+func ending(ctx workflow.Context, p *remora.Problem, err error) error {
+	if ctx.Err() != nil && p.Kind == remora.Cancelled {
+		return err
+	}
+	return failure(p)
 }
 
 // failure is a problem as the end of a workflow or the answer to an update: its type is the kind, its first detail

@@ -283,10 +283,7 @@ func (r *restore) ended(ctx workflow.Context, how remora.Outcome, err error) err
 	r.save(ctx)
 	r.tellOutcome(ctx, r.record.Backup, r.req.RequestedBy)
 	workflow.SetCurrentDetails(ctx, string(how)+": "+p.Error())
-	if r.root.Err() != nil && p.Kind == remora.Cancelled {
-		return err
-	}
-	return failure(p)
+	return ending(r.root, p, err)
 }
 
 // save records the state, wherever the root context stands. A record that cannot be written now is made good by the

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"strings"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -75,11 +74,7 @@ func (op *operation) dangerous(ctx workflow.Context, req remora.RetentionRequest
 // inRepositoryLane runs a Retention as a child under the right id. Where one is at work already, that is that.
 func (op *operation) inRepositoryLane(ctx workflow.Context, req remora.RetentionRequest, done *remora.RetentionResult) error {
 	in := cmp.Or(req.Copy, "the repository")
-	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID: remora.RepositoryLane(req.Copy), TaskQueue: remora.Queue, WaitForCancellation: true,
-		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL, StaticSummary: "remove from " + in + " what need not be kept",
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	})
+	ctx = child(ctx, remora.RepositoryLane(req.Copy), "remove from "+in+" what need not be kept", bound)
 	err := workflow.ExecuteChildWorkflow(ctx, remora.RetentionWorkflow, req).Get(ctx, done)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 		workflow.GetLogger(ctx).Info("another one is at work", "in", in)

@@ -3,7 +3,6 @@ package workflows
 import (
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -24,13 +23,10 @@ func (op *operation) makeRoom(ctx workflow.Context, sizes map[remora.Kind]int64)
 		if err == nil || ctx.Err() != nil {
 			return nil, err
 		}
-		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-			WorkflowID: remora.RepositoryLane(""), TaskQueue: remora.Queue, StaticSummary: "remove what need not be kept",
-			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		})
+		ctx := child(ctx, remora.RepositoryLane(""), "remove what need not be kept", abandoned)
 		var cleaned error
 		workflow.NewSelector(ctx).
-			AddFuture(workflow.ExecuteChildWorkflow(child, remora.RetentionWorkflow,
+			AddFuture(workflow.ExecuteChildWorkflow(ctx, remora.RetentionWorkflow,
 				remora.RetentionRequest{RequestedBy: "backup of " + op.source + ": short of space"}),
 				func(f workflow.Future) { cleaned = f.Get(ctx, nil) }).
 			AddFuture(workflow.NewTimer(ctx, cleaning), func(workflow.Future) {}).

@@ -112,10 +112,7 @@ func (s *slot) failed(ctx workflow.Context, err error) error {
 		s.tell(ctx, remora.BackupFailed, p.Error(), p.Hint) // it could not itself
 	}
 	s.without(ctx, remora.Failed, p.Error(), p.Hint)
-	if ctx.Err() != nil && p.Kind == remora.Cancelled {
-		return err
-	}
-	return failure(p)
+	return ending(ctx, p, err)
 }
 
 // tell has people told what became of the slot.
