@@ -24,26 +24,18 @@ const histories = 90 * 24 * time.Hour
 // ensureNamespace sees that our namespace and its search attributes are there and can be used, and makes what is
 // missing. Several workers may do it at once.
 func ensureNamespace(ctx context.Context, c client.Client, namespace string, log *slog.Logger) error {
-	for {
-		made, err := tryEnsure(ctx, c, namespace)
+	err := ctx.Err()
+	again(ctx, 500*time.Millisecond, func() bool { // every part of the server knows what is new after some seconds
+		var made []string
+		made, err = tryEnsure(ctx, c, namespace)
 		for _, what := range made {
 			log.Info("made in Temporal", "what", what, "namespace", namespace)
 		}
-		switch {
-		case err == nil:
-			return nil
-		case final(err):
-			return namespaceProblem(namespace, err)
-		}
-		select { // a new namespace or attribute takes some seconds until every part of the server knows it
-		case <-ctx.Done():
-			return namespaceProblem(namespace, err)
-		case <-time.After(500 * time.Millisecond):
-		}
+		return err == nil || final(err)
+	})
+	if err == nil {
+		return nil
 	}
-}
-
-func namespaceProblem(namespace string, err error) error {
 	return remora.Fail(remora.Unreachable, "prepare the namespace in Temporal", namespace,
 		"Where workers may not do that: create the namespace and the Keyword search attributes "+fmt.Sprint(attributes())+" with the temporal command.",
 		"%w", err)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/fx"
@@ -36,22 +35,11 @@ func startPulse(lc fx.Lifecycle, cfg *config.Config, locations *repository.Locat
 		return
 	}
 	p := &pulse{cfg: cfg, locations: locations, every: 5 * time.Minute, stale: 2 * time.Hour, log: log}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	lc.Append(fx.StartStopHook(func() { running.Go(func() { p.run(ctx) }) }, func() {
-		cancel()
-		running.Wait()
-	}))
+	background(lc, p.run)
 }
 
 func (p *pulse) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		p.beat(ctx)
-		select {
-		case <-ctx.Done():
-		case <-time.After(p.every):
-		}
-	}
+	again(ctx, p.every, forEver(func() { p.beat(ctx) }))
 }
 
 // beat asks the URL, or logs why not: once, until that changes.

@@ -16,18 +16,13 @@ const scheduleAgain = 30 * time.Second
 // keepSchedules sees once that no schedule is missing, and tells what else is not as wanted (S30). It tries until that
 // is done; until then the worker works without.
 func keepSchedules(ctx context.Context, book *schedule.Book, cfg *config.Config, locations *repository.Locations, log *slog.Logger) {
-	for {
+	again(ctx, scheduleAgain, func() bool {
 		err := ensureSchedules(ctx, book, cfg, locations, log)
-		if err == nil || ctx.Err() != nil {
-			return
+		if err != nil && ctx.Err() == nil {
+			log.Error("the schedules could not be looked after; they are tried again", "in", scheduleAgain, "error", err)
 		}
-		log.Error("the schedules could not be looked after; they are tried again", "in", scheduleAgain, "error", err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(scheduleAgain):
-		}
-	}
+		return err == nil
+	})
 }
 
 // ensureSchedules makes what is missing: also what commands made and paused, for Temporal may have been lost. So it

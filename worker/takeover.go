@@ -94,17 +94,7 @@ func (r *roster) identity() string {
 
 // watch hands the steps of dead workers on this machine back to Temporal, now and as long as this process lives.
 func (r *roster) watch(c client.Client, namespace string) {
-	r.watching.Go(func() {
-		tick := time.NewTicker(lookout)
-		defer tick.Stop()
-		for r.here.Err() == nil {
-			r.settle(r.here, c, namespace)
-			select {
-			case <-r.here.Done():
-			case <-tick.C:
-			}
-		}
-	})
+	r.watching.Go(func() { again(r.here, lookout, forEver(func() { r.settle(r.here, c, namespace) })) })
 }
 
 // leave ends the watch. The lock is freed by the end of the process and not before, since a step may still be ending;

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 
-	"github.com/remora-backup/remora/activities"
 	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
@@ -61,20 +60,20 @@ func plainNames() client.ConnectionOptions {
 
 // dialPatiently tries until ctx ends, and says once that it waits.
 func dialPatiently(ctx context.Context, options client.Options, log *slog.Logger) (client.Client, error) {
-	for waiting := false; ; waiting = true {
-		c, err := client.DialContext(ctx, options)
-		if err == nil {
-			return c, nil
-		}
-		if !waiting {
+	var c client.Client
+	waiting := false
+	again(ctx, time.Second, func() bool {
+		var err error
+		if c, err = client.DialContext(ctx, options); err != nil && !waiting {
 			log.Warn("waiting for Temporal", "address", options.HostPort, "for_at_most", dialTime)
+			waiting = true
 		}
-		select {
-		case <-ctx.Done():
-			return nil, unreachable(options.HostPort)
-		case <-time.After(time.Second):
-		}
+		return err == nil
+	})
+	if c == nil {
+		return nil, unreachable(options.HostPort)
 	}
+	return c, nil
 }
 
 func unreachable(address string) error {
@@ -102,29 +101,13 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 	}
 	workers := []worker.Worker{worker.New(c, remora.Queue, options(0)), worker.New(c, remora.DataQueue, options(copies))}
 	workflows.Register(workers[0])
-	watch := activities.Watch{Stall: cfg.Stall, Log: log}
-	store := activities.RepositoryStore(locations)
-	sender := newSender(cfg)
 	for _, w := range workers {
-		for _, kind := range []remora.Kind{remora.Database, remora.Files} {
-			(&activities.Component{Kind: kind, Of: s.of(kind), Store: store, Watch: watch, MaxBytes: cfg.MaxBackup}).Register(w)
+		for _, part := range steps(cfg, locations, s, c, log) {
+			part.Register(w)
 		}
-		(&activities.Repository{
-			Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup, VerifyDays: cfg.VerifyDays, Further: sender.Check,
-		}).Register(w)
-		(&activities.Notify{Sender: sender, Locations: locations, Watch: watch}).Register(w)
-		copying(cfg, locations, watch).Register(w)
-		monitoring(cfg, locations, s, c, watch).Register(w)
-		(&activities.Lane{Client: c, Watch: watch}).Register(w)
-		(&activities.Retention{Locations: locations, Keep: cfg.KeepOf, Watch: watch}).Register(w)
-		(&activities.Maintenance{Mode: s.mode, Watch: watch}).Register(w)
-		(&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch}).Register(w)
 	}
-	keeping, stopKeeping := context.WithCancel(context.Background())
-	var keeper sync.WaitGroup
 	lc.Append(fx.StartStopHook(
 		func() error {
-			keeper.Go(func() { keepSchedules(keeping, schedule.New(c, cfg.Temporal.Namespace), cfg, locations, log) })
 			roll.watch(c, cfg.Temporal.Namespace)
 			for _, w := range workers {
 				if err := w.Start(); err != nil {
@@ -135,8 +118,6 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 			return nil
 		},
 		func() {
-			stopKeeping()
-			keeper.Wait()
 			var stopping sync.WaitGroup
 			for _, w := range workers {
 				stopping.Go(w.Stop)
@@ -146,6 +127,9 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 			log.Info("stopped")
 		},
 	))
+	background(lc, func(ctx context.Context) {
+		keepSchedules(ctx, schedule.New(c, cfg.Temporal.Namespace), cfg, locations, log)
+	})
 }
 
 // version is set when a release is linked; otherwise the build's own records answer.
