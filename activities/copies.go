@@ -48,8 +48,8 @@ func (c *Copies) copy(ctx context.Context, in remora.CopyInput) (remora.Copied, 
 
 // missing lists the completed regular backups that a copy lacks, or has not verified yet. What is not to be kept there
 // is not missing.
-func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.MissingBackup, error) {
-	return plain(ctx, c.Watch, "compare the copy "+in.To+" with the repository", func(ctx context.Context) ([]remora.MissingBackup, error) {
+func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.ListedBackup, error) {
+	return plain(ctx, c.Watch, "compare the copy "+in.To+" with the repository", func(ctx context.Context) ([]remora.ListedBackup, error) {
 		_, here, err := c.Locations.Inventory(ctx, "")
 		if err != nil {
 			return nil, err
@@ -71,10 +71,10 @@ func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.
 				settled = append(settled, v.Backup)
 			}
 		}
-		var missing []remora.MissingBackup
+		var missing []remora.ListedBackup
 		for _, b := range slices.Backward(here.Backups) {
 			if b.Purpose == remora.Regular && b.Status == remora.Completed && !slices.Contains(settled, b.ID) && len(missing) < in.Limit {
-				missing = append(missing, remora.MissingBackup{ID: b.ID, Source: b.Source})
+				missing = append(missing, remora.ListedBackup{ID: b.ID, Source: b.Source})
 			}
 		}
 		return missing, nil

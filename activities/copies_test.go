@@ -86,7 +86,7 @@ func TestCopiesCatchUpAndForget(t *testing.T) {
 		return err
 	}
 	missing := func(in remora.MissingInput) (names []string) {
-		var all []remora.MissingBackup
+		var all []remora.ListedBackup
 		in.To = "offsite"
 		require.NoError(t, call(remora.MissingActivity, in, &all))
 		for _, b := range all {

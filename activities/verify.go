@@ -18,8 +18,8 @@ func (r *Repository) verify(ctx context.Context, in remora.VerifyInput) (remora.
 	})
 }
 
-func (r *Repository) due(ctx context.Context, in remora.DueInput) ([]remora.DueBackup, error) {
-	return plain(ctx, r.Watch, "see which backups to verify", func(ctx context.Context) ([]remora.DueBackup, error) {
+func (r *Repository) due(ctx context.Context, in remora.DueInput) ([]remora.ListedBackup, error) {
+	return plain(ctx, r.Watch, "see which backups to verify", func(ctx context.Context) ([]remora.ListedBackup, error) {
 		all, err := r.Store.List(ctx)
 		if err != nil {
 			return nil, err
@@ -28,10 +28,10 @@ func (r *Repository) due(ctx context.Context, in remora.DueInput) ([]remora.DueB
 		if in.Suspect {
 			turn = suspects(all)
 		}
-		due := []remora.DueBackup{}
+		due := []remora.ListedBackup{}
 		for _, b := range turn {
 			if len(due) < maxDue && !slices.Contains(in.Skip, b.ID) {
-				due = append(due, remora.DueBackup{ID: b.ID, Source: b.Source})
+				due = append(due, remora.ListedBackup{ID: b.ID, Source: b.Source})
 			}
 		}
 		return due, nil

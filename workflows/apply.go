@@ -139,9 +139,11 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	asks := workflow.GetVersion(ctx, "look and check", workflow.DefaultVersion, 1) >= 1
 	theirs := false
 	if asks {
-		if theirs, err = op.lookOffline(ctx); err != nil {
+		found, err := op.lookOffline(ctx)
+		if err != nil {
 			return nil, err
 		}
+		theirs = found.Theirs
 	}
 	if theirs {
 		warnings = append(warnings, "the application was offline already, and stays so: whoever took it offline brings it back")

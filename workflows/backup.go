@@ -102,12 +102,12 @@ func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds [
 		return m, err
 	}
 	return m, op.phase(ctx, "verify", func() (*remora.Summary, error) {
-		read, err := op.verify(ctx, m.ID)
+		read, summary, err := op.verify(ctx, remora.VerifyInput{Source: op.source, Backup: m.ID})
 		if err == nil && read.Problem != "" {
 			err = remora.Fail(remora.Corrupt, "verify", m.ID,
 				"Look at the disk that the repository lies on, then take another backup.", "%s", read.Problem)
 		}
-		return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
+		return summary, err
 	})
 }
 
@@ -135,7 +135,7 @@ func (op *operation) failed(ctx workflow.Context, m remora.Manifest, kinds []rem
 // recordFailed leaves the record of a backup that did not come to be, wherever the run stands.
 func (op *operation) recordFailed(ctx workflow.Context, m remora.Manifest, kinds []remora.Kind, p *remora.Problem) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	op.recordFailure(ctx, remora.FailedRun{
+	op.recordRun(ctx, bestEffort, remora.FailedRun{
 		Run: op.run, ID: m.ID, Source: op.source, Name: m.Name, Kind: remora.BackupKindOf(kinds), Purpose: m.Purpose,
 		RequestedBy: op.actor, Started: m.Started, Ended: workflow.Now(ctx),
 		Phase: op.told.phase, Problem: p.Error(), Hint: p.Text().Hint, Status: remora.Failed, Slot: m.Slot,

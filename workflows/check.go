@@ -62,8 +62,7 @@ func (op *operation) findings(ctx workflow.Context, kinds []remora.Kind, stored 
 			found = append(found, op.preflightFindings(ctx, kind, newest.ID)...)
 		}
 	}
-	mode, err := take[remora.MaintenanceResult](ctx, oneLook, step{remora.LookActivity, remora.Queue, "ask whether " + op.source + " is offline"},
-		remora.MaintenanceInput{Source: op.source, Run: op.run})
+	mode, err := op.lookOffline(ctx)
 	subject := op.source + " maintenance"
 	switch {
 	case err != nil:

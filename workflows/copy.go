@@ -69,7 +69,7 @@ func (op *operation) tellCopyFailed(ctx workflow.Context, to, backup string, err
 
 // copyMissing copies one page, and tells whether there may be another.
 func (op *operation) copyMissing(ctx workflow.Context, req *remora.CopyAllRequest) (more bool, err error) {
-	missing, err := take[[]remora.MissingBackup](ctx, op.short,
+	missing, err := take[[]remora.ListedBackup](ctx, op.short,
 		step{remora.MissingActivity, remora.Queue, "compare " + req.To + " with the repository"},
 		remora.MissingInput{To: req.To, Skip: req.Damaged, Limit: page})
 	if err != nil {
@@ -102,9 +102,8 @@ func (op *operation) copyTo(ctx workflow.Context, backup, to string) (copied rem
 		return copied, err
 	}
 	return copied, op.phase(ctx, "verify "+backup+" in "+to, func() (*remora.Summary, error) {
-		read, err := take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, "verify " + backup + " in " + to},
-			remora.VerifyInput{Backup: backup, In: to})
-		return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
+		_, summary, err := op.verify(ctx, remora.VerifyInput{Backup: backup, In: to})
+		return summary, err
 	})
 }
 

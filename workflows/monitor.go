@@ -26,7 +26,7 @@ func Monitor(ctx workflow.Context) (remora.MonitorState, error) {
 	}
 	recorded := true
 	for _, missing := range found.Missing {
-		recorded = op.recordMissing(ctx, missing) && recorded
+		recorded = op.recordRun(ctx, bestEffort, missing) && recorded
 	}
 	if recorded && len(found.Accounted) > 0 { // only what has a record is accounted for
 		found.State.Accounted = found.Accounted
@@ -50,15 +50,6 @@ func Monitor(ctx workflow.Context) (remora.MonitorState, error) {
 // lookAround must be quick: the next look comes in a few minutes.
 func lookAround() workflow.ActivityOptions {
 	return bounded(4*time.Minute, 2, time.Second)
-}
-
-// recordMissing leaves the record of a run or a slot that left none, and tells whether it is there.
-func (op *operation) recordMissing(ctx workflow.Context, missing remora.FailedRun) bool {
-	_, err := take[nothing](ctx, bestEffort, step{remora.RecordFailureActivity, remora.Queue, "record " + string(missing.Status) + " " + missing.ID}, missing)
-	if err != nil {
-		workflow.GetLogger(ctx).Warn("a run was not recorded", "run", missing.ID, "error", err)
-	}
-	return err == nil
 }
 
 // takeOver has a restore taken over that no workflow looks after, and does not wait: that may last until its undo window

@@ -142,35 +142,42 @@ func (op *operation) commit(ctx workflow.Context, m remora.Manifest) (remora.Man
 	return take[remora.Manifest](ctx, op.short, step{remora.CommitActivity, remora.Queue, "commit " + m.ID}, remora.CommitInput{Manifest: m})
 }
 
-func (op *operation) verify(ctx workflow.Context, backup string) (remora.Verification, error) {
-	return take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, "verify " + backup},
-		remora.VerifyInput{Source: op.source, Backup: backup})
+// verify reads a backup back, and counts what was read.
+func (op *operation) verify(ctx workflow.Context, in remora.VerifyInput) (remora.Verification, *remora.Summary, error) {
+	what := "verify " + in.Backup
+	if in.In != "" {
+		what += " in " + in.In
+	}
+	read, err := take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, what}, in)
+	return read, &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, err
 }
 
 // lookOffline tells whether somebody else has the application offline. The answer is kept in the history, where no crash
 // loses it.
-func (op *operation) lookOffline(ctx workflow.Context) (bool, error) {
-	found, err := take[remora.MaintenanceResult](ctx, op.short, step{remora.LookActivity, remora.Queue, "ask whether " + op.source + " is offline"},
-		remora.MaintenanceInput{Source: op.source, Run: op.run})
-	return found.Theirs, err
+func (op *operation) lookOffline(ctx workflow.Context) (remora.MaintenanceResult, error) {
+	return op.maintenance(ctx, remora.LookActivity, "ask whether "+op.source+" is offline", false)
 }
 
 func (op *operation) enterMaintenance(ctx workflow.Context) error {
-	_, err := take[nothing](ctx, op.short, step{remora.EnterActivity, remora.Queue, "maintenance on for " + op.source},
-		remora.MaintenanceInput{Source: op.source, Run: op.run})
+	_, err := op.maintenance(ctx, remora.EnterActivity, "maintenance on for "+op.source, false)
 	return err
 }
 
 // endMaintenance leaves what this history has entered.
-func (op *operation) endMaintenance(ctx workflow.Context) error { return op.leave(ctx, true) }
+func (op *operation) endMaintenance(ctx workflow.Context) error {
+	_, err := op.maintenance(ctx, remora.LeaveActivity, "maintenance off for "+op.source, true)
+	return err
+}
 
 // leaveMaintenance leaves what this run has entered, as far as the mode knows, for a history that cannot know it.
-func (op *operation) leaveMaintenance(ctx workflow.Context) error { return op.leave(ctx, false) }
-
-func (op *operation) leave(ctx workflow.Context, entered bool) error {
-	_, err := take[nothing](ctx, op.short, step{remora.LeaveActivity, remora.Queue, "maintenance off for " + op.source},
-		remora.MaintenanceInput{Source: op.source, Run: op.run, Entered: entered})
+func (op *operation) leaveMaintenance(ctx workflow.Context) error {
+	_, err := op.maintenance(ctx, remora.LeaveActivity, "maintenance off for "+op.source, false)
 	return err
+}
+
+func (op *operation) maintenance(ctx workflow.Context, activity, summary string, entered bool) (remora.MaintenanceResult, error) {
+	return take[remora.MaintenanceResult](ctx, op.short, step{activity, remora.Queue, summary},
+		remora.MaintenanceInput{Source: op.source, Run: op.run, Entered: entered})
 }
 
 // check asks the application how it is. Online means that it is out of maintenance, and nothing is undone any more.
@@ -198,16 +205,13 @@ func (op *operation) findRestore(ctx workflow.Context, run string) (remora.Resto
 		remora.FindRestoreInput{Source: op.source, Run: run})
 }
 
-func (op *operation) recordFailure(ctx workflow.Context, failed remora.FailedRun) {
-	op.recordRun(ctx, bestEffort, failed)
-}
-
-// recordRun records a run, or a slot, that left no backup.
-func (op *operation) recordRun(ctx workflow.Context, p policy, failed remora.FailedRun) {
-	_, err := take[nothing](ctx, p, step{remora.RecordFailureActivity, remora.Queue, "record the " + string(failed.Status) + " run"}, failed)
+// recordRun records a run, or a slot, that left no backup, and tells whether the record is there.
+func (op *operation) recordRun(ctx workflow.Context, p policy, failed remora.FailedRun) bool {
+	_, err := take[nothing](ctx, p, step{remora.RecordFailureActivity, remora.Queue, "record " + string(failed.Status) + " " + failed.ID}, failed)
 	if err != nil {
-		workflow.GetLogger(ctx).Warn("the failed run was not recorded", "error", err)
+		workflow.GetLogger(ctx).Warn("a run was not recorded", "run", failed.ID, "error", err)
 	}
+	return err == nil
 }
 
 func (op *operation) recordRestore(ctx workflow.Context, p policy, r remora.Restore) error {

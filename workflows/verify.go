@@ -38,7 +38,7 @@ func VerifyAll(ctx workflow.Context, req remora.VerifyAllRequest) (remora.Verifi
 func (op *operation) verifyDue(ctx workflow.Context) (sum remora.Verified, err error) {
 	var in remora.DueInput
 	for {
-		due, err := take[[]remora.DueBackup](ctx, op.short, step{remora.DueForVerifyActivity, remora.Queue, "see which backups to verify"}, in)
+		due, err := take[[]remora.ListedBackup](ctx, op.short, step{remora.DueForVerifyActivity, remora.Queue, "see which backups to verify"}, in)
 		if err != nil {
 			return sum, err
 		}
@@ -61,11 +61,11 @@ func (op *operation) verifyDue(ctx workflow.Context) (sum remora.Verified, err e
 // readBack verifies one backup, adds it to the sum, and tells people of damage.
 func (op *operation) readBack(ctx workflow.Context, in remora.VerifyInput, sum *remora.Verified) error {
 	return op.phase(ctx, "verify "+in.Backup, func() (*remora.Summary, error) {
-		read, err := take[remora.Verification](ctx, op.long, step{remora.VerifyActivity, remora.DataQueue, "verify " + in.Backup}, in)
+		read, summary, err := op.verify(ctx, in)
 		if err == nil {
 			sum.Backups++
 			sum.Bytes += read.Bytes
-			return &remora.Summary{Objects: read.Contents + read.Present, Bytes: read.Bytes}, nil
+			return summary, nil
 		}
 		if p := problemOf("verify "+in.Backup, err); p.Kind == remora.Corrupt {
 			sum.Damaged = append(sum.Damaged, in.Backup)

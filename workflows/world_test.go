@@ -283,7 +283,7 @@ func (w *world) room(ctx context.Context, _ remora.RoomInput) error {
 	})
 }
 
-func (w *world) turn(ctx context.Context, in remora.DueInput) (due []remora.DueBackup, err error) {
+func (w *world) turn(ctx context.Context, in remora.DueInput) (due []remora.ListedBackup, err error) {
 	err = w.step(ctx, remora.DueForVerifyActivity, func() error {
 		ids := w.due
 		if in.Suspect {
@@ -291,7 +291,7 @@ func (w *world) turn(ctx context.Context, in remora.DueInput) (due []remora.DueB
 		}
 		for _, id := range ids {
 			if !slices.Contains(in.Skip, id) {
-				due = append(due, remora.DueBackup{ID: id, Source: "shop"})
+				due = append(due, remora.ListedBackup{ID: id, Source: "shop"})
 			}
 		}
 		return nil
@@ -316,12 +316,12 @@ func (w *world) copy(ctx context.Context, in remora.CopyInput) (c remora.Copied,
 	})
 }
 
-func (w *world) missing(ctx context.Context, in remora.MissingInput) (all []remora.MissingBackup, err error) {
+func (w *world) missing(ctx context.Context, in remora.MissingInput) (all []remora.ListedBackup, err error) {
 	err = w.step(ctx, remora.MissingActivity, func() error {
 		all = nil
 		for _, id := range slices.Sorted(maps.Keys(w.backups)) {
 			if !w.copies[in.To][id] && !slices.Contains(in.Skip, id) && len(all) < in.Limit {
-				all = append(all, remora.MissingBackup{ID: id, Source: "shop"})
+				all = append(all, remora.ListedBackup{ID: id, Source: "shop"})
 			}
 		}
 		return nil

@@ -31,12 +31,6 @@ type DueInput struct {
 	Skip []string `json:"skip,omitempty"`
 }
 
-// DueBackup is one whose turn it is.
-type DueBackup struct {
-	ID     string `json:"id"`
-	Source string `json:"source"`
-}
-
 // RoomInput asks whether there is room for a backup of that many logical bytes.
 type RoomInput struct {
 	Source string         `json:"source"`

@@ -348,8 +348,8 @@ type (
 		Skip  []string `json:"skip,omitempty"`
 		Limit int      `json:"limit"`
 	}
-	// MissingBackup is one that a copy lacks.
-	MissingBackup struct {
+	// ListedBackup is a backup of a list that a run goes through.
+	ListedBackup struct {
 		ID     string `json:"id"`
 		Source string `json:"source"`
 	}
