@@ -52,18 +52,19 @@ func notAsked(why string) remora.Finding {
 
 // findings asks a worker.
 func (c *Control) findings(ctx context.Context, sources []remora.FindingsSource) (found []remora.Finding, err error) {
-	run, err := c.start(ctx, start{
+	return found, c.answer(ctx, start{
 		op: "check", id: fmt.Sprintf("check/%d", c.cfg.Now().UnixNano()), workflow: remora.CheckWorkflow, kind: "check",
-		request: remora.FindingsRequest{Sources: sources}, summary: "check everything", limit: answerTime,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return found, c.answer(ctx, "check", run, &found)
+		request: remora.FindingsRequest{Sources: sources}, summary: "check everything",
+	}, &found)
 }
 
-// answer waits for what a short run comes to.
-func (c *Control) answer(ctx context.Context, op string, run Run, result any) error {
+// answer starts a short run, and waits for what it comes to.
+func (c *Control) answer(ctx context.Context, s start, result any) error {
+	s.limit = answerTime
+	run, err := c.start(ctx, s)
+	if err != nil {
+		return err
+	}
 	for untaken := (patience{}); ; {
 		l, err := c.glance(ctx, run.ID, run.RunID)
 		if err != nil {
@@ -72,7 +73,7 @@ func (c *Control) answer(ctx context.Context, op string, run Run, result any) er
 		if !l.open {
 			break
 		}
-		if l.thinking && untaken.lost(l.waiting.String(), 2*workerPatience) {
+		if !l.waiting.IsZero() && untaken.lost(l.waiting.String(), 2*workerPatience) {
 			return fmt.Errorf("none has taken it up within %s", 2*workerPatience) // it ends by its limit
 		}
 		if err := pause(ctx, c.cfg.Poll); err != nil {
@@ -80,7 +81,7 @@ func (c *Control) answer(ctx context.Context, op string, run Run, result any) er
 		}
 	}
 	if err := c.client.GetWorkflow(ctx, run.ID, run.RunID).Get(ctx, result); err != nil {
-		return asProblem(op, err)
+		return asProblem(s.op, err)
 	}
 	return nil
 }
@@ -89,20 +90,13 @@ func (c *Control) answer(ctx context.Context, op string, run Run, result any) er
 // gives what came of it.
 func (c *Control) NotifyTest(ctx context.Context, to string) (told remora.Notified, err error) {
 	const op = "send a test message"
-	if err := c.Reach(ctx); err != nil {
-		return told, err
-	}
 	now := c.cfg.Now().UTC()
 	id := fmt.Sprintf("test/%d", now.UnixNano())
-	run, err := c.start(ctx, start{
-		op: op, id: "notify/" + id, workflow: remora.NotifyWorkflow, kind: "notify",
+	err = c.answer(ctx, start{
+		op: op, id: "notify/" + id, workflow: remora.NotifyWorkflow, kind: "notify", summary: "tell: test",
 		request: remora.Notice{ID: id, Event: remora.TestEvent, At: now, By: c.cfg.Actor, To: to},
-		summary: "tell: test", limit: answerTime,
-	})
-	if err != nil {
-		return told, err
-	}
-	if err = c.answer(ctx, op, run, &told); err != nil && !errors.As(err, new(*remora.Problem)) && ctx.Err() == nil {
+	}, &told)
+	if err != nil && !errors.As(err, new(*remora.Problem)) && ctx.Err() == nil {
 		err = remora.Fail(remora.Unavailable, op, "", "Start one with `remora up` or remora-worker, or look into its log.", "no worker sends it: %w", err)
 	}
 	return told, err

@@ -32,15 +32,14 @@ type look struct {
 	events    int64
 	steps     []step
 	children  int
-	// thinking is true while the workflow waits for a worker to decide what comes next; waiting is since when. A worker
-	// that is well takes milliseconds.
-	thinking bool
-	waiting  time.Time
+	// waiting is since when the workflow waits for a worker to decide what comes next, and zero while it does not. A
+	// worker that is well takes milliseconds.
+	waiting time.Time
 }
 
 // waits tells whether an open run has nothing to do until somebody asks it to, or a timer ends.
 func (l look) waits() bool {
-	return l.open && len(l.steps) == 0 && l.children == 0 && !l.thinking
+	return l.open && len(l.steps) == 0 && l.children == 0 && l.waiting.IsZero()
 }
 
 // step is a pending activity.
@@ -105,9 +104,7 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 		started: when(info.GetStartTime()), closed: when(info.GetCloseTime()),
 		parent: info.GetParentExecution().GetWorkflowId(),
 		events: info.GetHistoryLength(), children: len(d.GetPendingChildren()),
-	}
-	if t := d.GetPendingWorkflowTask(); t != nil {
-		l.thinking, l.waiting = true, when(t.GetScheduledTime())
+		waiting: when(d.GetPendingWorkflowTask().GetScheduledTime()),
 	}
 	for _, a := range d.GetPendingActivities() {
 		l.steps = append(l.steps, stepOf(a))
@@ -135,7 +132,7 @@ func stepOf(a *workflowpb.PendingActivityInfo) step {
 }
 
 func when(t *timestamppb.Timestamp) time.Time {
-	if t == nil || t.GetSeconds() == 0 && t.GetNanos() == 0 {
+	if t.GetSeconds() == 0 && t.GetNanos() == 0 { // also without one
 		return time.Time{}
 	}
 	return t.AsTime()

@@ -9,11 +9,11 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
 	"github.com/remora-backup/remora/internal/retention"
+	"github.com/remora-backup/remora/internal/schedule"
 )
 
 // Backup starts a backup and returns as soon as it is accepted. When the source's lane is taken the Problem is of kind
@@ -62,11 +62,7 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		WorkflowExecutionTimeout:                 s.limit,
 		StaticSummary:                            s.summary,
-		TypedSearchAttributes: temporal.NewSearchAttributes(
-			temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet(s.source),
-			temporal.NewSearchAttributeKeyKeyword(remora.KindAttribute).ValueSet(s.kind),
-			temporal.NewSearchAttributeKeyKeyword(remora.ActorAttribute).ValueSet(c.cfg.Actor),
-		),
+		TypedSearchAttributes:                    schedule.Attributes(s.source, s.kind, c.cfg.Actor),
 	}
 	for range 3 { // the holder may end between the refusal and the look at it
 		run, err := c.client.ExecuteWorkflow(ctx, options, s.workflow, s.request)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -24,15 +25,17 @@ func problem(op, subject string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
+	p := &remora.Problem{Op: op, Kind: kindOf(err), Subject: subject, Err: err}
+	p.Hint = hints[p.Kind]
 	if said, ok := errors.AsType[*refusal](err); ok {
-		p := &remora.Problem{Op: op, Kind: said.kind, Subject: subject, Hint: said.hint, Err: said}
+		p.Hint, p.Err = said.hint, said
 		if subject == said.where {
 			p.Err = said.err
 		}
-		return p
+	} else if path, ok := errors.AsType[*fs.PathError](err); ok && p.Kind != remora.Corrupt {
+		p.Err = path // which still says which file: kopia's own chain repeats itself
 	}
-	kind := kindOf(err)
-	return &remora.Problem{Op: op, Kind: kind, Subject: subject, Hint: hints[kind], Err: cause(kind, err)}
+	return p
 }
 
 var hints = map[remora.ProblemKind]string{
@@ -62,29 +65,15 @@ func kindOf(err error) remora.ProblemKind {
 // damaged tells whether err says that something stored is missing or not what was written. Some of kopia's errors, and
 // the one of AES-GCM, can only be told by their text.
 func damaged(err error) bool {
-	for _, known := range []error{blob.ErrBlobNotFound, blob.ErrInvalidRange, content.ErrContentNotFound, object.ErrObjectNotFound} {
-		if errors.Is(err, known) {
-			return true
-		}
+	known := []error{blob.ErrBlobNotFound, blob.ErrInvalidRange, content.ErrContentNotFound, object.ErrObjectNotFound}
+	if slices.ContainsFunc(known, func(known error) bool { return errors.Is(err, known) }) {
+		return true
 	}
-	text := err.Error()
-	for _, known := range []string{
+	texts := []string{
 		"message authentication failed", "invalid checksum", "invalid length", "error decompressing", "decrypt",
 		"unable to unmarshal", "unable to parse", "unable to unpack", "invalid format blob", "invalid header", "malformed",
-	} {
-		if strings.Contains(text, known) {
-			return true
-		}
 	}
-	return false
-}
-
-// cause is the innermost error that still says which file: kopia's own chain repeats itself.
-func cause(kind remora.ProblemKind, err error) error {
-	if path, ok := errors.AsType[*fs.PathError](err); ok && kind != remora.Corrupt {
-		return path
-	}
-	return err
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(err.Error(), text) })
 }
 
 // quote makes what somebody typed, or stored, safe and short enough for a line.

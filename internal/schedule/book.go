@@ -286,18 +286,19 @@ func (b *Book) Apply(ctx context.Context, wanted []Wanted) ([]Drift, error) {
 	return found, nil
 }
 
-func (w Wanted) attributes() temporal.SearchAttributes {
+// Attributes are the search attributes of every run of Remora.
+func Attributes(source, kind, actor string) temporal.SearchAttributes {
 	return temporal.NewSearchAttributes(
-		temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet(w.Source),
-		temporal.NewSearchAttributeKeyKeyword(remora.KindAttribute).ValueSet(w.Kind),
-		temporal.NewSearchAttributeKeyKeyword(remora.ActorAttribute).ValueSet("schedule"),
+		temporal.NewSearchAttributeKeyKeyword(remora.SourceAttribute).ValueSet(source),
+		temporal.NewSearchAttributeKeyKeyword(remora.KindAttribute).ValueSet(kind),
+		temporal.NewSearchAttributeKeyKeyword(remora.ActorAttribute).ValueSet(actor),
 	)
 }
 
 func (w Wanted) action() client.ScheduleAction {
 	return &client.ScheduleWorkflowAction{
 		ID: w.WorkflowID, Workflow: w.Workflow, Args: []any{w.Args}, TaskQueue: remora.Queue,
-		TypedSearchAttributes: w.attributes(),
+		TypedSearchAttributes: Attributes(w.Source, w.Kind, "schedule"),
 		StaticSummary:         w.Summary,
 		StaticDetails:         "Started by the schedule `" + w.ID + "`, " + w.Timing.Text + ". See it with `remora schedule show " + Ref(w.ID) + "`.",
 	}
@@ -314,7 +315,7 @@ func (b *Book) create(ctx context.Context, w Wanted) (bool, error) {
 	}
 	options := client.ScheduleOptions{
 		ID: w.ID, Spec: *spec, Action: w.action(), Overlap: enums.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: w.CatchUp,
-		TypedSearchAttributes: w.attributes(),
+		TypedSearchAttributes: Attributes(w.Source, w.Kind, "schedule"),
 	}
 	if w.Paused != nil {
 		options.Paused, options.Note = true, w.Paused.String()
