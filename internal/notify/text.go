@@ -152,7 +152,9 @@ func (s *Sender) facts(n remora.Notice) (facts [][2]string) {
 	add("Since", s.when(n.Since))
 	add("Size", bytes(n.Bytes))
 	add("New in the repository", bytes(n.Added))
-	add("Can be undone until", s.when(n.KeepUntil))
+	if n.Outcome.Open() {
+		add("Can be undone until", s.when(n.KeepUntil))
+	}
 	add("Time of this message", s.when(n.At))
 	return facts
 }
