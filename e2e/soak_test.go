@@ -114,7 +114,9 @@ func (k *soak) neighbour(first *site) *site {
 	head, rest, found1 := strings.Cut(string(found), "\n  "+first.source()+":\n")
 	require.True(k.t, found1, string(found))
 	lines := strings.Split(rest, "\n")
-	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "    schedules:") || strings.HasPrefix(l, "      nightly:") })
+	lines = slices.DeleteFunc(lines, func(l string) bool {
+		return strings.HasPrefix(l, "    schedules:") || strings.HasPrefix(l, "      nightly:")
+	})
 	host, port, _ := strings.Cut(s.mysql.Address, ":")
 	second := fmt.Sprintf("\n  %s:\n    database: {address: \"%s:%s\", user: root, schemas: [%s]}\n    files: {root: %s, directories: [receipts, pre-alerts]}%s",
 		s.source(), host, port, s.schema, s.storage, everyMinute)
