@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/config"
-	"github.com/remora-backup/remora/internal/control"
 	"github.com/remora-backup/remora/internal/remora"
 )
 
@@ -53,24 +51,5 @@ func (s *session) backUp(ctx context.Context, req remora.BackupRequest, detach b
 	if err != nil {
 		return err
 	}
-	if detach {
-		return s.started(ctx, run, "The backup")
-	}
-	end, err := s.follow(ctx, run)
-	if err != nil {
-		return err
-	}
-	return s.app.printBackedUp(end)
-}
-
-// printBackedUp says what a backup came to.
-func (a *app) printBackedUp(end control.Ended) error {
-	b := end.Backup
-	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Backup: b}, func() {
-		a.say("%s is completed: %s, of which %s were new; all of it was read back.", b.ID, size(b.Bytes), size(b.Added))
-		if len(b.Copying) > 0 {
-			a.say("It is being copied to %s.", strings.Join(b.Copying, ", "))
-		}
-		a.notes("  ", b.Warnings)
-	})
+	return s.finish(ctx, run, detach, "The backup", s.app.printEnded)
 }

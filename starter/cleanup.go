@@ -69,21 +69,12 @@ func (s *session) planCleanup(ctx context.Context, req remora.RetentionRequest) 
 			}
 			rows = append(rows, []string{v.Backup, string(v.Kind), clock(v.Started), what, v.Why})
 		}
-		_ = a.table([]string{"BACKUP", "KIND", "STARTED", "", "WHY"}, rows)
-		if records > 0 {
-			a.say("and %s of failed, skipped and missed runs, which stay", count(int64(records), "record", "records"))
-		}
-		if gone == 0 {
-			a.say("\nNothing is to be deleted.")
-			return
-		}
-		a.say("\n%s to delete; about %s would come back, over the next days. The hash of this plan: %s", count(int64(gone), "backup", "backups"), size(plan.Bytes), plan.Hash)
-		for _, r := range plan.Refusals {
-			a.say("refused: %s", r.Why)
-		}
-		if len(plan.Refusals) > 0 {
-			a.say("Where that is right, and meant: %s", req.Command("--force "+plan.Hash))
-		}
+		_ = a.table([]string{"BACKUP", "KIND", "STARTED", "", "WHY"}, rows) // a broken pipe has nobody left to tell
+		a.text("cleanup plan", struct {
+			remora.RetentionPlan
+			Gone, Records int
+			Force         string
+		}{plan, gone, records, req.Command("--force " + plan.Hash)})()
 	})
 }
 
@@ -92,31 +83,7 @@ func (s *session) cleanup(ctx context.Context, req remora.RetentionRequest, deta
 	if err != nil {
 		return err
 	}
-	a := s.app
-	if detach {
-		return a.answer(run, func() { a.say("The cleanup has started.") })
-	}
-	var end control.Ended
-	err = s.told(ctx, "", func(tell func(control.Update)) error {
-		end, err = s.control.Follow(ctx, run, tell)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	r := end.Retention
-	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Retention: r}, func() {
-		a.say("%s deleted, %d kept. %s were freed now.", count(int64(r.Deleted), "backup was", "backups were"), r.Kept+r.Spared, size(r.Freed))
-		if r.Later > 0 {
-			a.say("About %s more come back over the next days, once nobody can be reading them.", size(r.Later))
-		}
-		if earlier := r.Owed - r.Later; earlier > 0 {
-			a.say("Of what earlier cleanups promised, about %s are still to come.", size(earlier))
-		}
-		if r.Spared > 0 {
-			a.say("%s spared: held or read by now.", count(int64(r.Spared), "backup was", "backups were"))
-		}
-	})
+	return s.finish(ctx, run, detach, "The cleanup", s.app.printEnded)
 }
 
 func newHoldCommand(a *app) *cobra.Command {

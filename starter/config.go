@@ -54,7 +54,7 @@ func (a *app) checkConfig() error {
 	for _, err := range errs {
 		answer.Problems = append(answer.Problems, errorOf(remora.ProblemOf("check the configuration", err)))
 	}
-	if err := a.answer(answer, func() { a.sayCheck(answer) }); err != nil || answer.OK {
+	if err := a.answer(answer, a.text("configuration", answer)); err != nil || answer.OK {
 		return err
 	}
 	// Everything was said; this only counts it.
@@ -74,20 +74,4 @@ func configured(cfg *config.Config) []string {
 		lines = append(lines, name+": "+strings.Join(has, "; "))
 	}
 	return lines
-}
-
-func (a *app) sayCheck(answer checkJSON) {
-	for _, p := range answer.Problems {
-		a.say("%s", p.Message)
-		if p.Hint != "" {
-			a.say("  what to do: %s", p.Hint)
-		}
-	}
-	for _, line := range answer.Sources {
-		a.say("%s", remora.OneLine(line))
-	}
-	a.notes("", answer.Warnings)
-	if answer.OK {
-		a.say("ok: %s", answer.File)
-	}
 }

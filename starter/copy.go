@@ -82,27 +82,8 @@ func (s *session) copyOne(ctx context.Context, name string, begin func(to string
 	if err != nil {
 		return err
 	}
-	a := s.app
-	if detach {
-		return a.answer(run, func() { a.say("The copy to %s has started. See what came of it: remora history", name) })
-	}
-	var end control.Ended
-	err = s.told(ctx, "", func(tell func(control.Update)) error {
-		end, err = s.control.Follow(ctx, run, tell)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	c := cmp.Or(end.Copied, &remora.Copied{To: name})
-	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Copied: c}, func() {
-		if c.Backups == 0 {
-			a.say("There was nothing to copy: %s has every backup that belongs there.", name)
-		} else {
-			a.say("%s copied to %s: %s, of which %s were new there; all of it was read back.", count(int64(c.Backups), "backup was", "backups were"), name, size(c.Bytes), size(c.Added))
-		}
-		if c.Removed > 0 {
-			a.say("%s removed there, as they need not be kept.", count(int64(c.Removed), "backup was", "backups were"))
-		}
+	return s.finish(ctx, run, detach, "The copy to "+name, func(end control.Ended) error {
+		end.Copied = cmp.Or(end.Copied, &remora.Copied{To: name})
+		return s.app.printEnded(end)
 	})
 }

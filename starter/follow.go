@@ -37,7 +37,7 @@ func (t *teller) tell(u control.Update) {
 	case control.PhaseEnded:
 		t.begun = nil
 		if u.Skipped == "" {
-			t.line(u.At, ended(u))
+			t.line(u.At, phaseEnded(u))
 		}
 	case control.Progressed:
 		t.tellBegun(u.At)
@@ -62,8 +62,8 @@ func (t *teller) tellBegun(now time.Time) {
 	t.begun = nil
 }
 
-// ended says how a phase ended: "dump database of shop: 1,200 rows, 3.1 MB, 4.2 s".
-func ended(u control.Update) string {
+// phaseEnded says how a phase ended: "dump database of shop: 1,200 rows, 3.1 MB, 4.2 s".
+func phaseEnded(u control.Update) string {
 	if u.Problem != "" {
 		return fmt.Sprintf("%s: failed after %s: %s", u.Phase, control.Span(u.Took), u.Problem)
 	}
@@ -153,13 +153,33 @@ func (t *teller) clear() {
 	}
 }
 
-// follow follows a run to its end and prints it.
+// finish follows a run to its end, and prints what it came to. With detach it only says what has started.
+func (s *session) finish(ctx context.Context, run control.Run, detach bool, what string, print func(control.Ended) error) error {
+	if detach {
+		return s.started(ctx, run, what)
+	}
+	end, err := s.follow(ctx, run)
+	if err != nil {
+		return err
+	}
+	return print(end)
+}
+
+// follow follows a run to its end and tells what happens in it.
 func (s *session) follow(ctx context.Context, run control.Run) (end control.Ended, err error) {
-	err = s.told(ctx, run.Source, func(tell func(control.Update)) error {
+	err = s.told(ctx, watchable(run), func(tell func(control.Update)) error {
 		end, err = s.control.Follow(ctx, run, tell)
 		return err
 	})
 	return end, err
+}
+
+// watchable is the source that a run is the one of, so that it can be watched there and stopped; empty where it is not.
+func watchable(run control.Run) string {
+	if run.ID == remora.Lane(run.Source) || run.ID == remora.RestoreLane(run.Source) {
+		return run.Source
+	}
+	return ""
 }
 
 // told does something on a source that tells what happens. A person who interrupts stops listening; the run goes on.
@@ -175,11 +195,11 @@ func (s *session) told(ctx context.Context, source string, do func(tell func(con
 
 // detached says how to come back to a run that goes on.
 func (a *app) detached(source string) error {
-	if source == "" {
-		_, _ = fmt.Fprintln(a.Err, "\nIt goes on without you. See what came of it: remora history")
-		return errDetached
+	how := "See what came of it: remora history"
+	if source != "" {
+		how = fmt.Sprintf("Watch it: remora watch %[1]s   Stop it: remora cancel %[1]s", source)
 	}
-	_, _ = fmt.Fprintf(a.Err, "\nIt goes on without you. Watch it: remora watch %[1]s   Stop it: remora cancel %[1]s\n", source)
+	_, _ = fmt.Fprintf(a.Err, "\nIt goes on without you. %s\n", how)
 	return errDetached
 }
 
@@ -194,12 +214,30 @@ type endJSON struct {
 	Retention *remora.RetentionResult `json:"retention,omitempty"`
 }
 
+// ended is what a run came to, for a program.
+func ended(a *app, end control.Ended) endJSON {
+	said := endJSON{
+		Event: string(remora.Completed), At: a.Now(),
+		Backup: end.Backup, Restore: end.Restore, Copied: end.Copied, Verified: end.Verified, Retention: end.Retention,
+	}
+	if end.Restore != nil {
+		said.Event = string(end.Restore.Outcome)
+	}
+	return said
+}
+
+// printEnded says what a run came to.
+func (a *app) printEnded(end control.Ended) error {
+	return a.answer(ended(a, end), a.text("ended", end))
+}
+
 // started says that a run was started that nobody follows.
 func (s *session) started(ctx context.Context, run control.Run, what string) error {
 	return s.app.answer(run, func() {
-		s.app.say("%s has started. Watch it: remora watch %[2]s   Stop it: remora cancel %[2]s", what, run.Source)
-		if !s.control.HasWorker(ctx) {
-			s.app.say("It will wait: %s.", control.NoWorker)
+		said := struct{ What, Source, Alone string }{What: what, Source: watchable(run)}
+		if said.Source != "" && !s.control.HasWorker(ctx) {
+			said.Alone = control.NoWorker
 		}
+		s.app.text("started", said)()
 	})
 }

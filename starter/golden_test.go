@@ -148,14 +148,23 @@ func TestTextsForPeople(t *testing.T) {
 			p.Kinds, p.Targets = p.Kinds[1:], p.Targets[1:]
 			return a.printPlan(p, "", "")
 		},
-		"restored": func(a *app) error { return a.printRestored(openRestore()) },
+		"restored": func(a *app) error { return a.printEnded(control.Ended{Restore: new(openRestore())}) },
 		"turned": func(a *app) error {
 			r := openRestore()
 			r.Outcome = remora.OutcomeUndone
-			return errors.Join(a.printTurned(r), a.printTurned(openRestore()))
+			return errors.Join(a.answer(nil, a.text("turned", r)), a.answer(nil, a.text("turned", openRestore())))
 		},
-		"accepted": func(a *app) error { return a.printAccepted(overRestore()) },
+		"accepted": func(a *app) error { return a.answer(nil, a.text("accepted", overRestore())) },
 		"status":   func(a *app) error { return a.printStatus(overview()) },
+		"ended": func(a *app) error {
+			return errors.Join(
+				a.printEnded(control.Ended{Backup: &remora.BackupResult{ID: "shop-1", Bytes: 45_000_000, Added: 2_000_000, Copying: []string{"cloud", "offsite"}, Warnings: []string{"a\tb\nc"}}}),
+				a.printEnded(control.Ended{Copied: &remora.Copied{To: "offsite", Backups: 1, Bytes: 45_000_000, Added: 2_000_000, Removed: 2}}),
+				a.printEnded(control.Ended{Copied: &remora.Copied{To: "offsite"}}),
+				a.printEnded(control.Ended{Retention: &remora.RetentionResult{Kept: 5, Deleted: 2, Spared: 1, Freed: 1_000_000, Later: 3_000_000, Owed: 5_000_000}}),
+				a.answer(nil, a.text("notified", remora.Notified{Delivered: []string{"ada@example.com"}, Undelivered: []remora.Undelivered{{To: "webhook", Problem: "it answered\n404"}}})),
+			)
+		},
 		"over": func(a *app) error {
 			s := &session{app: a}
 			a.printError(s.over("roll back", overRestore()))

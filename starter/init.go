@@ -74,6 +74,7 @@ type initJSON struct {
 	TakenOver          []string      `json:"taken_over,omitempty"`
 	NotTakenOver       []string      `json:"not_taken_over,omitempty"`
 	Warnings           []string      `json:"warnings,omitempty"`
+	Named              string        `json:"-"` // how a command names the configuration where it is not in its usual place
 }
 
 // beginning is an installation that is about to be.
@@ -294,25 +295,11 @@ func (a *app) testRights(ctx context.Context, b *beginning) error {
 // refuse prints what is missing; nothing has been written.
 func (a *app) refuse(b *beginning) error {
 	answer := initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings, TakenOver: b.laravel.taken, NotTakenOver: b.laravel.left}
-	if err := a.answer(answer, func() { a.sayFound(b.laravel); a.sayMissing(b.missing) }); err != nil {
+	if err := a.answer(answer, a.text("refused", answer)); err != nil {
 		return err
 	}
 	return initProblem("user "+b.draft.Database.User+" on "+b.draft.Database.Address, "rights are missing; nothing was written",
 		"Run the GRANT statements above as an administrator of the server, then this command again.")
-}
-
-// sayMissing prints statements that can be pasted into a client, those without which nothing works first.
-func (a *app) sayMissing(missing []mysql.Right) {
-	say := func(head string, required bool) {
-		for _, r := range missing {
-			if r.Required == required {
-				a.say("%s  %s\n      -- for %ss: %s", head, r.Grant, r.Purpose, remora.OneLine(r.Why))
-				head = ""
-			}
-		}
-	}
-	say("These rights are missing:\n", true)
-	say("These are recommended:\n", false)
 }
 
 func (a *app) printInitialised(b *beginning) error {
@@ -324,18 +311,8 @@ func (a *app) printInitialised(b *beginning) error {
 	if d.Database != nil {
 		answer.Database = d.Database.PasswordAt
 	}
-	return a.answer(answer, func() {
-		a.sayFound(b.laravel)
-		a.sayMissing(b.missing)
-		a.notes("", b.warnings)
-		a.fields([2]string{"Configuration", b.file}, [2]string{"Repository", b.config.Repository.Where()}, [2]string{"Its password", d.RepositoryPasswordAt})
-		named := ""
-		if a.ConfigPath != "" {
-			named = " --config " + b.file
-		}
-		a.say("\nNext:")
-		a.say("  1. Keep a copy of %s somewhere else, in a password manager or a safe:\n     without it no backup can ever be read again, by anybody.", d.RepositoryPasswordAt)
-		a.say("  2. remora up%s", named)
-		a.say("  3. remora backup %s%s", d.Source, named)
-	})
+	if a.ConfigPath != "" {
+		answer.Named = " --config " + b.file
+	}
+	return a.answer(answer, a.text("initialised", answer))
 }

@@ -41,24 +41,6 @@ func (b *beginning) propose(f *initFlags) (found *dsn, err error) {
 	return found, nil
 }
 
-// sayFound prints what the application said, and what became of it.
-func (a *app) sayFound(l laravelApp) {
-	for _, part := range []struct {
-		title string
-		lines []string
-	}{{"Taken over:", l.taken}, {"Not taken over:", l.left}} {
-		if len(part.lines) > 0 {
-			a.say("%s", part.title)
-		}
-		for _, line := range part.lines {
-			a.say("  - %s", remora.OneLine(line))
-		}
-	}
-	if l.dir != "" {
-		a.say("")
-	}
-}
-
 // readLaravel reads the application in dir. Errors never repeat a value of its .env.
 func readLaravel(dir string) (*laravelApp, error) {
 	dir = filepath.Clean(dir)

@@ -70,9 +70,8 @@ func (a *app) createConfigured(ctx context.Context, cfg *config.Config) error {
 		made.remove()
 		return err
 	}
-	return a.answer(initJSON{Config: cfg.File, Repository: cfg.Repository.Where()}, func() {
-		a.fields([2]string{"Configuration", cfg.File}, [2]string{"Repository", cfg.Repository.Where()})
-	})
+	answer := initJSON{Config: cfg.File, Repository: cfg.Repository.Where()}
+	return a.answer(answer, a.text("initialised", answer))
 }
 
 // newPassword is one that a person can copy from paper: 200 bits in ten groups of letters and digits.

@@ -39,14 +39,7 @@ worker's configuration. It is sent once; what it could not be delivered to is sa
 }
 
 func (a *app) printNotified(told remora.Notified) error {
-	err := a.answer(told, func() {
-		for _, to := range told.Delivered {
-			a.say("Delivered to %s.", remora.OneLine(to))
-		}
-		for _, u := range told.Undelivered {
-			a.say("Not delivered to %s: %s", remora.OneLine(u.To), remora.OneLine(u.Problem))
-		}
-	})
+	err := a.answer(told, a.text("notified", told))
 	switch failed := told.Undelivered; {
 	case err != nil:
 		return err

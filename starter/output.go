@@ -35,13 +35,6 @@ func (a *app) answer(v any, say func()) error {
 	return nil
 }
 
-// notes prints what is worth a look.
-func (a *app) notes(indent string, notes []string) {
-	for _, n := range notes {
-		a.say("%snote: %s", indent, remora.OneLine(n))
-	}
-}
-
 // list prints one object a line for a program; for a person a table, or none where there is nothing to list.
 func list[T any](a *app, all []T, none string, head []string, row func(T) []string) error {
 	var rows [][]string
@@ -83,24 +76,6 @@ func (a *app) table(head []string, rows [][]string) error {
 		}
 	}
 	return nil
-}
-
-// fields prints names and values under each other; an empty value is left out.
-func (a *app) fields(pairs ...[2]string) { a.fieldsWithin(0, pairs) }
-
-// fieldsWithin is fields with values that are broken into lines of at most so many columns; 0 means that none is broken.
-func (a *app) fieldsWithin(columns int, pairs [][2]string) {
-	width := 0
-	for _, p := range pairs {
-		if p[1] != "" {
-			width = max(width, len(p[0]))
-		}
-	}
-	for _, p := range pairs {
-		if p[1] != "" {
-			a.say("%-*s  %s", width+1, p[0]+":", wrapped(remora.OneLine(p[1]), width+3, columns))
-		}
-	}
 }
 
 // command is what is to be typed, in the middle of a text.

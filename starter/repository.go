@@ -70,11 +70,8 @@ func (s *session) createCopy(ctx context.Context, name string) (err error) {
 		return err
 	}
 	answer := initJSON{Repository: c.Where(), RepositoryPassword: newPasswordAt}
-	return s.app.answer(answer, func() {
-		s.app.say("The copy %s is made in %s.", name, c.Where())
-		if newPasswordAt != "" {
-			s.app.say("Keep a copy of %s somewhere else, in a password manager or a safe:\nwithout it nothing there can ever be read again, by anybody.", newPasswordAt)
-		}
-		s.app.say("Bring it what there is with: remora copy --all --to %s", name)
-	})
+	return s.app.answer(answer, s.app.text("copy made", struct {
+		initJSON
+		Name string
+	}{answer, name}))
 }

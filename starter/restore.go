@@ -148,17 +148,12 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 	if err != nil {
 		return err
 	}
-	if f.detach {
-		return s.started(ctx, run, "The restore")
-	}
-	end, err := s.follow(ctx, run)
-	if err != nil {
-		return err
-	}
-	if end.Restore == nil { // it ended before it could say anything of itself
-		end.Restore = &remora.Restore{ID: run.RunID, Source: run.Source, Outcome: "over"}
-	}
-	return s.app.printRestored(*end.Restore)
+	return s.finish(ctx, run, f.detach, "The restore", func(end control.Ended) error {
+		if end.Restore == nil { // it ended before it could say anything of itself
+			end.Restore = &remora.Restore{ID: run.RunID, Source: run.Source, Outcome: "over"}
+		}
+		return s.app.printEnded(end)
+	})
 }
 
 // confirm asks for the name of the source.
@@ -202,110 +197,14 @@ func (a *app) readLine() (string, error) {
 
 // printPlan says what is going to happen, before it does. maintenance names what takes the application offline.
 func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
-	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, func() {
-		title := p.Backup.ID
-		if p.Backup.Name != "" {
-			title += " (" + p.Backup.Name + ")"
-		}
-		a.say("Restore of %s", p.Source)
-		a.fields(
-			[2]string{"  backup", title + ", " + a.moment(p.Backup.Started)},
-			[2]string{"  read from", readFrom(p.Backup)},
-			[2]string{"  restores", both(p.Kinds)},
-		)
-		for _, t := range p.Targets {
-			a.planTarget(t)
-		}
-		a.planSteps(p, maintenance, withoutSafety)
-	})
-}
-
-func (a *app) planSteps(p remora.Plan, maintenance, withoutSafety string) {
-	a.say("\nWhat happens")
-	a.say("  1. %s", safety(p, withoutSafety))
-	a.say("  2. The backup is loaded beside the live data and compared with it row by row and file by file.")
-	a.say("     %s stays in use meanwhile.", p.Source)
-	switch {
-	case maintenance != "":
-		a.say("  3. The application is taken offline (%s), the backup is switched in, and it is taken back.", remora.OneLine(maintenance))
-		a.say("     That is the only interruption: usually seconds.")
-	case len(p.Kinds) > 1:
-		a.say("  3. It is switched in, usually within a second. No maintenance mode is configured: for that moment the application")
-		a.say("     may see the restored database beside the old files.")
-	default:
-		a.say("  3. It is switched in at once. No maintenance mode is configured, so the application stays online.")
-	}
-	until := "for " + control.Span(p.Undo)
-	if withoutSafety != "" {
-		until = "until somebody ends it with remora accept"
-	}
-	a.say("  4. What was replaced is kept %s; remora rollback %s brings it back in seconds.", until, p.Source)
-	a.say("     If anything fails before that, %s is as it was before.", p.Source)
+	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, a.text("plan", struct {
+		remora.Plan
+		Maintenance, WithoutSafety string
+	}{p, maintenance, withoutSafety}))
 }
 
 type planJSON struct {
 	Event string      `json:"event"`
 	At    time.Time   `json:"at"`
 	Plan  remora.Plan `json:"plan"`
-}
-
-func (a *app) planTarget(t remora.Target) {
-	a.say("\n%s on %s", t.Kind, remora.OneLine(t.Live.Identity))
-	a.say("  brings back: %s", counts(t.Kind, t.Restores))
-	if t.Live.Empty {
-		a.say("  replaces:    nothing: nothing is live there")
-	} else {
-		a.say("  replaces:    about %s", counts(t.Kind, t.Live.Summary))
-	}
-	const shown = 20
-	for i, r := range t.Live.Replaces {
-		if i == shown {
-			a.say("    ... and %d more", len(t.Live.Replaces)-shown)
-			break
-		}
-		a.say("    %s", remora.OneLine(r))
-	}
-	a.notes("  ", t.Live.Warnings)
-	a.notes("  ", t.Restores.Warnings)
-}
-
-// safety says how what is live is saved before it is replaced.
-func safety(p remora.Plan, without string) string {
-	var live []remora.Kind
-	for _, t := range p.Targets {
-		if !t.Live.Empty {
-			live = append(live, t.Kind)
-		}
-	}
-	switch {
-	case without != "":
-		return "NO safety backup is taken (" + remora.OneLine(without) + ")."
-	case len(live) == 0:
-		return "No safety backup: nothing is live that could be saved."
-	default:
-		return "What is live (" + both(live) + ") is saved as a safety backup."
-	}
-}
-
-// printRestored says what a restore came to.
-func (a *app) printRestored(r remora.Restore) error {
-	return a.answerRestore(r, func() {
-		switch r.Outcome {
-		case remora.OutcomeApplied:
-			a.say("%s is restored from %s (restore %s).", r.Source, r.Backup, r.ID)
-		case remora.OutcomeUndone:
-			a.say("The restore %s is rolled back: %s is as it was before it.", r.ID, r.Source)
-		default:
-			a.say("The restore %s is %s.", r.ID, r.Outcome)
-			return
-		}
-		if r.SafetyBackup != "" {
-			a.say("What was live before is also in backup %s.", r.SafetyBackup)
-		}
-		if r.Hint != "" {
-			a.notes("", []string{r.Hint})
-		}
-		a.notes("", r.Warnings)
-		a.say("Kept for undo %s. Go back: remora rollback %s   Keep this: remora accept %[2]s", a.until(r.KeepUntil), r.Source)
-	})
 }

@@ -21,7 +21,7 @@ of the undo window, so that a second rollback brings it back.
 ` + restoreHelp,
 		Example: "  remora rollback shop",
 		Args:    atMostOne("one RESTORE"),
-		RunE:    a.inWindow("roll back", (*control.Control).Rollback, a.printTurned),
+		RunE:    a.inWindow("roll back", (*control.Control).Rollback, "turned"),
 	}
 }
 
@@ -34,7 +34,7 @@ then removed.
 ` + restoreHelp,
 		Example: "  remora accept shop",
 		Args:    atMostOne("one RESTORE"),
-		RunE:    a.inWindow("accept", (*control.Control).Accept, a.printAccepted),
+		RunE:    a.inWindow("accept", (*control.Control).Accept, "accepted"),
 	}
 }
 
@@ -42,7 +42,7 @@ then removed.
 type windowAction func(c *control.Control, ctx context.Context, source string, tell func(control.Update)) (remora.Restore, error)
 
 // inWindow finds the restore that is meant, does something in its undo window, and prints what that came to.
-func (a *app) inWindow(op string, do windowAction, print func(remora.Restore) error) runner {
+func (a *app) inWindow(op string, do windowAction, said string) runner {
 	return a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
 		source, err := s.restoreOf(ctx, args, op)
 		if err != nil {
@@ -56,7 +56,7 @@ func (a *app) inWindow(op string, do windowAction, print func(remora.Restore) er
 		if err != nil {
 			return err
 		}
-		return print(r)
+		return a.answer(ended(a, control.Ended{Restore: &r}), a.text(said, r))
 	})
 }
 
@@ -90,43 +90,4 @@ func (s *session) over(op string, r remora.Restore) error {
 		why = fmt.Sprintf("it never went live: %s at %s", r.Outcome, s.app.moment(r.Ended))
 	}
 	return remora.Fail(remora.NotFound, op, r.ID, hint, "%s", why)
-}
-
-// answerRestore prints how a restore stands.
-func (a *app) answerRestore(r remora.Restore, say func()) error {
-	return a.answer(endJSON{Event: string(r.Outcome), At: a.Now(), Restore: &r}, say)
-}
-
-func (a *app) printTurned(r remora.Restore) error {
-	return a.answerRestore(r, func() {
-		if !r.Outcome.Open() {
-			a.saySettled(r)
-			return
-		}
-		if r.Outcome == remora.OutcomeUndone {
-			a.say("Rolled back: %s is as it was before the restore.", r.Source)
-		} else {
-			a.say("Back again: what was restored from %s is live.", r.Backup)
-		}
-		a.notes("", r.Warnings)
-		a.say("The other side is kept %s. Turn again: remora rollback %s   Keep this: remora accept %[2]s", a.until(r.KeepUntil), r.Source)
-	})
-}
-
-func (a *app) printAccepted(r remora.Restore) error {
-	return a.answerRestore(r, func() {
-		if r.Outcome != remora.OutcomeAccepted {
-			a.saySettled(r)
-			return
-		}
-		a.say("Accepted: what is live on %s stays.", r.Source)
-		if r.PutAwayBackup != "" {
-			a.say("What was put away is in backup %s.", r.PutAwayBackup)
-		}
-	})
-}
-
-// saySettled tells of a restore that nobody looked after, and that there was nothing to turn or to keep of it.
-func (a *app) saySettled(r remora.Restore) {
-	a.say("Settled: the restore %s is %s. %s", r.ID, r.Outcome, r.Problem)
 }

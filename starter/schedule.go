@@ -112,7 +112,7 @@ Say when in one way. Times are those of UTC, or of the clock of --zone.`,
 			}
 			return a.answer(made, func() {
 				a.say("%s/%s is made: %s, %s.", made.Source, made.Name, made.Sentence(), made.Timing.Text)
-				a.notes("  ", config.TimingNotes(made.Timing, a.Now()))
+				a.text("notes within", config.TimingNotes(made.Timing, a.Now()))()
 			})
 		}),
 	}
@@ -189,41 +189,22 @@ func (s *session) listSchedules(ctx context.Context, args []string) error {
 }
 
 func (a *app) sayScheduled(s control.Scheduled) {
-	var does, kept, made, waits string
-	if w := s.Schedule; w != nil {
-		does, waits, made = w.Sentence(), strings.TrimPrefix(w.Offset().String(), "0s"), "the configuration"
-		if w.AdHoc {
-			made = "a command"
-		}
-		if kept = "as other backups of the source"; w.RetentionDays > 0 {
-			kept = count(int64(w.RetentionDays), "day", "days")
-		}
-	}
-	slots := map[remora.Status]int{}
+	said := struct {
+		control.Scheduled
+		Count         map[string]int // of slots, by their status
+		Coming, Notes []string
+	}{Scheduled: s, Count: map[string]int{}, Notes: config.TimingNotes(s.Timing, a.Now())}
 	for _, b := range s.Slots {
-		slots[b.Status]++
+		said.Count[string(b.Status)]++
 	}
-	a.fields(
-		[2]string{"schedule", s.Name}, [2]string{"when", s.Timing.Text}, [2]string{"put off by", waits}, [2]string{"does", does}, [2]string{"kept", kept}, [2]string{"made by", made},
-		[2]string{"state", s.Sentence()}, [2]string{"last", a.moment(s.Last)}, [2]string{"outcome", s.Outcome},
-		[2]string{"slots", fmt.Sprintf("%d on record, of which %d failed, %d skipped, %d missed", len(s.Slots), slots[remora.Failed], slots[remora.Skipped], slots[remora.Missed])},
-		[2]string{"in Temporal", fmt.Sprintf("%d missed because it was away, %d skipped because the run before went on", s.Missed, s.Skipped)},
-	)
-	zone, err := time.LoadLocation(s.Timing.Zone)
-	if err != nil || s.Timing.Zone == "" {
+	zone, err := time.LoadLocation(s.Timing.Zone) // empty means UTC
+	if err != nil {
 		zone = time.UTC
 	}
-	a.say("\nnext")
 	for _, at := range s.Next {
-		local, utc := at.In(zone).Format("Mon 2006-01-02 15:04:05 MST"), at.UTC().Format("Mon 2006-01-02 15:04:05 MST")
-		a.say("  %s", strings.TrimSuffix(local+"  "+utc, "  "+local)) // once where it is the same
+		const layout = "Mon 2006-01-02 15:04:05 MST"
+		local, utc := at.In(zone).Format(layout), at.UTC().Format(layout)
+		said.Coming = append(said.Coming, strings.TrimSuffix(local+"  "+utc, "  "+local)) // once where it is the same
 	}
-	a.notes("  ", config.TimingNotes(s.Timing, a.Now()))
-	const shown = 10
-	for i, b := range s.Slots[:min(shown, len(s.Slots))] {
-		if i == 0 {
-			a.say("\nslots")
-		}
-		a.say("  %s  %-9s  %s", clock(b.Slot.Due), b.Status, remora.OneLine(strings.TrimSuffix(b.ID+": "+b.Problem, ": ")))
-	}
+	a.text("schedule", said)()
 }

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,9 +53,9 @@ func (a *app) printStatus(o control.Overview) error {
 			_ = a.table([]string{"SOURCE", "NEWEST GOOD", "OBJECTIVE", "LAST RUN", "NEXT RUN", "STORED"}, each(o.Sources, a.statusRow)) // a broken pipe has nobody left to tell
 		}
 		for _, s := range o.Sources {
-			a.section(s.Source, a.statusLines(s))
+			a.section(s.Source, "source status", s)
 		}
-		a.section("everything", a.alertLines(o.Alerts))
+		a.section("everything", "alerts", o.Alerts)
 		if !o.Monitored.IsZero() && a.Now().Sub(o.Monitored) > monitorSilence && o.Away == "" {
 			a.say("\nThe monitor has not looked since %s: see `remora check`.", a.age(o.Monitored))
 		}
@@ -70,10 +69,9 @@ const columns = 100
 const monitorSilence = 2 * time.Hour
 
 // section prints what there is to say under a name; nothing, where that is nothing.
-func (a *app) section(name string, lines [][2]string) {
-	if len(lines) > 0 {
-		a.say("\n%s", name)
-		a.fieldsWithin(columns, lines)
+func (a *app) section(name, block string, v any) {
+	if said := a.words(block, v, columns); said != "" {
+		a.say("\n%s\n%s", name, strings.TrimSuffix(said, "\n"))
 	}
 }
 
@@ -103,55 +101,4 @@ func (a *app) statusRow(s control.SourceStatus) []string {
 		row[5] = size(s.Stored)
 	}
 	return row
-}
-
-// alertLines say what the monitor found, and what to do.
-func (a *app) alertLines(alerts []remora.Alert) (lines [][2]string) {
-	for _, one := range alerts {
-		lines = append(lines, [2]string{"  needs a look", one.Problem + " (since " + a.age(one.Since) + ")"}, [2]string{"  what to do", one.Hint})
-	}
-	return lines
-}
-
-// statusLines say what needs somebody first, then what runs, and what can be undone.
-func (a *app) statusLines(s control.SourceStatus) [][2]string {
-	var lines [][2]string
-	line := func(name, format string, args ...any) {
-		lines = append(lines, [2]string{"  " + name, fmt.Sprintf(format, args...)})
-	}
-	if s.Person != "" {
-		line("needs a person", "%s", s.Person)
-		line("what to do", "put that right, then: remora resolve %s", s.Source)
-	}
-	if w := s.Window; w != nil && w.Problem != "" {
-		line("needs a look", "%s", w.Problem)
-		line("what to do", "%s", w.Hint)
-	}
-	if s.FailedSince > 0 && s.Last != nil {
-		line("failed", "%s since the newest good backup; last: %s", count(int64(s.FailedSince), "run", "runs"), cmp.Or(s.Last.Problem, string(s.Last.Status)))
-		if s.Last.Hint != "" {
-			line("what to do", "%s", s.Last.Hint)
-		}
-	}
-	if s.Newest == nil {
-		line("backup", "none yet; take one with: remora backup %s", s.Source)
-	}
-	if s.Late != "" {
-		line("too old", "the newest good backup of the %s is of %s ago, and may be %s old; take one with: remora backup %s", s.Late, control.Span(s.Overdue), control.Span(s.Objective), s.Source)
-	}
-	lines = append(lines, a.alertLines(s.Alerts)...)
-	for _, b := range s.Behind {
-		line("copy "+b.Copy, "it lacks the newest %s, since %s; catch up with: remora copy --all --to %s", count(int64(b.Backups), "backup", "backups"), a.age(b.Since), b.Copy)
-	}
-	if s.Running != nil {
-		line("running", "%s", s.Running.Sentence(a.Now()))
-	}
-	if w := s.Window; w != nil && w.Outcome.Open() {
-		what := "live"
-		if w.Outcome == remora.OutcomeUndone {
-			what = "rolled back"
-		}
-		line("restore", "of %s, %s; can be undone %s: remora rollback %s, or remora accept %[4]s", w.Backup, what, a.until(w.KeepUntil), s.Source)
-	}
-	return lines
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/config"
-	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/standalone"
 )
 
@@ -63,38 +62,4 @@ func secondSignal(ctx context.Context) <-chan struct{} {
 }
 
 // sayEvent prints what happened: a block or a line for a person, one object a line for a program.
-func (a *app) sayEvent(e standalone.Event) {
-	if a.json() {
-		_ = a.printJSON(e) // a broken pipe has nobody left to tell, and ends nothing
-		return
-	}
-	at := e.Time.Local().Format("15:04:05")
-	switch e.What {
-	case standalone.Up:
-		a.sayRunning(*e.Running)
-	case standalone.Ended:
-		a.say("%s  %s: %s; it is started again in %s", at, e.Program, remora.OneLine(e.Why), e.Next)
-	case standalone.Back:
-		a.say("%s  %s runs again", at, e.Program)
-	case standalone.Stopping:
-		a.say("%s  stopping: the worker hands over what it does, half a minute at most; Ctrl-C again ends it at once", at)
-	case standalone.Stopped:
-		a.say("%s  stopped", at)
-	}
-}
-
-func (a *app) sayRunning(r standalone.Running) {
-	a.say("Remora is up.")
-	a.fields(
-		[2]string{"Temporal Web UI", r.UI},
-		[2]string{"Temporal", r.Address + ", namespace " + r.Namespace + ", server " + r.ServerVersion + ", from " + r.TemporalBinary},
-		[2]string{"Worker", r.WorkerBinary},
-		[2]string{"Configuration", r.ConfigFile},
-		[2]string{"State", r.State},
-		[2]string{"Logs", r.Logs},
-	)
-	if !r.WorkerReady {
-		a.say("The worker does not take work yet; see %s.", filepath.Join(r.Logs, "worker.log"))
-	}
-	a.say("Stop it with Ctrl-C, or with: kill %d", r.PID)
-}
+func (a *app) sayEvent(e standalone.Event) { _ = a.answer(e, a.text("up", e)) } // a broken pipe ends nothing

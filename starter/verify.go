@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/control"
-	"github.com/remora-backup/remora/internal/remora"
 )
 
 func newVerifyCommand(a *app) *cobra.Command {
@@ -42,23 +41,11 @@ func (s *session) verify(ctx context.Context, ref, source string, data, detach b
 	if err != nil {
 		return err
 	}
-	a := s.app
-	if detach {
-		return a.answer(run, func() { a.say("The verification of %s has started. See what came of it: remora show %s", b.ID, b.ID) })
-	}
-	var end control.Ended
-	err = s.told(ctx, "", func(tell func(control.Update)) error {
-		end, err = s.control.Follow(ctx, run, tell)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return a.answer(endJSON{Event: string(remora.Completed), At: a.Now(), Verified: end.Verified}, func() {
-		what := "what is not shared with an earlier verified backup was read back, the rest is in its place"
-		if data {
-			what = "all its bytes were read back"
-		}
-		a.say("%s is well: %s (%s).", b.ID, what, size(end.Verified.Bytes))
+	return s.finish(ctx, run, detach, "The verification of "+b.ID, func(end control.Ended) error {
+		return s.app.answer(ended(s.app, end), s.app.text("verified", struct {
+			Backup string
+			Data   bool
+			Bytes  int64
+		}{b.ID, data, end.Verified.Bytes}))
 	})
 }

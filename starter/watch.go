@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/config"
-	"github.com/remora-backup/remora/internal/remora"
 )
 
 func newWatchCommand(a *app) *cobra.Command {
@@ -33,15 +32,5 @@ func (s *session) watch(ctx context.Context, source string) error {
 	if !a.json() {
 		a.say("On %s %s.", source, running.Sentence(a.Now()))
 	}
-	end, err := s.follow(ctx, running.Run)
-	switch {
-	case err != nil:
-		return err
-	case end.Backup != nil:
-		return a.printBackedUp(end)
-	case end.Restore != nil:
-		return a.printRestored(*end.Restore)
-	default:
-		return a.answer(endJSON{Event: string(remora.Completed), At: a.Now()}, func() { a.say("Done.") })
-	}
+	return s.finish(ctx, running.Run, false, "", a.printEnded)
 }
