@@ -10,27 +10,17 @@ import (
 )
 
 func newCheckCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "check",
-		Short: "Try every connection, right, clock and disk, and say what to do",
-		Long: `Tries everything that a backup and a restore need, and says in one line each how it is: the configuration and its
-password files on this machine; Temporal and its workers; and, asked of a worker, the repository (password, writing, free
-space), each database and its rights for a backup and for a restore, the directories, maintenance mode, and the clocks.
-Nothing is changed. It ends with 1 when something failed; warnings fail nothing.`,
-		Example: "  remora check\n  remora check -o json | jq 'select(.level != \"ok\")'",
-		Args:    exactly(0, "no arguments"),
-		RunE: a.with(needControl, func(ctx context.Context, s *session, _ []string) error {
-			var sources []remora.FindingsSource
-			for _, name := range s.cfg.Names() {
-				sources = append(sources, remora.FindingsSource{Name: name, Kinds: s.cfg.Sources[name].Kinds()})
-			}
-			found, err := s.control.Check(ctx, sources)
-			if err != nil {
-				return err
-			}
-			return a.printFindings(append(s.configFindings(), found...))
-		}),
-	}
+	return a.command("check", nil, a.with(needControl, func(ctx context.Context, s *session, _ []string) error {
+		var sources []remora.FindingsSource
+		for _, name := range s.cfg.Names() {
+			sources = append(sources, remora.FindingsSource{Name: name, Kinds: s.cfg.Sources[name].Kinds()})
+		}
+		found, err := s.control.Check(ctx, sources)
+		if err != nil {
+			return err
+		}
+		return a.printFindings(append(s.configFindings(), found...))
+	}))
 }
 
 // configFindings are about what this machine alone can see.

@@ -15,19 +15,8 @@ import (
 func newCleanupCommand(a *app) *cobra.Command {
 	var req remora.RetentionRequest
 	var dryRun, detach bool
-	cmd := &cobra.Command{
-		Use:   "cleanup [SOURCE]",
-		Short: "Delete the backups that need not be kept",
-		Long: `Deletes the backups that no rule of the configuration keeps, and gives their space back. With --dry-run it deletes
-nothing, and says of every backup whether it stays, and why.
-
-The newest good backup always stays, and so does what somebody holds or reads. What looks like a mistake is refused:
-more than half of the good backups of a source at once, a newest backup that is much smaller than the one before, or a
-clock that is wrong. --force takes the hash of the plan that was refused; a plan that is not the same any more is refused
-again. Space comes back over days, once nobody can be reading it.`,
-		Example: "  remora cleanup --dry-run\n  remora cleanup shop --force 0a1b2c3d4e5f6071",
-		Args:    atMostOne("one SOURCE"),
-		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) (err error) {
+	return a.command("cleanup", flags{"dry-run": &dryRun, "copy": &req.Copy, "force": &req.Force, "detach": &detach},
+		a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) (err error) {
 			if req.Source, err = s.filterSource(args); err != nil {
 				return err
 			}
@@ -37,14 +26,12 @@ again. Space comes back over days, once nobody can be reading it.`,
 			if dryRun {
 				return s.planCleanup(ctx, req)
 			}
-			return s.cleanup(ctx, req, detach)
-		}),
-	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be deleted, and why")
-	cmd.Flags().StringVar(&req.Copy, "copy", "", "in the copy of this `name`, not in the repository")
-	cmd.Flags().StringVar(&req.Force, "force", "", "delete also what was refused, by the plan with this `hash`")
-	cmd.Flags().BoolVar(&detach, "detach", false, "start it and do not wait")
-	return cmd
+			run, err := s.control.Retention(ctx, req)
+			if err != nil {
+				return err
+			}
+			return s.finish(ctx, run, detach, "The cleanup", a.printEnded)
+		}))
 }
 
 func (s *session) planCleanup(ctx context.Context, req remora.RetentionRequest) error {
@@ -78,25 +65,11 @@ func (s *session) planCleanup(ctx context.Context, req remora.RetentionRequest) 
 	})
 }
 
-func (s *session) cleanup(ctx context.Context, req remora.RetentionRequest, detach bool) error {
-	run, err := s.control.Retention(ctx, req)
-	if err != nil {
-		return err
-	}
-	return s.finish(ctx, run, detach, "The cleanup", s.app.printEnded)
-}
-
 func newHoldCommand(a *app) *cobra.Command {
 	var h remora.Hold
 	var source, until string
-	cmd := &cobra.Command{
-		Use:   "hold BACKUP",
-		Short: "Keep a backup whatever retention says",
-		Long:  "Keeps a backup in the repository until it is released, whatever retention says. " + refHelp,
-		Example: "  remora hold latest --why \"before the migration\" --until 30d\n" +
-			"  remora hold shop-20261123T023000Z-1f2e --until 2027-01-31",
-		Args: exactly(1, "one BACKUP"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) (err error) {
+	return a.command("hold", flags{"why": &h.Why, "until": &until, "source": &source},
+		a.with(needRepository, func(ctx context.Context, s *session, args []string) (err error) {
 			if h.Until, err = a.parseUntil(until); err != nil {
 				return err
 			}
@@ -110,41 +83,27 @@ func newHoldCommand(a *app) *cobra.Command {
 			}
 			b.Hold = &h
 			return a.answer(h, func() { a.say("%s is held %s.", b.ID, a.held(b)) })
-		}),
-	}
-	cmd.Flags().StringVar(&h.Why, "why", "", "the reason, in your `words`")
-	cmd.Flags().StringVar(&until, "until", "", "when the hold ends by itself: a `date` (2027-01-31), or a time from now (30d)")
-	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
-	return cmd
+		}))
 }
 
 func newReleaseCommand(a *app) *cobra.Command {
 	var source string
-	cmd := &cobra.Command{
-		Use:   "release BACKUP",
-		Short: "Let retention decide about a held backup again",
-		Long:  "Ends the hold of a backup: retention decides about it again. " + refHelp,
-		Args:  exactly(1, "one BACKUP"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-			b, err := s.inRepository(ctx, "release", args[0], source)
-			if err != nil {
-				return err
+	return a.command("release", flags{"source": &source}, a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
+		b, err := s.inRepository(ctx, "release", args[0], source)
+		if err != nil {
+			return err
+		}
+		if err := s.repository.Release(ctx, b.ID); err != nil {
+			return err
+		}
+		return a.answer(cmp.Or(b.Hold, &remora.Hold{Backup: b.ID}), func() {
+			if b.Hold == nil {
+				a.say("%s was not held.", b.ID)
+			} else {
+				a.say("%s is not held any more; it was, by %s.", b.ID, b.Hold.By)
 			}
-			if err := s.repository.Release(ctx, b.ID); err != nil {
-				return err
-			}
-			held := b.Hold
-			return a.answer(cmp.Or(held, &remora.Hold{Backup: b.ID}), func() {
-				if held == nil {
-					a.say("%s was not held.", b.ID)
-				} else {
-					a.say("%s is not held any more; it was, by %s.", b.ID, held.By)
-				}
-			})
-		}),
-	}
-	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
-	return cmd
+		})
+	}))
 }
 
 // inRepository finds a backup that the repository itself holds.

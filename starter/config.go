@@ -12,22 +12,7 @@ import (
 )
 
 func newConfigCommand(a *app) *cobra.Command {
-	group := &cobra.Command{
-		Use:   "config",
-		Short: "Work with the configuration",
-		Args:  exactly(0, "one of its subcommands"),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	group.AddCommand(&cobra.Command{
-		Use:   "check",
-		Short: "Tell whether the configuration makes sense",
-		Long: `Reads the configuration, the password files and the environment, and names everything that is wrong, each with its line
-and what to write instead. No server is asked: remora check tries them.`,
-		Example: "  remora config check --config /etc/remora/remora.yaml",
-		Args:    exactly(0, "no arguments"),
-		RunE:    func(*cobra.Command, []string) error { return a.checkConfig() },
-	})
-	return group
+	return a.group("config", a.command("config check", nil, func(*cobra.Command, []string) error { return a.checkConfig() }))
 }
 
 // checkJSON is the answer of config check.

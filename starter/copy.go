@@ -19,30 +19,14 @@ type copyFlags struct {
 
 func newCopyCommand(a *app) *cobra.Command {
 	var f copyFlags
-	cmd := &cobra.Command{
-		Use:   "copy BACKUP | copy --all",
-		Short: "Copy backups to a further repository",
-		Long: `Copies a completed backup to the further repositories that the configuration names under copies, and reads it back there.
-With --all it copies every backup on request that a copy lacks, the oldest first, and then removes from the copy what it
-need not keep. What a copy has already is not copied again, and a copy that was interrupted goes on.
-` + refHelp + `
-
-Ctrl-C stops watching, not the copy.`,
-		Example: "  remora copy latest\n  remora copy --all --to offsite",
-		Args:    atMostOne("one BACKUP, or --all"),
-		PreRunE: func(_ *cobra.Command, args []string) error {
-			if (len(args) == 1) == f.all {
-				return badUsage("", "what to copy is not clear", "name one BACKUP, or use --all")
-			}
-			return nil
-		},
-		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
-			return s.copyTo(ctx, args, f)
-		}),
+	cmd := a.command("copy", flags{"all": &f.all, "to": &f.to, "detach": &f.detach},
+		a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error { return s.copyTo(ctx, args, f) }))
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		if (len(args) == 1) == f.all {
+			return badUsage("", "what to copy is not clear", "name one BACKUP, or use --all")
+		}
+		return nil
 	}
-	cmd.Flags().BoolVar(&f.all, "all", false, "copy everything that is missing")
-	cmd.Flags().StringVar(&f.to, "to", "", "the `name` of the copy (default: all that are configured)")
-	cmd.Flags().BoolVar(&f.detach, "detach", false, "start it and do not wait")
 	return cmd
 }
 

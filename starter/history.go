@@ -15,17 +15,9 @@ import (
 
 func newHistoryCommand(a *app) *cobra.Command {
 	var kind, status, since, until string
-	var limit int
-	cmd := &cobra.Command{
-		Use:   "history [SOURCE]",
-		Short: "List backups and failed runs, newest first",
-		Long: `Lists backups and the runs that failed to become one, newest first, and the slots of schedules that were skipped or
-missed. It reads the repository and needs nothing else.
-
-T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone), or an age (90m, 12h, 7d).`,
-		Example: "  remora history shop --since 7d\n  remora history --status failed -o json",
-		Args:    atMostOne("one SOURCE"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
+	limit := 50
+	return a.command("history", flags{"kind": &kind, "status": &status, "since": &since, "until": &until, "limit": &limit},
+		a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
 			filter, err := a.historyFilter(kind, status, since, until, limit)
 			if err != nil {
 				return err
@@ -41,14 +33,7 @@ T is a date (2026-11-23), a date and time (2026-11-23T02:30, in the local zone),
 				backups[i].Location = s.copy
 			}
 			return a.printHistory(backups)
-		}),
-	}
-	cmd.Flags().StringVar(&kind, "kind", "", "only backups of this `kind`: database, files or full")
-	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: completed, pending, failed, corrupt, skipped or missed")
-	cmd.Flags().StringVar(&since, "since", "", "only those started at or after `T`")
-	cmd.Flags().StringVar(&until, "until", "", "only those started before `T`")
-	cmd.Flags().IntVar(&limit, "limit", 50, "at most `N`; 0 means all")
-	return cmd
+		}))
 }
 
 func (a *app) historyFilter(kind, status, since, until string, limit int) (repository.Filter, error) {

@@ -30,34 +30,8 @@ type initFlags struct {
 
 func newInitCommand(a *app) *cobra.Command {
 	var f initFlags
-	cmd := &cobra.Command{
-		Use:   "init",
-		Short: "Write remora.yaml after testing the rights",
-		Long: `Tests what the database user may do and prints the GRANT statements that are missing; then it makes the repository and its
-password, and writes remora.yaml. Nothing is written before everything is well, and nothing that exists is overwritten.
-Without any of these flags, it makes the repository that an existing remora.yaml names.
-
-The repository is a directory, or s3:https://HOST/BUCKET/PREFIX; a bucket that does not exist is made where the keys allow
-that. They are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and kept beside remora.yaml.
-
-DSN is USER@tcp(HOST:PORT)/SCHEMA, USER@unix(/path/of/socket)/SCHEMA or mysql://USER@HOST:PORT/SCHEMA. The password is asked
-for, or read from REMORA_MYSQL_PASSWORD; it may stand in the DSN as USER:PASSWORD, where other users of this machine see it.
-
-With --laravel the database, the uploads and the maintenance mode are read from the .env and the directories of a Laravel
-application, without executing any of it; what was found and not taken over is said. --mysql and --files come first.`,
-		Example: `  remora init --mysql 'remora@tcp(127.0.0.1:3306)/shop' --files /srv/shop/storage/app/public/receipts
-  remora init --laravel /srv/shop/current
-  remora init --config /etc/remora/remora.yaml --source blog --files /srv/blog/uploads --repository /mnt/backups/remora
-  remora init --files /srv/shop/receipts --repository s3:https://s3.eu-west-1.amazonaws.com/my-backups/shop`,
-		Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.initialise(cmd.Context(), f) },
-	}
-	cmd.Flags().StringVar(&f.mysql, "mysql", "", "the database, as a `DSN`")
-	cmd.Flags().StringArrayVar(&f.files, "files", nil, "a `DIR`ectory to back up; may be given several times")
-	cmd.Flags().StringVar(&f.laravel, "laravel", "", "the `DIR`ectory of a Laravel application, to propose all of that from")
-	cmd.Flags().StringVar(&f.repository, "repository", "", "`WHERE` backups will live: a directory, or s3:https://HOST/BUCKET/PREFIX (default: /var/backups/remora for root, otherwise beside remora.yaml)")
-	cmd.Flags().StringVar(&f.source, "source", "", "the `NAME` of the source (default: that of the schema or of the directory)")
-	return cmd
+	return a.command("init", flags{"mysql": &f.mysql, "files": &f.files, "laravel": &f.laravel, "repository": &f.repository, "source": &f.source},
+		func(cmd *cobra.Command, _ []string) error { return a.initialise(cmd.Context(), f) })
 }
 
 // passwordVariable holds the password of the database user for a script.

@@ -15,38 +15,26 @@ import (
 
 func newLsCommand(a *app) *cobra.Command {
 	var source string
-	cmd := &cobra.Command{
-		Use:     "ls BACKUP [PATH]",
-		Short:   "List what is inside a backup",
-		Long:    "Lists the entries of a directory inside a backup, or one file. " + refHelp,
-		Example: "  remora ls latest\n  remora ls latest files/receipts/2026",
-		Args:    between(1, 2, "a BACKUP and perhaps a PATH"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-			b, err := s.backup(ctx, args[0], source, "")
-			if err != nil {
-				return err
-			}
-			held, err := s.locations.At(ctx, b.Location)
-			if err != nil {
-				return err
-			}
-			tree, err := held.Tree(ctx, b.ID)
-			if err != nil {
-				return err
-			}
-			name := "."
-			if len(args) == 2 {
-				name = args[1]
-			}
-			entries, err := listEntries(tree, name)
-			if err != nil {
-				return inBackup(b.ID, name, err)
-			}
-			return a.printEntries(entries)
-		}),
-	}
-	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
-	return cmd
+	return a.command("ls", flags{"source": &source}, a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
+		b, err := s.backup(ctx, args[0], source, "")
+		if err != nil {
+			return err
+		}
+		held, err := s.locations.At(ctx, b.Location)
+		if err != nil {
+			return err
+		}
+		tree, err := held.Tree(ctx, b.ID)
+		if err != nil {
+			return err
+		}
+		name := append(args, ".")[1]
+		entries, err := listEntries(tree, name)
+		if err != nil {
+			return inBackup(b.ID, name, err)
+		}
+		return a.printEntries(entries)
+	}))
 }
 
 // entryJSON is an entry of a backup.

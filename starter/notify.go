@@ -10,32 +10,21 @@ import (
 )
 
 func newNotifyCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "notify", Short: "See that messages arrive", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var to string
-	test := &cobra.Command{
-		Use:   "test",
-		Short: "Send a test message to everybody whom messages go to",
-		Long: `Has a worker send a test message the way it sends all others: to the mail addresses and the webhook under notify in the
-worker's configuration. It is sent once; what it could not be delivered to is said, with the reason, and ends it with 1.`,
-		Example: "  remora notify test\n  remora notify test --to ada@example.com",
-		Args:    exactly(0, "no arguments"),
-		PreRunE: func(*cobra.Command, []string) error {
-			if one, err := mail.ParseAddress(to); to != "" && (err != nil || one.Address != to) {
-				return badFlag("--to", "it is not a mail address; write NAME@HOST")
-			}
-			return nil
-		},
-		RunE: a.with(needControl, func(ctx context.Context, s *session, _ []string) error {
-			told, err := s.control.NotifyTest(ctx, to)
-			if err != nil {
-				return err
-			}
-			return a.printNotified(told)
-		}),
+	test := a.command("notify test", flags{"to": &to}, a.with(needControl, func(ctx context.Context, s *session, _ []string) error {
+		told, err := s.control.NotifyTest(ctx, to)
+		if err != nil {
+			return err
+		}
+		return a.printNotified(told)
+	}))
+	test.PreRunE = func(*cobra.Command, []string) error {
+		if one, err := mail.ParseAddress(to); to != "" && (err != nil || one.Address != to) {
+			return badFlag("--to", "it is not a mail address; write NAME@HOST")
+		}
+		return nil
 	}
-	test.Flags().StringVar(&to, "to", "", "send it to this mail `address` alone")
-	cmd.AddCommand(test)
-	return cmd
+	return a.group("notify", test)
 }
 
 func (a *app) printNotified(told remora.Notified) error {

@@ -38,9 +38,6 @@ const (
 	needControl
 )
 
-// runner is what cobra calls for a command line.
-type runner = func(cmd *cobra.Command, args []string) error
-
 // with runs a command that needs a session, and closes that after it.
 func (a *app) with(needs need, do func(ctx context.Context, s *session, args []string) error) runner {
 	return func(cmd *cobra.Command, args []string) error {

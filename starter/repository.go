@@ -15,24 +15,8 @@ import (
 )
 
 func newRepositoryCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "repository",
-		Short: "Make the further repositories that backups are copied to",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "create NAME",
-		Short: "Make an empty repository for copies",
-		Long: `Makes the repository that the configuration names under copies as NAME. It is never made by itself, so that a disk that
-is not mounted is not taken for an empty one. Where its password_file is missing, a password is made, too.`,
-		Example: "  remora repository create offsite",
-		Args:    exactly(1, "the NAME of one copy"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-			return s.createCopy(ctx, args[0])
-		}),
-	})
-	return cmd
+	create := func(ctx context.Context, s *session, args []string) error { return s.createCopy(ctx, args[0]) }
+	return a.group("repository", a.command("repository create", nil, a.with(needRepository, create)))
 }
 
 func unknownCopy(op string, cfg *config.Config, name string) error {

@@ -9,21 +9,13 @@ import (
 )
 
 func newResolveCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "resolve [SOURCE]",
-		Short: "Tell a run that waits for a person to try again",
-		Long: `Some steps cannot be given up, such as bringing an application back. When one meets a problem that does not pass by itself,
-the run says so in remora status and waits. Put right what it names, then type this: it tries again.`,
-		Example: "  remora resolve shop",
-		Args:    atMostOne("one SOURCE"),
-		RunE: a.onSource(func(ctx context.Context, s *session, src *config.Source) error {
-			if err := s.control.Resolve(ctx, src.Name); err != nil {
-				return err
-			}
-			answer := resolvedJSON{Source: src.Name, Message: "It tries again. Follow it: remora watch " + src.Name}
-			return a.answer(answer, func() { a.say("%s", answer.Message) })
-		}),
-	}
+	return a.command("resolve", nil, a.onSource(func(ctx context.Context, s *session, src *config.Source) error {
+		if err := s.control.Resolve(ctx, src.Name); err != nil {
+			return err
+		}
+		answer := resolvedJSON{Source: src.Name, Message: "It tries again. Follow it: remora watch " + src.Name}
+		return a.answer(answer, func() { a.say("%s", answer.Message) })
+	}))
 }
 
 // resolvedJSON is the answer to a resolve.

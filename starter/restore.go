@@ -27,38 +27,21 @@ type restoreFlags struct {
 
 func newRestoreCommand(a *app) *cobra.Command {
 	var f restoreFlags
-	cmd := &cobra.Command{
-		Use:   "restore BACKUP",
-		Short: "Bring a backup back, so that it can be undone",
-		Long: `Shows what a restore would replace, and asks for the source's name. Then it saves what is live as a safety backup, loads the
-backup beside the live data, compares every row and file with the backup, and switches in a moment. Until the switch the
-live data is not touched; after any failure it is what it was. What was replaced is kept for the undo window.
-` + refHelp + `
-
-Ctrl-C stops watching, not the restore.`,
-		Example: "  remora restore latest --source shop\n  remora restore shop-20261123T023000Z-1f2e --files --undo-window 72h",
-		Args:    exactly(1, "one BACKUP"),
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkRestore(cmd, f) },
-		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
-			b, err := s.backup(ctx, args[0], f.source, f.from)
-			if err != nil {
-				return err
-			}
-			req, err := s.planRequest(b, f)
-			if err != nil {
-				return err
-			}
-			return s.restore(ctx, req, f)
-		}),
-	}
-	cmd.Flags().BoolVar(&f.database, "database", false, "restore the database alone")
-	cmd.Flags().BoolVar(&f.files, "files", false, "restore the files alone")
-	cmd.Flags().StringVar(&f.source, "source", "", "the `source` that latest, or a name, is looked for in")
-	cmd.Flags().StringVar(&f.from, "from", "", "read it from this `copy` (default: from the repository, or else from the copy that has it)")
-	cmd.Flags().StringVar(&f.undo, "undo-window", "", "the `length` of time that the restore can be undone, such as 72h or 7d (default: as configured)")
-	cmd.Flags().StringVar(&f.withoutSafety, "without-safety-backup", "", "do without, for this `reason`: only when what is live cannot be read")
-	cmd.Flags().BoolVar(&f.force, "force", false, "do not ask; everything else stays as safe as without")
-	cmd.Flags().BoolVar(&f.detach, "detach", false, "start it and do not wait")
+	cmd := a.command("restore", flags{
+		"database": &f.database, "files": &f.files, "source": &f.source, "from": &f.from, "undo-window": &f.undo,
+		"without-safety-backup": &f.withoutSafety, "force": &f.force, "detach": &f.detach,
+	}, a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
+		b, err := s.backup(ctx, args[0], f.source, f.from)
+		if err != nil {
+			return err
+		}
+		req, err := s.planRequest(b, f)
+		if err != nil {
+			return err
+		}
+		return s.restore(ctx, req, f)
+	}))
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkRestore(cmd, f) }
 	return cmd
 }
 

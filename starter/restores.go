@@ -9,24 +9,17 @@ import (
 )
 
 func newRestoresCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "restores [SOURCE]",
-		Short:   "List restores and how they stand, newest first",
-		Long:    "Lists restores, how they ended or how long they can still be undone, newest first. It reads the repository alone.",
-		Example: "  remora restores shop",
-		Args:    atMostOne("one SOURCE"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-			source, err := s.filterSource(args)
-			if err != nil {
-				return err
-			}
-			restores, err := s.repository.Restores(ctx, source)
-			if err != nil {
-				return err
-			}
-			return a.printRestores(restores)
-		}),
-	}
+	return a.command("restores", nil, a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
+		source, err := s.filterSource(args)
+		if err != nil {
+			return err
+		}
+		restores, err := s.repository.Restores(ctx, source)
+		if err != nil {
+			return err
+		}
+		return a.printRestores(restores)
+	}))
 }
 
 func (a *app) printRestores(restores []remora.Restore) error {

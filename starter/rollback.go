@@ -10,32 +10,12 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-const restoreHelp = "RESTORE is the restore's id, a unique beginning of it, or the name of its source;\nit may be left out when there is only one source."
-
 func newRollbackCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rollback [RESTORE]",
-		Short: "Undo a restore, or undo that",
-		Long: `Makes what was live before a restore live again, in the time of a switch. What the restore brought is kept for the rest
-of the undo window, so that a second rollback brings it back.
-` + restoreHelp,
-		Example: "  remora rollback shop",
-		Args:    atMostOne("one RESTORE"),
-		RunE:    a.inWindow("roll back", (*control.Control).Rollback, "turned"),
-	}
+	return a.command("rollback", nil, a.inWindow("roll back", (*control.Control).Rollback, "turned"))
 }
 
 func newAcceptCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "accept [RESTORE]",
-		Short: "Keep what is live, and end the undo window of a restore",
-		Long: `Ends the undo window of a restore: what is live stays. What was put away is backed up and read back first, and only
-then removed.
-` + restoreHelp,
-		Example: "  remora accept shop",
-		Args:    atMostOne("one RESTORE"),
-		RunE:    a.inWindow("accept", (*control.Control).Accept, "accepted"),
-	}
+	return a.command("accept", nil, a.inWindow("accept", (*control.Control).Accept, "accepted"))
 }
 
 // windowAction is what may be done in the undo window of a source's restore.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -34,6 +33,8 @@ type app struct {
 	// Width is the width of the terminal in columns.
 	Width func() int
 
+	// helps are the words of the commands and of their flags.
+	helps helps
 	// parsed is true once flags and arguments made sense; an error before that is one of usage.
 	parsed bool
 }
@@ -76,24 +77,22 @@ func asUsage(err error, args []string, a *app) error {
 
 // newRootCommand builds the whole tree.
 func newRootCommand(a *app) *cobra.Command {
-	root := &cobra.Command{
-		Use:   "remora",
-		Short: "Backs up live MySQL and MariaDB databases and files, and brings them back safely",
-		Long: `Remora backs up live MySQL and MariaDB databases and the files that belong to them, and brings them back
-safely: a restore is prepared beside the live data, compared byte for byte with the backup, switched in at once,
-and can be undone for a day.`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		DisableAutoGenTag: true,
-		Args:              cobra.NoArgs,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.Output != textOutput && a.Output != jsonOutput {
-				return badUsage("-o "+a.Output, "there is no such output format", "use -o text or -o json")
-			}
-			a.parsed = true
-			return nil
-		},
+	a.helps = readHelps()
+	root := a.group("remora",
+		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
+		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
+		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
+		newVerifyCommand(a), newCleanupCommand(a), newHoldCommand(a), newReleaseCommand(a),
+		newCopyCommand(a), newRepositoryCommand(a), newScheduleCommand(a),
+		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newNotifyCommand(a), newConfigCommand(a), newVersionCommand(a),
+	)
+	root.SilenceUsage, root.SilenceErrors, root.DisableAutoGenTag = true, true, true
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.Output != textOutput && a.Output != jsonOutput {
+			return badUsage("-o "+a.Output, "there is no such output format", "use -o text or -o json")
+		}
+		a.parsed = true
+		return nil
 	}
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
@@ -103,32 +102,8 @@ and can be undone for a day.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return badUsage("", err.Error(), cmd.CommandPath()+" --help")
 	})
-	root.PersistentFlags().StringVar(&a.ConfigPath, "config", "", "configuration `file` (default: $REMORA_CONFIG, ./remora.yaml, /etc/remora/remora.yaml)")
-	root.PersistentFlags().StringVarP(&a.Output, "output", "o", textOutput, "output `format`: text, or json for programs")
-	root.AddCommand(
-		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
-		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
-		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
-		newVerifyCommand(a), newCleanupCommand(a), newHoldCommand(a), newReleaseCommand(a),
-		newCopyCommand(a), newRepositoryCommand(a), newScheduleCommand(a),
-		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newNotifyCommand(a), newConfigCommand(a), newVersionCommand(a),
-	)
+	words := a.helps.Commands["remora"].Flags
+	root.PersistentFlags().StringVar(&a.ConfigPath, "config", "", words["config"])
+	root.PersistentFlags().StringVarP(&a.Output, "output", "o", textOutput, words["output"])
 	return root
-}
-
-// atMostOne refuses a second argument, in words that name what was expected.
-func atMostOne(usage string) cobra.PositionalArgs { return between(0, 1, "at most "+usage) }
-
-// exactly wants n arguments.
-func exactly(n int, usage string) cobra.PositionalArgs {
-	return between(n, n, usage)
-}
-
-func between(least, most int, usage string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && len(args) <= most {
-			return nil
-		}
-		return badUsage("", fmt.Sprintf("%s takes %s, not %d arguments", cmd.CommandPath(), usage, len(args)), cmd.CommandPath()+" --help")
-	}
 }

@@ -16,40 +16,21 @@ import (
 )
 
 func newScheduleCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "schedule",
-		Short: "See and change what happens by itself",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(
+	return a.group("schedule",
 		newScheduleApplyCommand(a), newScheduleCreateCommand(a),
-		a.newScheduleChange(control.DeleteSchedule, "Remove a schedule that a command made", "is deleted; what it has started goes on"),
-		&cobra.Command{
-			Use:   "list [SOURCE]",
-			Short: "List the schedules, when they last ran and run next",
-			Args:  atMostOne("one SOURCE"),
-			RunE:  a.scheduling(func(ctx context.Context, s *session, args []string) error { return s.listSchedules(ctx, args) }),
-		},
-		a.newScheduleChange(control.PauseSchedule, "Stop a schedule until somebody resumes it", "is paused; what it has started goes on. Resume it with: remora schedule resume %[1]s"),
-		a.newScheduleChange(control.ResumeSchedule, "Let a paused schedule go on", "goes on; what was due meanwhile is not made up for"),
-		&cobra.Command{
-			Use:     "show SCHEDULE",
-			Short:   "Show a schedule, its next ten runs and what became of its slots",
-			Long:    "Shows a schedule, its next ten runs in its own zone and in UTC, what coming clock changes do to it, and what became of its last slots.",
-			Example: "  remora schedule show shop/nightly",
-			Args:    exactly(1, "one SCHEDULE"),
-			RunE: a.scheduling(func(ctx context.Context, s *session, args []string) error {
-				found, err := s.control.Schedule(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				return a.answer(found, func() { a.sayScheduled(found) })
-			}),
-		},
-		a.newScheduleChange(control.TriggerSchedule, "Let a schedule start what it starts, now", "was triggered. See what comes of it: remora schedule show %[1]s"),
+		a.command("schedule list", nil, a.scheduling(func(ctx context.Context, s *session, args []string) error { return s.listSchedules(ctx, args) })),
+		a.command("schedule show", nil, a.scheduling(func(ctx context.Context, s *session, args []string) error {
+			found, err := s.control.Schedule(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.answer(found, func() { a.sayScheduled(found) })
+		})),
+		a.newScheduleChange(control.DeleteSchedule, "is deleted; what it has started goes on"),
+		a.newScheduleChange(control.PauseSchedule, "is paused; what it has started goes on. Resume it with: remora schedule resume %[1]s"),
+		a.newScheduleChange(control.ResumeSchedule, "goes on; what was due meanwhile is not made up for"),
+		a.newScheduleChange(control.TriggerSchedule, "was triggered. See what comes of it: remora schedule show %[1]s"),
 	)
-	return cmd
 }
 
 // scheduling runs a command that needs the records of the repository itself: a copy of it has none.
@@ -64,106 +45,77 @@ func (a *app) scheduling(do func(ctx context.Context, s *session, args []string)
 }
 
 // newScheduleChange is a command that does one thing with one schedule; then says what that comes to.
-func (a *app) newScheduleChange(what, short, then string) *cobra.Command {
+func (a *app) newScheduleChange(what, then string) *cobra.Command {
 	var why string
-	cmd := &cobra.Command{
-		Use: what + " SCHEDULE", Short: short, Args: exactly(1, "one SCHEDULE"), Example: "  remora schedule " + what + " shop/nightly",
-		RunE: a.scheduling(func(ctx context.Context, s *session, args []string) error {
-			found, err := s.control.ChangeSchedule(ctx, what, args[0], why)
-			if err != nil {
-				return err
-			}
-			if strings.Contains(then, "%") {
-				then = fmt.Sprintf(then, found.Name)
-			}
-			return a.answer(map[string]string{"schedule": found.Name, "done": what}, func() { a.say("%s %s.", found.Name, then) })
-		}),
-	}
+	to := flags{}
 	if what == control.PauseSchedule {
-		cmd.Flags().StringVar(&why, "why", "", "the `reason`, for whoever asks later")
+		to["why"] = &why
 	}
-	return cmd
+	return a.command("schedule "+what, to, a.scheduling(func(ctx context.Context, s *session, args []string) error {
+		found, err := s.control.ChangeSchedule(ctx, what, args[0], why)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(then, "%") {
+			then = fmt.Sprintf(then, found.Name)
+		}
+		return a.answer(map[string]string{"schedule": found.Name, "done": what}, func() { a.say("%s %s.", found.Name, then) })
+	}))
 }
 
 func newScheduleCreateCommand(a *app) *cobra.Command {
-	var f config.ScheduleFields
-	cmd := &cobra.Command{
-		Use:   "create SOURCE NAME",
-		Short: "Make a schedule that is not configured",
-		Long: `Makes a schedule beside those of the configuration. It stays until remora schedule delete removes it; apply leaves it alone.
-Say when in one way. Times are those of UTC, or of the clock of --zone.`,
-		Example: "  remora schedule create shop hourly --kind database --every 1h\n  remora schedule create shop sundays --weekly 'sun 03:30' --zone Europe/Berlin --retention-days 90",
-		Args:    exactly(2, "a SOURCE and a NAME"),
-		RunE: a.scheduling(func(ctx context.Context, s *session, args []string) error {
-			src, err := s.source(args[0])
-			if err != nil {
-				return err
-			}
-			made, wrong := config.NewSchedule(src, args[1], f)
-			switch {
-			case wrong != nil:
-				flag := strings.TrimSuffix("--"+strings.ReplaceAll(wrong.Key, "_", "-"), "--") // or nothing in particular
-				return badUsage(flag, wrong.Text, "remora schedule create --help")
-			case slices.ContainsFunc(src.Schedules, func(c remora.Schedule) bool { return c.Name == made.Name }):
-				return invalid("create the schedule", args[0]+"/"+args[1], "it is configured", "choose another name, or make what is configured with: remora schedule apply")
-			}
-			if err := s.control.CreateSchedule(ctx, made); err != nil {
-				return err
-			}
-			return a.answer(made, func() {
-				a.say("%s/%s is made: %s, %s.", made.Source, made.Name, made.Sentence(), made.Timing.Text)
-				a.text("notes within", config.TimingNotes(made.Timing, a.Now()))()
-			})
-		}),
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.Kind, "kind", "full", "`what`: full, database or files")
-	flags.StringVar(&f.Daily, "daily", "", "at a `time` of day: 02:30")
-	flags.StringVar(&f.Weekly, "weekly", "", "at a `day` and time: \"sun 03:30\"")
-	flags.StringVar(&f.Monthly, "monthly", "", "at a `day` of the month and time: \"1 04:00\"")
-	flags.StringVar(&f.Cron, "cron", "", "five `fields`: \"30 2 * * 1-5\"")
-	flags.DurationVar(&f.Every, "every", 0, "at each multiple of a `length`: 6h")
-	flags.StringVar(&f.Zone, "zone", "", "the `zone` of the clock (default: UTC)")
-	flags.IntVar(&f.RetentionDays, "retention-days", 0, "keep its backups this many `days`; 0: as others of the source")
-	flags.DurationVar(&f.Deadline, "deadline", 0, "the `length` that it waits for a busy source (default: half of what lies between two, at most 6h)")
-	return cmd
+	f := config.ScheduleFields{Kind: string(remora.FullBackup)}
+	return a.command("schedule create", flags{
+		"kind": &f.Kind, "daily": &f.Daily, "weekly": &f.Weekly, "monthly": &f.Monthly, "cron": &f.Cron, "every": &f.Every,
+		"zone": &f.Zone, "retention-days": &f.RetentionDays, "deadline": &f.Deadline,
+	}, a.scheduling(func(ctx context.Context, s *session, args []string) error {
+		src, err := s.source(args[0])
+		if err != nil {
+			return err
+		}
+		made, wrong := config.NewSchedule(src, args[1], f)
+		switch {
+		case wrong != nil:
+			flag := strings.TrimSuffix("--"+strings.ReplaceAll(wrong.Key, "_", "-"), "--") // or nothing in particular
+			return badUsage(flag, wrong.Text, "remora schedule create --help")
+		case slices.ContainsFunc(src.Schedules, func(c remora.Schedule) bool { return c.Name == made.Name }):
+			return invalid("create the schedule", args[0]+"/"+args[1], "it is configured", "choose another name, or make what is configured with: remora schedule apply")
+		}
+		if err := s.control.CreateSchedule(ctx, made); err != nil {
+			return err
+		}
+		return a.answer(made, func() {
+			a.say("%s/%s is made: %s, %s.", made.Source, made.Name, made.Sentence(), made.Timing.Text)
+			a.text("notes within", config.TimingNotes(made.Timing, a.Now()))()
+		})
+	}))
 }
 
 func newScheduleApplyCommand(a *app) *cobra.Command {
 	var dry bool
-	cmd := &cobra.Command{
-		Use:   "apply",
-		Short: "Make the schedules as configured",
-		Long: `Makes the schedules in Temporal as this configuration says, and shows what it makes (+), changes (~) and deletes (-).
-What commands made stays, and so does a pause. A starting worker only makes what is missing.`,
-		Example: "  remora schedule apply --dry-run",
-		Args:    exactly(0, "no arguments"),
-		RunE: a.scheduling(func(ctx context.Context, s *session, _ []string) error {
-			sources, copies := s.cfg.Schedules()
-			changes, err := s.control.ApplySchedules(ctx, sources, copies, dry)
-			if err != nil {
+	return a.command("schedule apply", flags{"dry-run": &dry}, a.scheduling(func(ctx context.Context, s *session, _ []string) error {
+		sources, copies := s.cfg.Schedules()
+		changes, err := s.control.ApplySchedules(ctx, sources, copies, dry)
+		if err != nil {
+			return err
+		}
+		for _, c := range changes {
+			sign := cmp.Or(map[string]string{"missing": "+", "extra": "-"}[c.What], "~")
+			if err := a.answer(c, func() { a.say("%s %s", sign, remora.OneLine(c.String())) }); err != nil {
 				return err
 			}
-			for _, c := range changes {
-				sign := cmp.Or(map[string]string{"missing": "+", "extra": "-"}[c.What], "~")
-				if err := a.answer(c, func() { a.say("%s %s", sign, remora.OneLine(c.String())) }); err != nil {
-					return err
-				}
-			}
-			switch {
-			case a.json():
-			case len(changes) == 0:
-				a.say("All schedules are as configured.")
-			case dry:
-				a.say("Nothing was changed; without --dry-run it is.")
-			default:
-				a.say("All schedules are as configured now. Start the workers again: they know the file as it was when they began.")
-			}
-			return nil
-		}),
-	}
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would change")
-	return cmd
+		}
+		switch {
+		case a.json():
+		case len(changes) == 0:
+			a.say("All schedules are as configured.")
+		case dry:
+			a.say("Nothing was changed; without --dry-run it is.")
+		default:
+			a.say("All schedules are as configured now. Start the workers again: they know the file as it was when they began.")
+		}
+		return nil
+	}))
 }
 
 func (s *session) listSchedules(ctx context.Context, args []string) error {

@@ -15,21 +15,9 @@ import (
 
 func newShowCommand(a *app) *cobra.Command {
 	var source string
-	cmd := &cobra.Command{
-		Use:     "show BACKUP|RESTORE",
-		Short:   "Tell all about a backup or a restore",
-		Long:    "Tells all about a backup or a restore. " + refHelp + "\nA RESTORE is its id or a unique beginning of it.",
-		Example: "  remora show latest\n  remora show shop-20261123T023000Z-1f2e",
-		Args:    exactly(1, "one BACKUP or RESTORE"),
-		RunE: a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-			return s.show(ctx, args[0], source)
-		}),
-	}
-	cmd.Flags().StringVar(&source, "source", "", "look among the backups of this `source`")
-	return cmd
+	return a.command("show", flags{"source": &source},
+		a.with(needRepository, func(ctx context.Context, s *session, args []string) error { return s.show(ctx, args[0], source) }))
 }
-
-const refHelp = "A BACKUP is its id, a unique beginning of that, its name, or latest:\nthe newest completed backup of --source, or of the only source."
 
 // show prints the backup or the restore that ref means. The beginning of an id must be unique among both.
 func (s *session) show(ctx context.Context, ref, source string) error {

@@ -12,37 +12,27 @@ import (
 )
 
 func newStatusCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "status [SOURCE]",
-		Short: "Tell how things stand",
-		Long: `Tells how things stand: in one sentence, then a line a source, those first that need somebody most: how old the newest
-good backup is and may be, how the last run ended, when the next one begins, and what the backups take in the repository.
-Below that stands only what needs somebody: what failed, what the monitor found, what runs and how far it is, and which
-restores can still be undone. When Temporal does not answer it tells what the repository knows and ends with 7.`,
-		Example: "  remora status\n  remora status shop -o json",
-		Args:    atMostOne("one SOURCE"),
-		RunE: a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
-			name, err := s.filterSource(args)
-			if err != nil {
-				return err
-			}
-			names := []string{name}
-			if name == "" {
-				names = s.cfg.Names()
-			}
-			o, err := s.control.Status(ctx, names)
-			if err != nil {
-				return err
-			}
-			if s.copy != "" {
-				o.Sentence = "The repository cannot be opened, so no backup can be taken; this is what the copy " + s.copy + " holds. " + o.Sentence
-			}
-			if err := a.printStatus(o); err != nil || o.Away == "" {
-				return err
-			}
-			return s.control.Reach(ctx)
-		}),
-	}
+	return a.command("status", nil, a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
+		name, err := s.filterSource(args)
+		if err != nil {
+			return err
+		}
+		names := []string{name}
+		if name == "" {
+			names = s.cfg.Names()
+		}
+		o, err := s.control.Status(ctx, names)
+		if err != nil {
+			return err
+		}
+		if s.copy != "" {
+			o.Sentence = "The repository cannot be opened, so no backup can be taken; this is what the copy " + s.copy + " holds. " + o.Sentence
+		}
+		if err := a.printStatus(o); err != nil || o.Away == "" {
+			return err
+		}
+		return s.control.Reach(ctx)
+	}))
 }
 
 func (a *app) printStatus(o control.Overview) error {

@@ -14,18 +14,7 @@ import (
 )
 
 func newUpCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "up",
-		Short: "Run everything on this machine: Temporal and a worker",
-		Long: `Runs a Temporal server, with its state in one file and its Web UI on this machine alone, and a worker. What dies is started
-again. Ctrl-C or SIGTERM lets the worker hand over what it does and then stops both; a second Ctrl-C ends them at once.
-
-The programs are looked for where REMORA_TEMPORAL and REMORA_WORKER say, beside this program, and in PATH. Under systemd set
-KillMode=mixed, so that the worker is stopped before Temporal.`,
-		Example: "  remora up --config /etc/remora/remora.yaml",
-		Args:    exactly(0, "no arguments"),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context()) },
-	}
+	return a.command("up", nil, func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context()) })
 }
 
 func (a *app) up(ctx context.Context) error {

@@ -18,21 +18,10 @@ type versionJSON struct {
 }
 
 func newVersionCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Say which version this is",
-		Args:  exactly(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			v := buildVersion()
-			return a.answer(v, func() {
-				commit := ""
-				if v.Commit != "" {
-					commit = ", commit " + v.Commit
-				}
-				a.say("remora %s (%s, %s%s)", v.Version, v.Go, v.System, commit)
-			})
-		},
-	}
+	return a.command("version", nil, func(*cobra.Command, []string) error {
+		v := buildVersion()
+		return a.answer(v, a.text("version", v))
+	})
 }
 
 func buildVersion() versionJSON {

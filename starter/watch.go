@@ -9,14 +9,7 @@ import (
 )
 
 func newWatchCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "watch [SOURCE]",
-		Short:   "Follow what runs on a source now, or what runs next",
-		Long:    "Follows what runs on a source, from its beginning to its end. When nothing runs, it waits for what runs next.\nIt ends as the run ends: with the same exit status. Ctrl-C stops watching, not the run.",
-		Example: "  remora watch shop",
-		Args:    atMostOne("one SOURCE"),
-		RunE:    a.onSource(func(ctx context.Context, s *session, src *config.Source) error { return s.watch(ctx, src.Name) }),
-	}
+	return a.command("watch", nil, a.onSource(func(ctx context.Context, s *session, src *config.Source) error { return s.watch(ctx, src.Name) }))
 }
 
 func (s *session) watch(ctx context.Context, source string) error {
