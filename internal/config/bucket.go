@@ -24,52 +24,32 @@ var (
 func (r *reader) bucket(c *Config, to **remora.Bucket) setter {
 	return func(key string, n ast.Node) {
 		b := &remora.Bucket{}
-		access, secretKey, token := secret{key: key}, secret{key: key}, secret{key: key}
-		r.mapping(key, n, fields{
-			"endpoint":           r.endpoint(b),
-			"bucket":             r.matching(&b.Name, bucketName, "a bucket's name has 3 to 63 of a-z, 0-9, . and -"),
-			"prefix":             r.matching(&b.Prefix, bucketPrefix, "write a prefix of letters, digits, _ . - and /, such as shop or backups/shop"),
-			"region":             r.matching(&b.Region, regionName, "a region's name has letters, digits and -"),
-			"path_style":         r.flag(&b.PathStyle),
-			"ca_file":            r.path(&b.CAFile),
-			"access_key_file":    r.path(&access.file),
-			"access_key_env":     r.variable(&access.env),
-			"secret_key_file":    r.path(&secretKey.file),
-			"secret_key_env":     r.variable(&secretKey.env),
-			"session_token_file": r.path(&token.file),
-			"session_token_env":  r.variable(&token.env),
-			"object_lock":        r.objectLock(&b.Lock),
-		})
+		access, secretKey, token := secret{key: key, name: "access_key"}, secret{key: key, name: "secret_key"}, secret{key: key, name: "session_token"}
+		known := fields{
+			"endpoint":    r.endpoint(b),
+			"bucket":      r.matching(&b.Name, bucketName, "a bucket's name has 3 to 63 of a-z, 0-9, . and -"),
+			"prefix":      r.matching(&b.Prefix, bucketPrefix, "write a prefix of letters, digits, _ . - and /, such as shop or backups/shop"),
+			"region":      r.matching(&b.Region, regionName, "a region's name has letters, digits and -"),
+			"path_style":  r.flag(&b.PathStyle),
+			"ca_file":     r.path(&b.CAFile),
+			"object_lock": r.objectLock(&b.Lock),
+		}
+		r.mapping(key, n, r.places(r.places(r.places(known, &access), &secretKey), &token))
 		if !isMapping(n) {
 			return
 		}
 		r.need(key, "endpoint", "HOST:PORT, or https://HOST")
 		r.need(key, "bucket", "NAME")
-		b.AccessKey = r.key(c, "access_key", access)
-		b.SecretKey = r.key(c, "secret_key", secretKey)
+		const needed = "keys do not stand in this file"
+		b.AccessKey, b.SecretKey = r.secret(c, access, needed), r.secret(c, secretKey, needed)
 		if token.file != "" || token.env != "" {
-			b.SessionToken = r.key(c, "session_token", token)
+			b.SessionToken = r.secret(c, token, "")
 		}
 		if b.Prefix != "" {
 			b.Prefix = strings.TrimSuffix(b.Prefix, "/") + "/"
 		}
 		*to = b
 	}
-}
-
-// key keeps the place of a key, like that of a password; it has to have one.
-func (r *reader) key(c *Config, name string, s secret) remora.SecretFunc {
-	owner := s.key
-	s.key = below(owner, name)
-	switch file, env := r.has(owner, name+"_file"), r.has(owner, name+"_env"); {
-	case file && env:
-		r.wrongKey(owner, "%s_file and %s_env are both given; remove one", name, name)
-	case !file && !env:
-		r.wrongKey(owner, "it needs %s_file: FILE or %s_env: VARIABLE; keys do not stand in this file", name, name)
-	}
-	s.read = s.reader(r.getenv)
-	c.secrets = append(c.secrets, s)
-	return s.read
 }
 
 // endpoint reads HOST:PORT, HOST, https://HOST or http://HOST; TLS is left out only where it says http://. A message

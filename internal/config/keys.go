@@ -57,25 +57,21 @@ func (r *reader) document(c *Config, root ast.Node) {
 
 // repository reads where one lies; further are the keys that it may have beside those that all have.
 func (r *reader) repository(c *Config, to *Repository, key string, n ast.Node, further fields) {
-	password := secret{key: key}
-	known := fields{
-		"path":          r.path(&to.Path),
-		"s3":            r.bucket(c, &to.Bucket),
-		"password_file": r.path(&password.file),
-		"password_env":  r.variable(&password.env),
-	}
+	password := secret{key: key, name: "password"}
+	known := fields{"path": r.path(&to.Path), "s3": r.bucket(c, &to.Bucket)}
 	maps.Copy(known, further)
-	r.mapping(key, n, known, "password_command", "storage")
+	r.mapping(key, n, r.places(known, &password), "password_command", "storage")
 	if r.has(key, "path") && r.has(key, "s3") {
 		r.wrongKey(below(key, "s3"), "a repository is in a directory or in a bucket; remove path or s3")
 	}
 	if to.Path == "/" {
 		r.wrongKey(below(key, "path"), "the root directory cannot be a repository; write a directory of its own")
 	}
-	if isMapping(n) && !r.has(key, "password_file", "password_env") {
-		r.wrongKey(key, "backups are always encrypted; write password_file: FILE or password_env: VARIABLE")
+	needed := ""
+	if isMapping(n) {
+		needed = "backups are always encrypted"
 	}
-	to.Password, to.PasswordFile = r.password(c, password), password.file
+	to.Password, to.PasswordFile = r.secret(c, password, needed), password.file
 }
 
 // named reads a mapping whose keys are names that somebody gave; taken is no such name.
@@ -137,15 +133,13 @@ func (r *reader) sources(c *Config) setter {
 
 func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	s := &Source{Name: name, UndoWindow: remora.DefaultUndo}
-	restore := login{secret: secret{key: below(key, "restore")}}
+	user, password := "", secret{key: below(key, "restore"), name: "password"} // of restores
 	var empty []string
 	scheduled := map[string]planned{}
 	r.mapping(key, n, fields{
 		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },
 		"restore": func(key string, n ast.Node) {
-			known := r.login(&restore)
-			known["empty"] = r.texts(&empty)
-			r.mapping(key, n, known, "after")
+			r.mapping(key, n, r.places(fields{"user": r.text(&user), "empty": r.texts(&empty)}, &password), "after")
 			if !r.has(key, "user") && (!r.has(key, "empty") || r.has(key, "password_file", "password_env")) {
 				r.wrongKey(key, "it needs user: NAME, the database user with writing rights")
 			}
@@ -170,8 +164,8 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		r.wrongKey(below(key, "restore"), "this source has no database to restore into; remove it, or add database:")
 	case s.Database != nil:
 		s.Database.RestoreUser, s.Database.RestorePassword, s.Database.Empty = s.Database.User, s.Database.Password, empty
-		if restore.user != "" {
-			s.Database.RestoreUser, s.Database.RestorePassword = restore.user, r.password(c, restore.secret)
+		if user != "" {
+			s.Database.RestoreUser, s.Database.RestorePassword = user, r.secret(c, password, "")
 		}
 	}
 	switch {
@@ -186,29 +180,16 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	return s
 }
 
-// login is a database user with the place of its password.
-type login struct {
-	secret
-	user string
-}
-
-func (r *reader) login(to *login) fields {
-	return fields{
-		"user":          r.text(&to.user),
-		"password_file": r.path(&to.file),
-		"password_env":  r.variable(&to.env),
-	}
-}
-
 func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 	d := &Database{Sessions: DefaultSessions}
-	user := login{secret: secret{key: key}}
-	known := r.login(&user)
-	known["address"] = r.databaseAddress(&d.Address)
-	known["schemas"] = r.texts(&d.Schemas)
-	known["sessions"] = r.number(&d.Sessions, 1, 64)
-	r.mapping(key, n, known, "tls", "socket", "exclude", "tables", "routines", "triggers", "single_transaction")
-	d.User, d.Password = user.user, r.password(c, user.secret)
+	password := secret{key: key, name: "password"}
+	r.mapping(key, n, r.places(fields{
+		"address":  r.databaseAddress(&d.Address),
+		"user":     r.text(&d.User),
+		"schemas":  r.texts(&d.Schemas),
+		"sessions": r.number(&d.Sessions, 1, 64),
+	}, &password), "tls", "socket", "exclude", "tables", "routines", "triggers", "single_transaction")
+	d.Password = r.secret(c, password, "")
 
 	r.need(key, "address", "HOST:PORT")
 	r.need(key, "user", "NAME")
@@ -299,10 +280,19 @@ func (r *reader) mistaken(key string) bool {
 	return slices.ContainsFunc(r.found, func(m Mistake) bool { return strings.HasPrefix(m.Key, key) })
 }
 
-// password keeps the place of a password for Check and gives its reader.
-func (r *reader) password(c *Config, s secret) remora.SecretFunc {
-	if s.file != "" && s.env != "" {
-		r.wrongKey(s.key, "password_file and password_env are both given; remove one")
+// places adds to the known keys the two that say where a secret is: in a file, or in a variable.
+func (r *reader) places(known fields, to *secret) fields {
+	known[to.name+"_file"], known[to.name+"_env"] = r.path(&to.file), r.variable(&to.env)
+	return known
+}
+
+// secret keeps the place of a secret for Check and gives its reader. needed says why there has to be one, where that is so.
+func (r *reader) secret(c *Config, s secret, needed string) remora.SecretFunc {
+	switch file, env := r.has(s.key, s.name+"_file"), r.has(s.key, s.name+"_env"); {
+	case file && env:
+		r.wrongKey(s.key, "%s_file and %[1]s_env are both given; remove one", s.name)
+	case !file && !env && needed != "":
+		r.wrongKey(s.key, "%s; write %s_file: FILE or %[2]s_env: VARIABLE", needed, s.name)
 	}
 	s.read = s.reader(r.getenv)
 	if s.file != "" || s.env != "" {

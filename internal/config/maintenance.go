@@ -40,23 +40,16 @@ func (r *reader) maintenanceCommand(key string, n ast.Node) *MaintenanceCommand 
 
 func (r *reader) maintenanceHTTP(c *Config, key string, n ast.Node) *MaintenanceHTTP {
 	m := &MaintenanceHTTP{}
-	token := secret{key: key}
-	r.mapping(key, n, fields{
+	token := secret{key: key, name: "token"}
+	r.mapping(key, n, r.places(fields{
 		"enter": r.url(&m.Enter), "leave": r.url(&m.Leave), "status": r.url(&m.Status),
-		"token_file": r.path(&token.file), "token_env": r.variable(&token.env),
-	})
+	}, &token))
 	r.need(key, "enter", "URL")
 	r.need(key, "leave", "URL")
-	switch {
-	case token.file != "" && token.env != "":
-		r.wrongKey(key, "token_file and token_env are both given; remove one")
-	case token.file != "" || token.env != "":
-		m.Token = r.password(c, token)
-		for _, to := range []string{m.Enter, m.Leave} {
-			if u, err := url.Parse(to); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
-				r.wrongKey(key, "a token is not sent without encryption; write https://")
-				break
-			}
+	if token.file != "" || token.env != "" {
+		m.Token = r.secret(c, token, "")
+		if openly(m.Enter) || openly(m.Leave) {
+			r.wrongKey(key, "a token is not sent without encryption; write https://")
 		}
 	}
 	return m
@@ -77,6 +70,12 @@ func (r *reader) url(to *string) setter {
 		*to = text
 		return ""
 	})
+}
+
+// openly tells whether a URL leads to another machine without encryption.
+func openly(to string) bool {
+	u, err := url.Parse(to)
+	return err == nil && u.Scheme == "http" && !loopback(u.Hostname())
 }
 
 // String names the way for people; it is empty where nothing is done.

@@ -1,15 +1,13 @@
 package config
 
 import (
-	"net"
-
 	"github.com/goccy/go-yaml/ast"
 )
 
 func (r *reader) monitor(c *Config) setter {
 	return func(key string, n ast.Node) {
 		r.mapping(key, n, fields{"listen": r.address(&c.Monitor.Listen, "9464"), "ping": r.url(&c.Monitor.Ping)})
-		if host, _, err := net.SplitHostPort(c.Monitor.Listen); err == nil && !loopback(host) {
+		if elsewhere(c.Monitor.Listen) {
 			c.Warnings = append(c.Warnings, below(key, "listen")+": whoever reaches "+c.Monitor.Listen+" can read the names of the sources and how their backups went; keep it inside a private network")
 		}
 	}

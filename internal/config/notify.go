@@ -1,9 +1,7 @@
 package config
 
 import (
-	"net"
 	"net/mail"
-	"net/url"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -73,20 +71,18 @@ func (r *reader) email(c *Config, key string, n ast.Node) *Email {
 }
 
 func (r *reader) smtp(c *Config, e *Email, key string, n ast.Node) {
-	password := secret{key: key}
+	password := secret{key: key, name: "password"}
 	var server ast.Node // its port depends on tls
-	r.mapping(key, n, fields{
-		"server":        func(_ string, n ast.Node) { server = n },
-		"user":          r.text(&e.User),
-		"password_file": r.path(&password.file),
-		"password_env":  r.variable(&password.env),
+	r.mapping(key, n, r.places(fields{
+		"server": func(_ string, n ast.Node) { server = n },
+		"user":   r.text(&e.User),
 		"tls": r.lined(func(text string) string {
 			if e.TLS = text; text != "starttls" && text != "tls" && text != "none" {
 				return "write starttls, tls or none"
 			}
 			return ""
 		}),
-	})
+	}, &password))
 	r.need(key, "server", "HOST:PORT")
 	port := map[string]string{"tls": "465", "none": "25"}[e.TLS]
 	if port == "" {
@@ -95,7 +91,7 @@ func (r *reader) smtp(c *Config, e *Email, key string, n ast.Node) {
 	if server != nil {
 		r.address(&e.Server, port)(below(key, "server"), server)
 	}
-	e.Password = r.password(c, password)
+	e.Password = r.secret(c, password, "")
 	switch known := r.has(key, "password_file", "password_env"); {
 	case e.User != "" && !known:
 		r.wrongKey(key, "a user has a password; write password_file: FILE or password_env: VARIABLE")
@@ -104,25 +100,22 @@ func (r *reader) smtp(c *Config, e *Email, key string, n ast.Node) {
 	case e.User != "" && e.TLS == "none":
 		r.wrongKey(below(key, "tls"), "a password is not told without encryption; write starttls or tls, or remove the user")
 	}
-	if host, _, err := net.SplitHostPort(e.Server); err == nil && e.TLS == "none" && !loopback(host) {
+	if e.TLS == "none" && elsewhere(e.Server) {
 		c.Warnings = append(c.Warnings, "notify.email.smtp.tls: mail goes to "+e.Server+" without encryption, and anybody between can read it")
 	}
 }
 
 func (r *reader) webhook(c *Config, key string, n ast.Node) *Webhook {
 	w := &Webhook{}
-	from := secret{key: key}
-	r.mapping(key, n, fields{"url": r.url(&w.URL), "secret_file": r.path(&from.file), "secret_env": r.variable(&from.env)})
+	from := secret{key: key, name: "secret"}
+	r.mapping(key, n, r.places(fields{"url": r.url(&w.URL)}, &from))
 	r.need(key, "url", "https://HOST/PATH")
-	switch {
-	case from.file != "" && from.env != "":
-		r.wrongKey(key, "secret_file and secret_env are both given; remove one")
-	case isMapping(n) && !r.has(key, "secret_file", "secret_env"):
-		r.wrongKey(key, "what is sent is signed; write secret_file: FILE or secret_env: VARIABLE")
-	default:
-		w.Secret = r.password(c, from)
+	needed := ""
+	if isMapping(n) {
+		needed = "what is sent is signed"
 	}
-	if u, err := url.Parse(w.URL); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+	w.Secret = r.secret(c, from, needed)
+	if openly(w.URL) {
 		c.Warnings = append(c.Warnings, "notify.webhook.url: it is called without encryption, and anybody between can read what is told")
 	}
 	return w

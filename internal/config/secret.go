@@ -15,7 +15,7 @@ import (
 
 // secret is where a password lies: in a file, or in an environment variable.
 type secret struct {
-	key       string // the key path of its owner, for messages
+	key, name string // the key path of its owner, and what the keys NAME_file and NAME_env say
 	file, env string
 	read      remora.SecretFunc
 }

@@ -16,7 +16,7 @@ func (r *reader) together(c *Config) {
 	if len(c.Sources) == 0 && !r.mistaken("sources") {
 		c.Warnings = append(c.Warnings, "sources: there are none yet; nothing is backed up")
 	}
-	if host, _, err := net.SplitHostPort(c.Temporal.Address); err == nil && !loopback(host) {
+	if elsewhere(c.Temporal.Address) {
 		c.Warnings = append(c.Warnings, "temporal.address: "+c.Temporal.Address+" is reached without encryption; keep it inside a private network")
 	}
 	all := map[string]Repository{"repository": c.Repository}
@@ -30,11 +30,7 @@ func (r *reader) together(c *Config) {
 		all[key] = c.Copies[name].Repository
 	}
 	for key, at := range all {
-		b := at.Bucket
-		if b == nil || !b.Plain {
-			continue
-		}
-		if host, _, err := net.SplitHostPort(b.Endpoint); err == nil && !loopback(host) {
+		if b := at.Bucket; b != nil && b.Plain && elsewhere(b.Endpoint) {
 			c.Warnings = append(c.Warnings, key+".s3.endpoint: "+b.Endpoint+" is reached without TLS; backups are encrypted all the same, but anybody between can hold them up")
 		}
 	}
@@ -77,6 +73,12 @@ func server(address string) string {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// elsewhere tells whether an address is beyond this machine.
+func elsewhere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && !loopback(host)
 }
 
 // place is a directory that belongs to somebody.
@@ -160,7 +162,7 @@ func (c *Config) Check() (warnings []string, errs []error) {
 			continue
 		}
 		if info, err := os.Stat(s.file); s.file != "" && !strings.HasPrefix(s.file, secretMounts) && err == nil && info.Mode().Perm()&0o040 != 0 {
-			warnings = append(warnings, fmt.Sprintf("%s: the group can read %s; chmod 600 keeps it to its owner", s.key, s.file))
+			warnings = append(warnings, fmt.Sprintf("%s: the group can read %s; chmod 600 keeps it to its owner", below(s.key, s.name+"_file"), s.file))
 		}
 	}
 	for _, name := range c.Names() {
