@@ -94,7 +94,7 @@ func private(file string, info fs.FileInfo) error {
 	}
 	if perm := info.Mode().Perm(); perm&0o027 != 0 {
 		return remora.Fail(remora.Denied, "read a password", file,
-			fmt.Sprintf("Run: chmod 600 %s", shellQuote(file)), "its mode is %04o: others than its owner can read or change it", perm)
+			fmt.Sprintf("Run: chmod 600 %s", remora.ShellWord(file)), "its mode is %04o: others than its owner can read or change it", perm)
 	}
 	return nil
 }
@@ -109,12 +109,4 @@ func secretProblem(file string, err error) error {
 		p.Hint = "Run the command and the worker as the user that owns the file."
 	}
 	return p
-}
-
-// shellQuote makes a path safe to paste into a shell.
-func shellQuote(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@,") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

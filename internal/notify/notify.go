@@ -109,19 +109,19 @@ func (s *Sender) Send(ctx context.Context, to string, n remora.Notice) error {
 
 // Check tells how the channels are, without telling anybody anything.
 func (s *Sender) Check(ctx context.Context) (found []remora.Finding) {
-	if e := s.cfg.Email; e != nil {
-		if err := s.greet(ctx); err != nil {
-			found = append(found, remora.FoundProblem("mail", remora.ProblemOf("check the mail server", err)))
-		} else {
-			found = append(found, remora.Found(remora.Fine, "mail", "%s takes mail of %s (try it: remora notify test)", e.Server, e.From))
+	tried := func(channel string, err error, fine string) {
+		if err != nil {
+			found = append(found, remora.FoundProblem(channel, remora.ProblemOf("check the "+channel, err)))
+			return
 		}
+		found = append(found, remora.Found(remora.Fine, channel, "%s (try it: remora notify test)", fine))
+	}
+	if e := s.cfg.Email; e != nil {
+		tried("mail", s.greet(ctx), e.Server+" takes mail of "+e.From)
 	}
 	if w := s.cfg.Webhook; w != nil {
-		if _, err := s.key(); err != nil {
-			found = append(found, remora.FoundProblem("webhook", remora.ProblemOf("check the webhook", err)))
-		} else {
-			found = append(found, remora.Found(remora.Fine, "webhook", "%s was not called (try it: remora notify test)", place(w.URL)))
-		}
+		_, err := s.key()
+		tried("webhook", err, place(w.URL)+" was not called")
 	}
 	return found
 }

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	htmltemplate "html/template"
 	"slices"
@@ -76,7 +77,9 @@ func lines(text string) (all []string) {
 func (s *Sender) write(n remora.Notice) (m message, err error) {
 	n = clean(n)
 	texts, err := template.New("").Funcs(template.FuncMap{
-		"when": s.when, "word": shellWord, "short": func(text string) string { return remora.Cut(text, 100) },
+		"when": s.when, "word": remora.ShellWord, "short": func(text string) string { return remora.Cut(text, 100) },
+		"took":  func(from, to time.Time) string { return to.Sub(from).Round(time.Second).String() },
+		"bytes": func(n int64) string { return humanize.Bytes(uint64(max(0, n))) },
 	}).ParseFS(files, "texts.tmpl")
 	if err != nil {
 		return m, err
@@ -86,10 +89,10 @@ func (s *Sender) write(n remora.Notice) (m message, err error) {
 		name += "/" + string(n.Outcome)
 	}
 	var b strings.Builder
-	if err := texts.ExecuteTemplate(&b, name, n); err != nil {
+	if err := errors.Join(texts.ExecuteTemplate(&b, name, n), texts.ExecuteTemplate(&b, "facts", n)); err != nil {
 		return m, err
 	}
-	m = message{Problem: n.Problem, Facts: s.facts(n), Warnings: n.Warnings, Host: remora.Cut(remora.OneLine(s.cfg.Host), maxName), ID: n.ID}
+	m = message{Problem: n.Problem, Warnings: n.Warnings, Host: remora.Cut(remora.OneLine(s.cfg.Host), maxName), ID: n.ID}
 	for _, hint := range lines(n.Hint) {
 		if first, size := utf8.DecodeRuneInString(hint); !strings.HasPrefix(hint, "remora ") {
 			hint = string(unicode.ToUpper(first)) + hint[size:] // some hints go on where an error ends
@@ -113,6 +116,10 @@ func (s *Sender) write(n remora.Notice) (m message, err error) {
 			m.Todo = append(m.Todo, advice{Text: text})
 		case "run":
 			m.Todo = append(m.Todo, advice{Command: text})
+		case "fact":
+			if name, value, known := strings.Cut(text, ": "); known {
+				m.Facts = append(m.Facts, [2]string{name, value})
+			}
 		default:
 			return m, fmt.Errorf("texts.tmpl, %s: a line is for %q", name, what)
 		}
@@ -120,68 +127,21 @@ func (s *Sender) write(n remora.Notice) (m message, err error) {
 	return m, nil
 }
 
-// facts are what a person may want to look up.
-func (s *Sender) facts(n remora.Notice) (facts [][2]string) {
-	add := func(name, value string) {
-		if value != "" {
-			facts = append(facts, [2]string{name, value})
-		}
-	}
-	bytes := func(count int64) string {
-		if count == 0 {
-			return ""
-		}
-		return humanize.Bytes(uint64(max(0, count)))
-	}
-	add("Source", n.Source)
-	subject := map[remora.Event]string{
-		remora.RestoreEvent: "Restore", remora.NeedsPerson: "Restore", remora.CopyFailed: "Copy", remora.SlotSkipped: "Schedule", remora.RetentionRefused: "Repository",
-	}[n.Event]
-	if subject == "" {
-		subject = "Backup"
-	}
-	add(subject, n.Subject)
-	add("Backup", n.Backup)
-	add("Phase", n.Phase)
-	add("Asked for by", n.By)
-	add("Was due", s.when(n.Due))
-	add("Began", s.when(n.Started))
-	if !n.Started.IsZero() && n.At.After(n.Started) {
-		add("Took", n.At.Sub(n.Started).Round(time.Second).String())
-	}
-	add("Since", s.when(n.Since))
-	add("Size", bytes(n.Bytes))
-	add("New in the repository", bytes(n.Added))
-	if n.Outcome.Open() {
-		add("Can be undone until", s.when(n.KeepUntil))
-	}
-	add("Time of this message", s.when(n.At))
-	return facts
-}
-
 // when is a time in UTC, and in the zone of this machine where that is another.
 func (s *Sender) when(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	const day, clock = "Mon 2 Jan 2006", "15:04 MST"
+	const day, clock = "Mon 2 Jan 2006, ", "15:04 MST"
 	utc, local := t.UTC(), t.In(s.cfg.Zone)
-	text := local.Format(day + ", " + clock)
-	if _, offset := local.Zone(); offset == 0 {
-		return utc.Format(day + ", " + clock)
+	switch _, offset := local.Zone(); {
+	case offset == 0:
+		return utc.Format(day + clock)
+	case utc.Day() != local.Day():
+		return local.Format(day+clock) + utc.Format(" ("+day+clock+")")
+	default:
+		return local.Format(day+clock) + utc.Format(" ("+clock+")")
 	}
-	if utc.Day() != local.Day() {
-		return text + " (" + utc.Format(day+", "+clock) + ")"
-	}
-	return text + " (" + utc.Format(clock) + ")"
-}
-
-// shellWord makes a name safe to paste into a shell.
-func shellWord(name string) string {
-	if name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@,") == "" {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
 // text is the message without any markup.

@@ -203,3 +203,11 @@ func ProblemOf(op string, err error) *Problem {
 	}
 	return &Problem{Op: op, Kind: Internal, Err: err}
 }
+
+// ShellWord makes a name or a path safe to paste into a shell.
+func ShellWord(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
