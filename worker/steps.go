@@ -51,14 +51,8 @@ func steps(cfg *config.Config, locations *repository.Locations, s *sources, c cl
 // newSender tells people what the configuration wants them to be told.
 func newSender(cfg *config.Config) *notify.Sender {
 	host, _ := os.Hostname() // it only tells machines apart
-	c := notify.Config{Host: cmp.Or(host, "an unnamed machine"), OnSuccess: cfg.Notify.OnSuccess, OnFailure: cfg.Notify.OnFailure}
-	if e := cfg.Notify.Email; e != nil {
-		mail := notify.Email(*e)
-		c.Email = &mail
-	}
-	if w := cfg.Notify.Webhook; w != nil {
-		hook := notify.Webhook(*w)
-		c.Webhook = &hook
-	}
-	return notify.New(c)
+	return notify.New(notify.Config{
+		Host: cmp.Or(host, "an unnamed machine"), Email: cfg.Notify.Email, Webhook: cfg.Notify.Webhook,
+		OnSuccess: cfg.Notify.OnSuccess, OnFailure: cfg.Notify.OnFailure,
+	})
 }

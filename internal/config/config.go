@@ -97,30 +97,11 @@ type Temporal struct {
 // Notify is who is told what. Nobody is, where neither mail nor webhook is set.
 type Notify struct {
 	// Email is nil where no mail is sent.
-	Email *Email
+	Email *remora.Email
 	// Webhook is nil where none is called.
-	Webhook *Webhook
+	Webhook *remora.Webhook
 	// OnSuccess tells of backups that completed, OnFailure of those that did not. Restores and alerts are always told.
 	OnSuccess, OnFailure bool
-}
-
-// Email is how mail is sent.
-type Email struct {
-	To   []string
-	From string
-	// Server is the mail server's host:port.
-	Server string
-	// User is empty where the server asks for none.
-	User     string
-	Password remora.SecretFunc
-	// TLS is "starttls", the default, "tls" or "none".
-	TLS string
-}
-
-// Webhook is a URL that takes notices as signed POSTs.
-type Webhook struct {
-	URL    string
-	Secret remora.SecretFunc
 }
 
 // Monitor is how others watch over this installation.

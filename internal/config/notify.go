@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/remora-backup/remora/internal/remora"
 )
 
 // maxRecipients is for people; more of them have a list.
@@ -53,8 +55,8 @@ func mailAddress(text string) (address, wrong string) {
 	return a.Address, ""
 }
 
-func (r *reader) email(c *Config, key string, n ast.Node) *Email {
-	e := &Email{TLS: "starttls"}
+func (r *reader) email(c *Config, key string, n ast.Node) *remora.Email {
+	e := &remora.Email{TLS: "starttls"}
 	r.mapping(key, n, fields{
 		"to": r.recipients(&e.To),
 		"from": r.lined(func(text string) (wrong string) {
@@ -70,7 +72,7 @@ func (r *reader) email(c *Config, key string, n ast.Node) *Email {
 	return e
 }
 
-func (r *reader) smtp(c *Config, e *Email, key string, n ast.Node) {
+func (r *reader) smtp(c *Config, e *remora.Email, key string, n ast.Node) {
 	password := secret{key: key, name: "password"}
 	var server ast.Node // its port depends on tls
 	r.mapping(key, n, r.places(fields{
@@ -105,8 +107,8 @@ func (r *reader) smtp(c *Config, e *Email, key string, n ast.Node) {
 	}
 }
 
-func (r *reader) webhook(c *Config, key string, n ast.Node) *Webhook {
-	w := &Webhook{}
+func (r *reader) webhook(c *Config, key string, n ast.Node) *remora.Webhook {
+	w := &remora.Webhook{}
 	from := secret{key: key, name: "secret"}
 	r.mapping(key, n, r.places(fields{"url": r.url(&w.URL)}, &from))
 	r.need(key, "url", "https://HOST/PATH")

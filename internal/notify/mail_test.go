@@ -130,7 +130,7 @@ func (s *session) Logout() error { return nil }
 func (m *mailServer) sender(how string) *Sender {
 	s := New(Config{
 		Host: "ops1", Zone: time.UTC, OnFailure: true,
-		Email: &Email{
+		Email: &remora.Email{
 			To: []string{"ops@example.com"}, From: "backup@example.com", Server: m.address, TLS: how,
 			User: "backup", Password: func() (remora.Secret, error) { return canary, nil },
 		},
@@ -389,7 +389,7 @@ func TestChannels(t *testing.T) {
 	all := []string{"ops@example.com", remora.WebhookChannel}
 	for _, success := range []bool{false, true} {
 		for _, failure := range []bool{false, true} {
-			s := New(Config{OnSuccess: success, OnFailure: failure, Email: &Email{To: all[:1]}, Webhook: &Webhook{}})
+			s := New(Config{OnSuccess: success, OnFailure: failure, Email: &remora.Email{To: all[:1]}, Webhook: &remora.Webhook{}})
 			for _, n := range examples() {
 				told := true
 				switch n.Event {
@@ -403,7 +403,7 @@ func TestChannels(t *testing.T) {
 		}
 	}
 	require.Empty(t, New(Config{OnFailure: true}).Channels(failed()))
-	require.Equal(t, []string{"ada@example.com"}, New(Config{Email: &Email{To: all[:1]}}).Channels(remora.Notice{Event: remora.TestEvent, To: "ada@example.com"}))
+	require.Equal(t, []string{"ada@example.com"}, New(Config{Email: &remora.Email{To: all[:1]}}).Channels(remora.Notice{Event: remora.TestEvent, To: "ada@example.com"}))
 	require.Equal(t, remora.Invalid, remora.KindOf(New(Config{}).Send(t.Context(), remora.WebhookChannel, failed())))
 	require.Equal(t, remora.Invalid, remora.KindOf(New(Config{}).Send(t.Context(), "ops@example.com", failed())))
 }

@@ -15,8 +15,8 @@ import (
 // Config says who is told what.
 type Config struct {
 	// Email is nil where no mail is sent, Webhook where none is called.
-	Email   *Email
-	Webhook *Webhook
+	Email   *remora.Email
+	Webhook *remora.Webhook
 	// OnSuccess tells of backups that completed, OnFailure of backups and copies that did not. Whatever else there is to
 	// tell is always told.
 	OnSuccess, OnFailure bool
@@ -24,26 +24,6 @@ type Config struct {
 	Host string
 	// Zone is in which local time people read, beside UTC; nil means that of this machine.
 	Zone *time.Location
-}
-
-// Email is how mail is sent.
-type Email struct {
-	To   []string
-	From string
-	// Server is the mail server's host:port.
-	Server string
-	// User is empty where the server asks for none. It is never told over a connection without TLS.
-	User     string
-	Password remora.SecretFunc
-	// TLS is "starttls", "tls" or "none".
-	TLS string
-}
-
-// Webhook is a URL that takes notices.
-type Webhook struct {
-	URL string
-	// Secret signs; it is of the form whsec_BASE64.
-	Secret remora.SecretFunc
 }
 
 // Sender tells people. It is safe for concurrent use.

@@ -22,7 +22,7 @@ import (
 var secret = "whsec_" + base64.StdEncoding.EncodeToString([]byte("canary-secret-of-32-bytes-length"))
 
 func calling(url, secret string) *Sender {
-	return New(Config{Host: "ops1", Zone: time.UTC, Webhook: &Webhook{URL: url, Secret: func() (remora.Secret, error) { return remora.Secret(secret), nil }}})
+	return New(Config{Host: "ops1", Zone: time.UTC, Webhook: &remora.Webhook{URL: url, Secret: func() (remora.Secret, error) { return remora.Secret(secret), nil }}})
 }
 
 func TestWebhook(t *testing.T) {

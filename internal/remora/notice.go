@@ -72,3 +72,23 @@ type Undelivered struct {
 	Hint    string    `json:"hint,omitempty"`
 	At      time.Time `json:"at"`
 }
+
+// Email is how mail is sent.
+type Email struct {
+	To   []string
+	From string
+	// Server is the mail server's host:port.
+	Server string
+	// User is empty where the server asks for none. It is never told over a connection without TLS.
+	User     string
+	Password SecretFunc
+	// TLS is "starttls", the default, "tls" or "none".
+	TLS string
+}
+
+// Webhook is a URL that takes notices as signed POSTs.
+type Webhook struct {
+	URL string
+	// Secret signs; it is of the form whsec_BASE64.
+	Secret SecretFunc
+}

@@ -211,7 +211,7 @@ func outcome(k Known, d time.Time) remora.Status {
 
 func recordedAt(k Known, d time.Time) bool {
 	return slices.ContainsFunc(k.Runs, func(r Run) bool { return r.Due.Equal(d) && r.Well }) ||
-		 slices.ContainsFunc(k.History, func(b remora.Backup) bool { return b.Slot.Due.Equal(d) })
+		slices.ContainsFunc(k.History, func(b remora.Backup) bool { return b.Slot.Due.Equal(d) })
 }
 
 func orNone(p *remora.Pause) []remora.Pause {
