@@ -37,30 +37,22 @@ func (s *session) configFindings() []remora.Finding {
 }
 
 func (a *app) printFindings(all []remora.Finding) error {
-	words := map[remora.Level]string{remora.Fine: "ok", remora.Warning: "warn", remora.Failing: "FAIL"}
-	failed, warned, width := int64(0), int64(0), 0
+	many, width := map[remora.Level]int64{}, 0
 	for _, f := range all {
+		many[f.Level]++
 		width = max(width, len(f.Subject))
-		switch f.Level {
-		case remora.Failing:
-			failed++
-		case remora.Warning:
-			warned++
-		}
 	}
 	for _, f := range all {
-		if a.json() {
-			if err := a.printJSON(f); err != nil {
-				return err
-			}
-			continue
-		}
-		a.say("%-4s  %-*s  %s", words[f.Level], width, f.Subject, remora.OneLine(f.Said))
-		if f.Hint != "" {
-			a.say("%-4s  %-*s  what to do: %s", "", width, "", remora.OneLine(f.Hint))
+		said := struct {
+			remora.Finding
+			Width int
+		}{f, width}
+		if err := a.answer(f, a.text("finding", said)); err != nil {
+			return err
 		}
 	}
-	said := fmt.Sprintf("%d of %s failed, %s", failed, count(int64(len(all)), "check", "checks"), count(warned, "warning", "warnings"))
+	failed := many[remora.Failing]
+	said := fmt.Sprintf("%d of %s failed, %s", failed, count(int64(len(all)), "check", "checks"), count(many[remora.Warning], "warning", "warnings"))
 	if failed > 0 {
 		return remora.Fail(remora.Unavailable, "check", "", "", "%s", said)
 	}

@@ -156,6 +156,11 @@ func TestTextsForPeople(t *testing.T) {
 		},
 		"accepted": func(a *app) error { return a.answer(nil, a.text("accepted", overRestore())) },
 		"status":   func(a *app) error { return a.printStatus(overview()) },
+		"findings": func(a *app) error {
+			failing := remora.Finding{Level: remora.Failing, Subject: "database of shop", Said: "no\nway", Hint: "GRANT SELECT"}
+			require.Error(t, a.printFindings([]remora.Finding{failing}))
+			return a.printFindings([]remora.Finding{remora.Found(remora.Fine, "clock", "it is right"), remora.Found(remora.Warning, "repository", "little space")})
+		},
 		"ended": func(a *app) error {
 			return errors.Join(
 				a.printEnded(control.Ended{Backup: &remora.BackupResult{ID: "shop-1", Bytes: 45_000_000, Added: 2_000_000, Copying: []string{"cloud", "offsite"}, Warnings: []string{"a\tb\nc"}}}),

@@ -266,10 +266,14 @@ func (a *app) testRights(ctx context.Context, b *beginning) error {
 	return nil
 }
 
+// answer is what there is to say of it so far.
+func (b *beginning) answer() initJSON {
+	return initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings, TakenOver: b.laravel.taken, NotTakenOver: b.laravel.left}
+}
+
 // refuse prints what is missing; nothing has been written.
 func (a *app) refuse(b *beginning) error {
-	answer := initJSON{Source: b.draft.Source, Missing: b.missing, Warnings: b.warnings, TakenOver: b.laravel.taken, NotTakenOver: b.laravel.left}
-	if err := a.answer(answer, a.text("refused", answer)); err != nil {
+	if err := a.answer(b.answer(), a.text("refused", b.answer())); err != nil {
 		return err
 	}
 	return initProblem("user "+b.draft.Database.User+" on "+b.draft.Database.Address, "rights are missing; nothing was written",
@@ -277,13 +281,10 @@ func (a *app) refuse(b *beginning) error {
 }
 
 func (a *app) printInitialised(b *beginning) error {
-	d := b.draft
-	answer := initJSON{
-		Config: b.file, Source: d.Source, Repository: b.config.Repository.Where(), RepositoryPassword: d.RepositoryPasswordAt,
-		Missing: b.missing, Warnings: b.warnings, TakenOver: b.laravel.taken, NotTakenOver: b.laravel.left,
-	}
-	if d.Database != nil {
-		answer.Database = d.Database.PasswordAt
+	answer := b.answer()
+	answer.Config, answer.Repository, answer.RepositoryPassword = b.file, b.config.Repository.Where(), b.draft.RepositoryPasswordAt
+	if d := b.draft.Database; d != nil {
+		answer.Database = d.PasswordAt
 	}
 	if a.ConfigPath != "" {
 		answer.Named = " --config " + b.file

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -60,14 +61,13 @@ func run(ctx context.Context, a *app, args []string) int {
 	return exitCode(err)
 }
 
+var jsonAsked = regexp.MustCompile(`(^| )(-o[ =]?|--output[ =])json( |$)`)
+
 // asUsage turns an error of the command line itself into a Problem. -o has not been looked at when a flag is wrong, so
 // it is read from the words as they came.
 func asUsage(err error, args []string, a *app) error {
-	joined := " " + strings.Join(args, " ") + " "
-	for _, asked := range []string{" -o json ", " -ojson ", " -o=json ", " --output json ", " --output=json "} {
-		if strings.Contains(joined, asked) {
-			a.Output = jsonOutput
-		}
+	if jsonAsked.MatchString(strings.Join(args, " ")) {
+		a.Output = jsonOutput
 	}
 	if errors.As(err, new(*remora.Problem)) {
 		return err

@@ -30,7 +30,7 @@ type message struct {
 	// Said is what happened, Means what that means, Problem the problem as it was met.
 	Said, Means []string
 	Problem     string
-	// Todo says what can be done now, with the commands.
+	// What can be done now, with the commands.
 	Todo     []advice
 	Facts    [][2]string
 	Warnings []string
