@@ -165,15 +165,16 @@ func TestWhatIsFoundOfASource(t *testing.T) {
 		runs []remora.Backup
 		want []string
 	}{
-		"all is well":        {[]remora.Backup{good(3 * hour), run(remora.Failed, 4*hour)}, nil},
-		"none yet":           {nil, []string{"overdue/shop: there is no good backup yet"}},
-		"none good":          {[]remora.Backup{run(remora.Failed, hour)}, []string{"overdue/shop: there is no good backup yet", "failed/shop: the last backup failed: no way"}},
-		"too old":            {[]remora.Backup{safety, good(50 * hour)}, []string{"overdue/shop: there has been no good backup of the database for 2 days (objective 26 h)"}},
-		"files too old":      {[]remora.Backup{run(remora.Completed, hour, db), good(50 * hour)}, []string{"overdue/shop: there has been no good backup of the files for 2 days (objective 26 h)"}},
-		"failed since":       {[]remora.Backup{run(remora.Failed, hour), good(2 * hour)}, []string{"failed/shop: the last backup failed: no way"}},
-		"missed and skipped": {[]remora.Backup{run(remora.Missed, hour), run(remora.Skipped, 2*hour), good(3 * hour), run(remora.Missed, 4*hour)}, []string{"missed/shop: 2 slots passed without a backup; the last one, nightly of " + noon.Add(-hour).Local().Format("2006-01-02 15:04") + ": no way"}},
-		"corrupt":            {[]remora.Backup{good(hour), run(remora.Corrupted, 2*hour, db)}, []string{"corrupt/shop: 1 of its backups cannot be read back: b-2h0m0s"}},
-		"pending counts not": {[]remora.Backup{run(remora.Pending, hour, db, files), good(2 * hour)}, nil},
+		"all is well":             {[]remora.Backup{good(3 * hour), run(remora.Failed, 4*hour)}, nil},
+		"none yet":                {nil, []string{"overdue/shop: there is no good backup yet"}},
+		"none good":               {[]remora.Backup{run(remora.Failed, hour)}, []string{"overdue/shop: there is no good backup yet", "failed/shop: the last backup failed: no way"}},
+		"too old":                 {[]remora.Backup{safety, good(50 * hour)}, []string{"overdue/shop: there has been no good backup of the database for 2 days (objective 26 h)"}},
+		"files too old":           {[]remora.Backup{run(remora.Completed, hour, db), good(50 * hour)}, []string{"overdue/shop: there has been no good backup of the files for 2 days (objective 26 h)"}},
+		"failed since":            {[]remora.Backup{run(remora.Failed, hour), good(2 * hour)}, []string{"failed/shop: the last backup failed: no way"}},
+		"missed and skipped":      {[]remora.Backup{run(remora.Missed, hour), run(remora.Skipped, 2*hour), good(3 * hour), run(remora.Skipped, 4*hour), run(remora.Missed, 25*hour)}, []string{"missed/shop: 2 slots passed without a backup; the last one, nightly of " + noon.Add(-hour).Local().Format("2006-01-02 15:04") + ": no way"}},
+		"missed, and made up for": {[]remora.Backup{good(hour), run(remora.Missed, 2*hour)}, []string{"missed/shop: a slot passed without a backup; the last one, nightly of " + noon.Add(-2*hour).Local().Format("2006-01-02 15:04") + ": no way"}},
+		"corrupt":                 {[]remora.Backup{good(hour), run(remora.Corrupted, 2*hour, db)}, []string{"corrupt/shop: 1 of its backups cannot be read back: b-2h0m0s"}},
+		"pending counts not":      {[]remora.Backup{run(remora.Pending, hour, db, files), good(2 * hour)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := remora.Expected{Source: "shop", Kinds: []remora.Kind{db, files}, RecoveryPoint: 26 * hour}

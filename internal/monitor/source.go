@@ -35,6 +35,9 @@ func newestGood(runs []remora.Backup, kind remora.Kind) *remora.Backup {
 	return nil
 }
 
+// missedFor is how long a missed slot is told of, also when a good backup came after it: nobody was there to tell before.
+const missedFor = 24 * time.Hour
+
 // Findings judges the runs of a source, newest first.
 func Findings(e remora.Expected, runs []remora.Backup, now time.Time) (found []remora.Alert) {
 	add := func(key string, level remora.Level, hint, format string, args ...any) *remora.Alert {
@@ -61,16 +64,20 @@ func Findings(e remora.Expected, runs []remora.Backup, now time.Time) (found []r
 		if b.Status == remora.Corrupted {
 			corrupt = append(corrupt, b.ID)
 		}
-		if b.Purpose != remora.Regular || good {
+		if b.Purpose != remora.Regular {
+			continue
+		}
+		recent := b.Status == remora.Missed && now.Sub(b.Slot.Due) < missedFor
+		if recent || !good && (b.Status == remora.Missed || b.Status == remora.Skipped) {
+			passed = append(passed, b)
+		}
+		if good {
 			continue
 		}
 		if last == nil && (b.Status == remora.Completed || b.Status == remora.Failed || b.Status == remora.Corrupted) {
 			last = &runs[i]
 		}
 		good = b.Status == remora.Completed
-		if b.Status == remora.Missed || b.Status == remora.Skipped {
-			passed = append(passed, b)
-		}
 	}
 	if last != nil && last.Status == remora.Failed {
 		a := add("failed", remora.Failing, last.Hint, "the last backup failed: %s", last.Problem)
