@@ -159,12 +159,7 @@ func (g *glance) ofRepository(ctx context.Context) error {
 		g.add("undelivered", remora.Failing, "", u.Hint, "notices that could not be told: %d; the last one to %s: %s", n, u.To, u.Problem)
 	}
 	for _, s := range g.Sources {
-		s.Schedules = nil
-		for _, w := range g.wanted { // also those that commands made
-			if req, ok := w.Args.(remora.SlotRequest); ok && w.Source == s.Source {
-				s.Schedules = append(s.Schedules, req.Schedule)
-			}
-		}
+		s.Schedules = schedule.Of(s.Source, g.Schedules, g.scheduled)
 		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Source })
 		g.found = append(g.found, monitor.Findings(s, runs, g.now)...)
 		g.halved(s.Source, runs)

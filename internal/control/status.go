@@ -12,6 +12,7 @@ import (
 	"github.com/remora-backup/remora/internal/monitor"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
+	"github.com/remora-backup/remora/internal/schedule"
 )
 
 // Overview is how things stand.
@@ -176,10 +177,15 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 		return err
 	}
 	s.Behind = behind(runs, c.cfg.Copies)
+	records, err := c.repository.Schedules(ctx)
+	if err != nil {
+		return err
+	}
 	for _, e := range c.cfg.Expected {
 		if e.Source != s.Source {
 			continue
 		}
+		e.Schedules = schedule.Of(e.Source, e.Schedules, records)
 		for _, kind := range e.Kinds {
 			if o := e.Objective(kind); o > 0 && (s.Objective == 0 || o < s.Objective) {
 				s.Objective = o

@@ -158,6 +158,13 @@ func TestStatusBeginsWithTheSourceThatNeedsSomebodyMost(t *testing.T) {
 	require.Positive(t, o.Sources[0].Stored+o.Sources[1].Stored+1)
 	require.Len(t, o.Alerts, 1)
 	require.NotZero(t, o.Monitored)
+
+	often := remora.Schedule{Source: "blog", Name: "often", Kinds: []remora.Kind{remora.Files}, Timing: remora.Every(5 * time.Minute), AdHoc: true}
+	require.NoError(t, r.RecordSchedule(ctx, remora.ScheduleRecord{ID: often.ID(), Schedule: &often}))
+	o, err = c.Status(ctx, []string{"blog"})
+	require.NoError(t, err)
+	require.Equal(t, 10*time.Minute, o.Sources[0].Objective, "what a command made counts as well")
+	require.Equal(t, remora.Files, o.Sources[0].Late)
 }
 
 func TestStatusTellsTheOpenWindowAlsoWithoutTemporal(t *testing.T) {

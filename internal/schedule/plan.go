@@ -23,22 +23,39 @@ type Wanted struct {
 	Source, Kind, Summary string
 }
 
+// ofSources are the schedules of sources by their ids: those of the configuration, and those that commands made.
+func ofSources(configured []remora.Schedule, records []remora.ScheduleRecord) map[string]remora.Schedule {
+	all := map[string]remora.Schedule{}
+	for _, r := range records {
+		if r.Schedule != nil && !r.Deleted {
+			all[r.ID] = *r.Schedule
+		}
+	}
+	for _, s := range configured {
+		all[s.ID()] = s
+	}
+	return all
+}
+
+// Of are all schedules of one source.
+func Of(source string, configured []remora.Schedule, records []remora.ScheduleRecord) (all []remora.Schedule) {
+	for _, s := range ofSources(configured, records) {
+		if s.Source == source {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // Plan is all that an installation should have: the schedules of its sources, those that commands made, the daily
 // copies, and its own upkeep. The configuration wins where a command made a schedule of the same name.
 func Plan(sources []remora.Schedule, copies map[string]remora.Timing, records []remora.ScheduleRecord) []Wanted {
-	slots := map[string]remora.Schedule{}
+	slots := ofSources(sources, records)
 	paused := map[string]*remora.Pause{}
 	for _, r := range records {
-		if r.Deleted {
-			continue
+		if !r.Deleted {
+			paused[r.ID] = r.Paused
 		}
-		paused[r.ID] = r.Paused
-		if r.Schedule != nil {
-			slots[r.ID] = *r.Schedule
-		}
-	}
-	for _, s := range sources {
-		slots[s.ID()] = s
 	}
 	var all []Wanted
 	for _, id := range slices.Sorted(maps.Keys(slots)) {
