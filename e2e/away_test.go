@@ -19,10 +19,11 @@ import (
 // The outages here begin, and last for as long as other tests run: they cost next to no time of their own. So these tests
 // stand in the first file.
 
-// minutely is a small site with a slot each minute, and a Temporal of its own. A slot may begin up to a minute late.
+// minutely is a small site with a slot each minute, and a Temporal and a MySQL of its own: what it leaves on the server while
+// it waits must not look like what other tests left. A slot may begin up to a minute late.
 func minutely(t *testing.T) shape {
 	at := small
-	at.temporal, at.schedules = testenv.NewTemporal(t), "minutely: {kind: full, every: 1m}"
+	at.mysql, at.temporal, at.schedules = testenv.NewMySQL(t), testenv.NewTemporal(t), "minutely: {kind: full, every: 1m}"
 	return at
 }
 
@@ -115,9 +116,7 @@ func TestNoWorkerIsThere(t *testing.T) {
 // TestTemporalIsLost with all that it knew: its schedules, their pauses and an open undo window (F44). All of it comes
 // back from the repository and the configuration.
 func TestTemporalIsLost(t *testing.T) {
-	at := minutely(t)
-	at.mysql = testenv.NewMySQL(t) // a restore is left open while other tests look at theirs
-	s := newSite(t, at)
+	s := newSite(t, minutely(t))
 	s.must("schedule", "create", s.source(), "release", "--kind", "database", "--every", "1h")
 	s.must("schedule", "pause", s.source()+"/release", "--why", "the disks are exchanged")
 	s.must("schedule", "pause", "verify", "--why", "it is too slow")
