@@ -69,6 +69,7 @@ func (m *Monitor) look(ctx context.Context, in remora.LookInput) (remora.LookRes
 			g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/")
 			g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
 		}
+		g.forget(ctx)
 		return g.result(), nil
 	})
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -376,4 +378,26 @@ func TestWhatARestoreLeftIsToBeTakenOver(t *testing.T) {
 	require.NoError(t, i.client.TerminateWorkflow(t.Context(), run.GetID(), "", "the test does"))
 	require.Equal(t, []string{"shop"}, i.look(5*time.Minute).Lost)
 	require.False(t, slices.Contains(i.look(5*time.Minute).Lost, "blog"))
+}
+
+// The runs of the monitor are hundreds a day, and do not stay in Temporal.
+func TestTheMonitorForgetsItsRunsOfYesterday(t *testing.T) {
+	t.Parallel() // Temporal takes half a minute
+	i := newInstallation(t)
+	run, err := i.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "monitor-1", TaskQueue: "nobody"}, remora.MonitorWorkflow)
+	require.NoError(t, err)
+	require.NoError(t, i.client.TerminateWorkflow(t.Context(), run.GetID(), run.GetRunID(), "the test does"))
+	closed := func() bool {
+		all, err := i.client.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowId = 'monitor-1' AND ExecutionStatus != 'Running'"})
+		require.NoError(t, err)
+		return len(all.GetExecutions()) == 1
+	}
+	require.Eventually(t, closed, 20*time.Second, 20*time.Millisecond)
+	i.look(time.Hour)
+	require.True(t, closed())
+	i.look(24 * time.Hour)
+	require.Eventually(t, func() bool {
+		_, err := i.client.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+		return errors.As(err, new(*serviceerror.NotFound))
+	}, 100*time.Second, 20*time.Millisecond)
 }

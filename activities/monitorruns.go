@@ -42,6 +42,17 @@ func (g *glance) list(ctx context.Context, query string, args ...any) ([]*workfl
 	return found.GetExecutions(), err
 }
 
+// forget removes the monitor's own runs of yesterday from Temporal: there are hundreds a day, and nobody reads them again.
+// What fails is tried again at the next look.
+func (g *glance) forget(ctx context.Context) {
+	old, _ := g.list(ctx, "WorkflowType = '%s' AND ExecutionStatus != 'Running' AND CloseTime < '%s'", remora.MonitorWorkflow, g.now.Add(-24*time.Hour).Format(time.RFC3339))
+	for _, info := range old[:min(len(old), 50)] {
+		_, _ = g.Temporal.WorkflowService().DeleteWorkflowExecution(ctx, &workflowservice.DeleteWorkflowExecutionRequest{
+			Namespace: g.Namespace, WorkflowExecution: info.GetExecution(),
+		})
+	}
+}
+
 // ofRuns looks at what is at work: whether it fails again and again, stands still, or waits for a person.
 func (g *glance) ofRuns(ctx context.Context) error {
 	runs, err := g.list(ctx, "ExecutionStatus = 'Running' AND WorkflowType NOT IN ('%s', '%s', '%s') AND WorkflowType STARTS_WITH 'remora.'",
