@@ -2,12 +2,12 @@
 // They are deterministic and do no I/O: the steps are activities, called by the names in remora's wire contract.
 //
 // Backup runs in the lane of its source. Slot is what a schedule starts: it waits for that lane, and accounts for the
-// slot. Restore lives from its plan to the end of its undo window and runs its
-// exclusive phases as children in that lane: Apply stages, proves and switches; Turn makes the other side live again;
-// Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost its
-// workflow. Plan and Check only look.
+// slot. Restore lives from its plan to the end of its undo window and runs its exclusive phases as children in that
+// lane: Apply stages, proves and switches; Turn makes the other side live again; Discard puts away what is no longer
+// needed, once a backup holds it; Adopt finds out how a restore stands that lost its workflow. Plan and Check only look.
 //
-// Retention deletes what need not be kept, one at a time in each repository.
+// Retention deletes what need not be kept, one at a time in each repository. Monitor looks every few minutes whether all
+// is well, and has what was lost taken over; Notify tells people, and nothing waits for it.
 //
 // Copy and CopyAll bring backups to further repositories, Verify and VerifyAll read backups back; they touch no source
 // and need no lane.
