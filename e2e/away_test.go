@@ -132,7 +132,12 @@ func TestTemporalIsLost(t *testing.T) {
 	s := newSite(t, minutely(t))
 	s.must("schedule", "create", s.source(), "release", "--kind", "database", "--every", "1h")
 	s.must("schedule", "pause", s.source()+"/release", "--why", "the disks are exchanged")
-	s.must("schedule", "pause", "verify", "--why", "it is too slow")
+	testenv.Wait(t, time.Minute, "the worker to make its own schedules", func() error {
+		if out, code := s.remora("schedule", "pause", "verify", "--why", "it is too slow"); code != 0 {
+			return errors.New(out)
+		}
+		return nil
+	})
 	good := s.read()
 	s.quietMoment()
 	s.must("backup", s.source(), "--name", "good")
