@@ -33,6 +33,7 @@ func (c *Component) Register(to Registry) {
 	verb(to, c, remora.CompareVerb, "compare staged", true, c.compare)
 	verb(to, c, remora.SwitchVerb, "switch", false, c.turn)
 	verb(to, c, remora.DiscardVerb, "discard put-away", false, c.discard)
+	verb(to, c, remora.PreviewVerb, "compare live", true, c.preview)
 	verb(to, c, remora.LeftoversVerb, "look at journal of", false, c.leftovers)
 }
 
@@ -55,7 +56,7 @@ func verb[T any](to Registry, c *Component, name, says string, stalls bool, do f
 			case err != nil:
 				return none, err
 			}
-			return do(ctx, task{component, in, remora.Job{Run: in.Run, Report: report}})
+			return do(ctx, task{component, in, remora.Job{Run: in.Run, Selection: in.Selection, Report: report}})
 		})
 	})
 }
@@ -122,6 +123,18 @@ func (c *Component) compare(ctx context.Context, t task) (diff remora.Diff, err 
 	})
 	diff.Compared, diff.Differences = summary(diff.Compared), few(diff.Differences)
 	return diff, err
+}
+
+func (c *Component) preview(ctx context.Context, t task) (differs remora.Preview, err error) {
+	previewer, ok := t.Component.(remora.Previewer)
+	if !ok {
+		return differs, remora.Fail(remora.Unsupported, "preview the restore of "+t.Source, string(c.Kind), "", "this component cannot tell what differs")
+	}
+	err = c.reading(ctx, t, func(from fs.FS) (err error) {
+		differs, err = previewer.Preview(ctx, t.job, from)
+		return err
+	})
+	return differs, err
 }
 
 // reading reads the part of a backup that nobody deletes meanwhile (S29).

@@ -21,6 +21,8 @@ type operation struct {
 	long, short, look policy
 	// from is the copy that a restore reads from; empty means the repository.
 	from string
+	// selection is what of a backup a restore brings back, and where to.
+	selection remora.Selection
 	// told is what people are told. It is shared with the operation's way back.
 	told *told
 	// person answers what the way back cannot decide.

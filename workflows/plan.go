@@ -35,7 +35,8 @@ func (op *operation) refused(ctx workflow.Context, err error) error {
 
 // plan looks at the backup and at what is live, and refuses what could not be restored or put back later.
 func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
-	plan := remora.Plan{Source: req.Source, Undo: req.Undo}
+	plan := remora.Plan{Source: req.Source, Undo: req.Undo, Selection: req.Selection}
+	op.selection = req.Selection
 	err := op.phase(ctx, "look up backup "+req.Backup, func() (_ *remora.Summary, err error) {
 		plan.Backup, err = op.describe(ctx, req.Backup, req.From)
 		op.from = plan.Backup.Location
@@ -59,10 +60,28 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 		if err != nil {
 			return plan, op.copyHint(plan.Backup, err)
 		}
+		if req.Preview {
+			if target.Preview, err = op.preview(ctx, kind, plan.Backup.ID); err != nil {
+				return plan, op.copyHint(plan.Backup, err)
+			}
+		}
 		plan.Targets = append(plan.Targets, target)
 	}
 	plan.Seal()
 	return plan, nil
+}
+
+// preview asks how the live data differs from a backup; nil where the component cannot tell.
+func (op *operation) preview(ctx workflow.Context, kind remora.Kind, backup string) (differs *remora.Preview, err error) {
+	if kind != remora.Database {
+		return nil, nil //nolint:nilnil // nothing to tell, no error: the comment says so
+	}
+	err = op.phase(ctx, words(kind, remora.PreviewVerb, op.source), func() (*remora.Summary, error) {
+		found, err := of[remora.Preview](ctx, op, kind, remora.PreviewVerb, "", remora.ComponentInput{Backup: backup})
+		differs = &found
+		return &found.Compared, err
+	})
+	return differs, err
 }
 
 // restorable gives the components to restore, and refuses a backup that is not what was asked for.

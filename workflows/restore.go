@@ -26,7 +26,7 @@ func Restore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restore, e
 		operation: op, req: req, root: ctx, seq: 2,
 		record: remora.Restore{
 			ID: remora.RestoreID(req.Source, op.run, info.WorkflowStartTime), Run: op.run,
-			Source: req.Source, Backup: req.Backup, Kinds: req.Kinds, RequestedBy: req.RequestedBy,
+			Source: req.Source, Backup: req.Backup, Kinds: req.Kinds, Selection: req.Selection, RequestedBy: req.RequestedBy,
 			Outcome: remora.OutcomeRunning, Started: info.WorkflowStartTime, WithoutSafety: req.WithoutSafety,
 		},
 	}

@@ -104,6 +104,7 @@ var verbs = map[string]string{
 	remora.SwitchVerb:    "switch %s of %s",
 	remora.DiscardVerb:   "discard put-away %s of %s",
 	remora.LeftoversVerb: "look at journal of %s of %s",
+	remora.PreviewVerb:   "compare live %s of %s",
 }
 
 // words says in the language of the trade what a verb does to a component.
@@ -117,13 +118,13 @@ func words(kind remora.Kind, verb, source string) string {
 // of has a verb done to a component. The verbs that copy run on the queue that takes a few at a time; summary is for what
 // the verb alone does not say.
 func of[T any](ctx workflow.Context, op *operation, kind remora.Kind, verb, summary string, in remora.ComponentInput) (T, error) {
-	in.Source, in.Run, in.From = op.source, op.run, op.from
+	in.Source, in.Run, in.From, in.Selection = op.source, op.run, op.from, op.selection
 	s := step{kind.Activity(verb), remora.Queue, cmp.Or(summary, words(kind, verb, op.source))}
 	p := op.short
 	switch verb {
 	case remora.PreflightVerb:
 		p = op.look
-	case remora.CaptureVerb, remora.StageVerb, remora.CompareVerb:
+	case remora.CaptureVerb, remora.StageVerb, remora.CompareVerb, remora.PreviewVerb:
 		p, s.queue = op.long, remora.DataQueue
 	}
 	return take[T](ctx, p, s, in)

@@ -31,6 +31,8 @@ const PartFile = "part.json"
 type Job struct {
 	// Run is the run id of the top workflow: stable over retries and resets.
 	Run string
+	// Selection says what of a part is meant; the zero value means all of it, in its own place.
+	Selection Selection
 	// Report takes the state of the work, as often as the component likes; it never blocks. It may be nil.
 	Report func(Progress)
 }
@@ -189,6 +191,13 @@ type Component interface {
 
 	// Leftovers lists every run in the journal beside the data, of any installation.
 	Leftovers(ctx context.Context) ([]Leftover, error)
+}
+
+// Previewer is a component that can tell how its live data differs from a part, without changing anything.
+type Previewer interface {
+	// Preview compares the live data with the part, by the same digests as Compare. It reads the live data once, and of
+	// the part only what differs.
+	Preview(ctx context.Context, job Job, from fs.FS) (Preview, error)
 }
 
 // PartWriter takes the content of a part. It is implemented by the repository and safe for concurrent use.

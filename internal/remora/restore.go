@@ -14,6 +14,7 @@ type Plan struct {
 	Kinds   []Kind        `json:"kinds"`
 	Targets []Target      `json:"targets"`
 	Undo    time.Duration `json:"undo"`
+	Selection
 	// Hash is bound to the start of the restore: a target that changed since asks again.
 	Hash string `json:"hash"`
 }
@@ -23,6 +24,8 @@ type Target struct {
 	Kind     Kind     `json:"kind"`
 	Live     Estimate `json:"live"`
 	Restores Summary  `json:"restores"`
+	// Preview is what differs, where it was asked for and the component can tell.
+	Preview *Preview `json:"preview,omitempty"`
 }
 
 // Seal computes the plan's hash from what must not change between the question and the start: the backup, the
@@ -31,6 +34,9 @@ func (p *Plan) Seal() {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
 	_ = enc.Encode([]any{p.Source, p.Backup.ID, p.Kinds}) // plain values always encode
+	if !p.All() {
+		_ = enc.Encode(p.Selection)
+	}
 	for _, t := range p.Targets {
 		_ = enc.Encode([]any{t.Kind, t.Live.Identity, t.Live.Fingerprint, t.Live.Empty})
 	}
@@ -66,11 +72,12 @@ func (o Outcome) Unsettled() bool { return o == OutcomeRunning || o.Open() }
 
 // Restore is the record of a restore, kept in the repository.
 type Restore struct {
-	ID          string  `json:"id"`
-	Run         string  `json:"run"`
-	Source      string  `json:"source"`
-	Backup      string  `json:"backup"`
-	Kinds       []Kind  `json:"kinds"`
+	ID     string `json:"id"`
+	Run    string `json:"run"`
+	Source string `json:"source"`
+	Backup string `json:"backup"`
+	Kinds  []Kind `json:"kinds"`
+	Selection
 	RequestedBy string  `json:"requested_by"`
 	Outcome     Outcome `json:"outcome"`
 	// Empty names the components that had nothing live before (S14).

@@ -82,6 +82,8 @@ const (
 	SwitchVerb    = "Switch"
 	DiscardVerb   = "Discard"
 	LeftoversVerb = "Leftovers"
+	// PreviewVerb is that of a Previewer.
+	PreviewVerb = "Preview"
 )
 
 // Activity is the wire name of a component's verb.
@@ -217,6 +219,9 @@ type PlanRequest struct {
 	Undo  time.Duration `json:"undo"`
 	// From is the copy to read from; empty means wherever the backup is found, the repository first.
 	From string `json:"from,omitempty"`
+	Selection
+	// Preview asks for what differs, which takes as long as to read the live data.
+	Preview bool `json:"preview,omitempty"`
 }
 
 // RestoreRequest starts a Restore.
@@ -316,6 +321,8 @@ type (
 		Of     Subject `json:"of,omitzero"`
 		Turn   Turn    `json:"turn,omitzero"`
 		HeldBy string  `json:"held_by,omitempty"`
+		// Selection says what of a part is restored.
+		Selection Selection `json:"selection,omitzero"`
 	}
 	// CommitInput turns captured parts into a backup.
 	CommitInput struct {

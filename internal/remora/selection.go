@@ -1,0 +1,48 @@
+package remora
+
+// Selection says what of a backup a restore brings back, and where to.
+type Selection struct {
+	// Tables are the only tables to restore, "orders" or "shop.orders" where there are several schemas. Empty means all.
+	Tables []string `json:"tables,omitempty"`
+	// To is a schema that does not exist yet, in which the tables are built instead of the live one's. Nothing is switched
+	// then, and nothing can be undone: to drop the schema is all there is to it.
+	To string `json:"to,omitempty"`
+}
+
+// All tells whether everything is meant, in its own place.
+func (s Selection) All() bool { return len(s.Tables) == 0 && s.To == "" }
+
+// Preview is how live data differs from a part: what a restore would change. It never holds row data.
+type Preview struct {
+	// Tables are those that differ, at most MaxPreviewed of them; Equal counts those that do not.
+	Tables []TablePreview `json:"tables,omitempty"`
+	Equal  int            `json:"equal"`
+	// More counts the tables that differ and are not in Tables.
+	More int `json:"more,omitempty"`
+	// Creates, Replaces and Drops name the objects that a restore would create, replace and drop: "view shop.sales".
+	Creates  []string `json:"creates,omitempty"`
+	Replaces []string `json:"replaces,omitempty"`
+	Drops    []string `json:"drops,omitempty"`
+	// Schema is the difference of the definitions as text: lines that begin with + would come, those with - would go.
+	Schema string `json:"schema,omitempty"`
+	// Compared counts what was read of the live data.
+	Compared Summary `json:"compared"`
+}
+
+// MaxPreviewed bounds the lists of a Preview: a history must stay small.
+const MaxPreviewed = 100
+
+// TablePreview is how one table differs.
+type TablePreview struct {
+	Name string `json:"name"`
+	// Now and Then are its rows, live and in the backup; one that is not there has none.
+	Now  int64 `json:"now"`
+	Then int64 `json:"then"`
+	// Ranges were compared, Differ of them differ.
+	Ranges int `json:"ranges"`
+	Differ int `json:"differ"`
+	// Added rows would come, Removed rows would go, Changed rows have the same key and other values.
+	Added   int64 `json:"added"`
+	Removed int64 `json:"removed"`
+	Changed int64 `json:"changed"`
+}
