@@ -133,6 +133,12 @@ func TestTextsForPeople(t *testing.T) {
 			p.Backup.Location, p.Backup.Because = "offsite", "the repository at /var/backups/remora cannot be opened: there is no repository"
 			return a.printPlan(p, "", "")
 		},
+		"plan-to": func(a *app) error {
+			p := plan()
+			p.Kinds, p.Targets = p.Kinds[:1], p.Targets[:1]
+			p.Selection = remora.Selection{Tables: []string{"orders", "order_items"}, To: "shop_copy"}
+			return a.printPlan(p, "/srv/shop/storage/framework/down", "")
+		},
 		"history-slots":  func(a *app) error { return a.printHistory(scheduledBackups()) },
 		"show-slot":      func(a *app) error { return a.printBackup(scheduledBackups()[0]) },
 		"show-skipped":   func(a *app) error { return a.printBackup(scheduledBackups()[1]) },

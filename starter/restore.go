@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 // restoreFlags are what the command line says about a restore.
 type restoreFlags struct {
 	database, files bool
+	tables          []string
+	to              string
 	source, from    string
 	undo            string
 	withoutSafety   string
@@ -28,7 +31,7 @@ type restoreFlags struct {
 func newRestoreCommand(a *app) *cobra.Command {
 	var f restoreFlags
 	cmd := a.command("restore", flags{
-		"database": &f.database, "files": &f.files, "source": &f.source, "from": &f.from, "undo-window": &f.undo,
+		"database": &f.database, "files": &f.files, "table": &f.tables, "to": &f.to, "source": &f.source, "from": &f.from, "undo-window": &f.undo,
 		"without-safety-backup": &f.withoutSafety, "force": &f.force, "detach": &f.detach,
 	}, a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
 		b, err := s.backup(ctx, args[0], f.source, f.from)
@@ -50,11 +53,31 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 	if cmd.Flags().Changed("without-safety-backup") && strings.TrimSpace(f.withoutSafety) == "" {
 		return badFlag("--without-safety-backup", "say why in a few words; they are recorded")
 	}
-	if f.force || a.Interactive && !a.json() {
+	said := cmd.Flags().Changed
+	switch {
+	case (said("table") || said("to")) && f.files:
+		return badUsage("--files", "--table and --to are for the database alone", "leave it out, and restore the files by themselves")
+	case slices.Contains(f.selection().Tables, ""):
+		return badFlag("--table "+strings.Join(f.tables, " --table "), "name a table of the backup, such as orders, or shop.orders where there are several schemas")
+	case said("to") && f.to == "":
+		return badFlag("--to", "name a schema that does not exist yet")
+	case f.to != "" && (said("undo-window") || said("without-safety-backup")):
+		return badUsage("--to "+f.to, "nothing live is touched, so there is no safety backup and no undo window", "leave --undo-window and --without-safety-backup out")
+	}
+	if f.force || f.to != "" || a.Interactive && !a.json() { // nothing live is replaced by what is built elsewhere
 		return nil
 	}
 	return invalid("restore", "", "a restore asks before it replaces live data, and there is nobody to answer",
 		"run it on a terminal, or add --force: it skips the question and nothing else")
+}
+
+// selection is what the flags choose of the database: --table may be given several times, and name several.
+func (f restoreFlags) selection() remora.Selection {
+	chosen := remora.Selection{To: f.to}
+	for _, some := range f.tables {
+		chosen.Tables = append(chosen.Tables, strings.Split(some, ",")...)
+	}
+	return chosen
 }
 
 // planRequest refuses what no worker needs to be asked about.
@@ -66,7 +89,8 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 	if err != nil {
 		return remora.PlanRequest{}, err
 	}
-	kinds := chosen(f.database, f.files)
+	selection := f.selection()
+	kinds := chosen(f.database || !selection.All(), f.files)
 	if err := missing("restore", src, kinds); err != nil {
 		return remora.PlanRequest{}, err
 	}
@@ -74,7 +98,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 	if err != nil {
 		return remora.PlanRequest{}, err
 	}
-	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo, From: f.from}, nil
+	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo, From: f.from, Selection: selection}, nil
 }
 
 // restorable refuses a backup that is not completed: what was not read back may not be what was stored.
@@ -121,7 +145,7 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 		return err
 	}
 	req := remora.RestoreRequest{PlanRequest: asked, WithoutSafety: f.withoutSafety}
-	if !f.force {
+	if !f.force && f.to == "" {
 		if err := s.app.confirm(ctx, plan.Source); err != nil {
 			return err
 		}

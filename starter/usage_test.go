@@ -43,6 +43,11 @@ func TestWrongCommandLinesEndWith2AndSayWhatToDo(t *testing.T) {
 		"no such component":     {[]string{"backup", "shop", "--database"}, "the source has no database"},
 		"nobody to ask":         {[]string{"restore", "latest", "--source", "shop"}, "there is nobody to answer"},
 		"no reason":             {[]string{"restore", "x", "--force", "--without-safety-backup", " "}, "say why"},
+		"tables and files":      {[]string{"restore", "x", "--table", "orders", "--files"}, "for the database alone"},
+		"a schema and files":    {[]string{"restore", "x", "--to", "copy", "--files"}, "for the database alone"},
+		"no table":              {[]string{"restore", "x", "--table", "orders,"}, "--table orders,"},
+		"no schema":             {[]string{"restore", "x", "--to", ""}, "--to"},
+		"a copy and its undo":   {[]string{"restore", "x", "--to", "copy", "--undo-window", "1h"}, "no undo window"},
 		"configuration missing": {[]string{"history", "--config", filepath.Join(p.dir, "none.yaml")}, "none.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {

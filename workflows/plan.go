@@ -99,7 +99,12 @@ func restorable(b remora.Backup, req remora.PlanRequest) ([]remora.Kind, error) 
 		return refuse(remora.Invalid, history, "it is %s; only completed backups can be restored", b.Status)
 	}
 	kinds := req.Kinds
-	if len(kinds) == 0 {
+	switch {
+	case !req.All() && slices.Contains(kinds, remora.Files):
+		return refuse(remora.Invalid, "Restore the files by themselves.", "tables and another schema are for the database alone")
+	case !req.All():
+		kinds = []remora.Kind{remora.Database}
+	case len(kinds) == 0:
 		for _, part := range b.Parts {
 			kinds = append(kinds, part.Kind)
 		}

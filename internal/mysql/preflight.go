@@ -28,6 +28,9 @@ func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.
 	if intent.Restore() {
 		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds
 	}
+	if !job.Selection.All() {
+		return est, remora.Fail(remora.Unsupported, op, d.subject(), "restore the database as a whole", "a part of it, or another schema, cannot be chosen yet")
+	}
 	err = d.with(ctx, who, op, d.cfg.Address, func(s *session) (err error) {
 		est, err = d.preflight(ctx, s, op, needs(s.server), job, intent)
 		return err
