@@ -61,6 +61,12 @@ func NewMySQL(t testing.TB) *MySQLServer {
 	return private(t, kinds[0])
 }
 
+// NewMariaDB is NewMySQL with a MariaDB of that version.
+func NewMariaDB(t testing.TB, version string) *MySQLServer {
+	t.Helper()
+	return private(t, kind("mariadb-"+version))
+}
+
 // EachServer runs a test on every kind of server, as subtests with their names: on those that the tests of this binary
 // share, each started when it is first needed.
 func EachServer(t *testing.T, test func(*testing.T, *MySQLServer)) {
