@@ -55,6 +55,12 @@ func verb[T any](to Registry, c *Component, name, says string, stalls bool, do f
 				return none, nil
 			case err != nil:
 				return none, err
+			case in.Selection.To != "":
+				copier, ok := component.(remora.Copier)
+				if !ok {
+					return none, remora.Fail(remora.Unsupported, op, string(c.Kind), "", "this component cannot be built elsewhere")
+				}
+				component = copier.Into(in.Selection)
 			}
 			return do(ctx, task{component, in, remora.Job{Run: in.Run, Selection: in.Selection, Report: report}})
 		})

@@ -75,6 +75,12 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 		modes:      map[string]maintenance.Mode{},
 		checks:     map[string][]remora.Check{},
 	}
+	var reserved []string
+	for _, source := range cfg.Sources {
+		if source.Database != nil {
+			reserved = append(reserved, source.Database.Schemas...)
+		}
+	}
 	for _, name := range cfg.Names() {
 		source := cfg.Sources[name]
 		if d := source.Database; d != nil {
@@ -83,7 +89,7 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 				Address: d.Address, User: d.User, Password: d.Password,
 				RestoreUser: d.RestoreUser, RestorePassword: d.RestorePassword,
 				Schemas: d.Schemas, Sessions: d.Sessions, Stall: cfg.Stall, Log: log.With("source", name),
-				Empty: d.Empty, WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, StaysOnline: source.Maintenance == config.Maintenance{},
+				Empty: d.Empty, Reserved: reserved, WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, StaysOnline: source.Maintenance == config.Maintenance{},
 			})
 			if err != nil {
 				return nil, err

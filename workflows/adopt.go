@@ -51,7 +51,10 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 			ID: remora.RestoreID(op.source, op.run, left[0].Since), Run: op.run, Source: op.source, RequestedBy: op.actor, Started: left[0].Since,
 		}
 	}
-	op.run, op.restore = r.Run, r.ID
+	if len(left) > 0 && left[0].To != "" { // the journal knows, where the record is lost
+		r.To = left[0].To
+	}
+	op.run, op.restore, op.selection = r.Run, r.ID, r.Selection
 
 	var kinds []remora.Kind
 	var restored, switched int
@@ -88,6 +91,10 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 
 	r.Hint = "Its workflow was lost; " + op.actor + " has taken it over."
 	switch {
+	case r.To != "" && restored > 0:
+		r.Outcome, r.Live = remora.OutcomeCopied, ""
+	case r.To != "":
+		r.Outcome, r.Live, r.Problem = remora.OutcomeRolledBack, "", "its workflow was terminated; nothing live was touched, and the schema "+r.To+" is there as a whole or not at all"
 	case switched == 0 && (len(left) > 0 || r.Outcome == remora.OutcomeRunning):
 		r.Outcome, r.Live, r.Problem = remora.OutcomeRolledBack, "", "its workflow was terminated before the switch; the source is as it was before"
 	case switched == 0 || ending:

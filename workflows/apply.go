@@ -27,7 +27,11 @@ func Apply(ctx workflow.Context, req remora.ApplyRequest) (remora.Applied, error
 	if err != nil {
 		return applied, op.rollBack(ctx, &undo, err)
 	}
-	conclude(ctx, string(remora.OutcomeApplied), "applied")
+	how := remora.OutcomeApplied
+	if req.To != "" {
+		how = remora.OutcomeCopied
+	}
+	conclude(ctx, string(how), string(how))
 	return applied, nil
 }
 
@@ -41,8 +45,10 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 		return done, err
 	}
 	done.Kinds, done.Empty = plan.Kinds, emptyKinds(plan)
-	if done.SafetyBackup, err = op.safetyBackup(ctx, req, plan); err != nil {
-		return done, err
+	if req.To == "" { // else nothing live is replaced
+		if done.SafetyBackup, err = op.safetyBackup(ctx, req, plan); err != nil {
+			return done, err
+		}
 	}
 
 	undo.push("discard what was staged", func(ctx workflow.Context) error { // before the step: it may happen by half
@@ -67,6 +73,9 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	}
 
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // from here a cancel waits, and is pointed at rollback
+	if req.To != "" {
+		return done, op.putInPlace(ctx, req, plan)
+	}
 	if done.KeepUntil = workflow.Now(ctx).Add(req.Undo); req.WithoutSafety != "" {
 		done.KeepUntil = time.Time{} // such a window never ends by itself (S14)
 	}
@@ -76,6 +85,18 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	}
 	done.Phases = op.told.done
 	return done, nil
+}
+
+// putInPlace ends what is built elsewhere: it becomes the schema that was asked for, and nothing is kept. There is nobody
+// to take offline, and no application to ask how it is.
+func (op *operation) putInPlace(ctx workflow.Context, req remora.ApplyRequest, plan remora.Plan) error {
+	return op.phase(ctx, "build schema "+req.To, func() (*remora.Summary, error) {
+		if err := op.turn(ctx, remora.Database, remora.Turn{Run: op.run, Seq: firstSwitch, Live: remora.Restored}); err != nil {
+			return nil, err
+		}
+		_, err := op.putAway(ctx, plan.Kinds, req.Started, nil)
+		return nil, err
+	})
 }
 
 // safetyBackup saves what is live before it is replaced: no safety backup, no restore. The two exceptions are that

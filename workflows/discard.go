@@ -16,7 +16,7 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 	if err != nil {
 		return remora.Discarded{}, err
 	}
-	op.restore = req.Restore
+	op.restore, op.selection = req.Restore, req.Selection
 	if err := op.person.listen(ctx); err != nil {
 		return remora.Discarded{}, err
 	}
@@ -26,7 +26,7 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 			if err := op.backwards().goBack(ctx, req.Kinds); err != nil {
 				return err
 			}
-			return op.backwards().leaveMaintenance(ctx)
+			return op.backwards().leaveMaintenance(ctx) // which only ends what this run began
 		})
 	}
 	heldBy, err := op.putAway(ctx, req.Kinds, req.Started, req.Nothing)
@@ -54,7 +54,7 @@ func (op *operation) putAway(ctx workflow.Context, kinds []remora.Kind, started 
 			continue
 		}
 		known = append(known, kind)
-		if left.Switched {
+		if left.Switched && left.To == "" { // what is built elsewhere was made from a backup, and put nothing away
 			toSave = append(toSave, kind)
 			seq = max(seq, left.Seq)
 		}

@@ -14,6 +14,9 @@ import (
 // within seconds, unless it is already being committed and read back.
 const lanePatience = 30 * time.Minute
 
+// copyPatience is how long a copy into another schema waits for a backup to end: it is no emergency, and stops nobody.
+const copyPatience = 12 * time.Hour
+
 // errLaneTaken says that somebody else is at work on the source.
 var errLaneTaken = errors.New("the lane is taken")
 

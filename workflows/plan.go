@@ -18,7 +18,9 @@ func Plan(ctx workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
 	if err != nil {
 		return plan, op.refused(ctx, err)
 	}
-	op.warnOfRoom(ctx, &plan)
+	if req.To == "" { // else there is no safety backup
+		op.warnOfRoom(ctx, &plan)
+	}
 	outcome(ctx, "planned")
 	return plan, nil
 }

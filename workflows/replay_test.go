@@ -78,6 +78,7 @@ func TestRecord(t *testing.T) {
 		"restore-stops-backup": playRunningBackup,
 		"restore-terminated":   playTerminatedApply,
 		"restore-checked":      playChecked,
+		"restore-to":           playCopiedElsewhere,
 
 		"adopted":                  playAdopted,
 		"terminated-before-switch": playTerminatedBeforeSwitch,
@@ -337,6 +338,36 @@ func playRolledBack(t *testing.T, r *recording) {
 	require.Equal(t, string(remora.RolledBack), kindOf(err))
 	r.lives(original)
 	r.tidy()
+}
+
+// A copy into another schema leaves nothing when it is cancelled, or terminated behind its switch; done, it has no window.
+func playCopiedElsewhere(t *testing.T, r *recording) {
+	req := request()
+	req.To = "shop_copy"
+	copied := func(holdAt, id string, end func(id string) error) error {
+		waiting := make(chan struct{}, 1)
+		r.mu.Lock()
+		r.gate = untilCancelled(holdAt, waiting)
+		r.mu.Unlock()
+		run := r.start("restore/shop", remora.RestoreWorkflow, req)
+		<-waiting
+		r.mu.Lock()
+		r.gate = nil
+		r.mu.Unlock()
+		require.NoError(t, end(id))
+		return run.Get(t.Context(), nil)
+	}
+	cancel := func(id string) error { return r.CancelWorkflow(t.Context(), id, "") }
+	checkCopy(t, r.world, copied("database.Compare", "restore/shop", cancel))
+	terminate := func(id string) error { return r.TerminateWorkflow(t.Context(), id, "", "the test does") }
+	err := copied("database.Discard", "op/shop", terminate)
+	require.Equal(t, string(remora.RolledBack), kindOf(err))
+	checkCopy(t, r.world, err)
+
+	var done remora.Restore
+	require.NoError(t, r.start("restore/shop", remora.RestoreWorkflow, req).Get(t.Context(), &done))
+	require.Equal(t, remora.OutcomeCopied, done.Outcome)
+	checkCopy(t, r.world, nil)
 }
 
 // S19: a restore and a rollback stop a running backup; the end of a window waits for one.

@@ -186,11 +186,15 @@ func (r *restore) apply(ctx workflow.Context) error {
 	}
 	r.working = true
 	workflow.SetCurrentDetails(ctx, "applying; follow workflow "+remora.Lane(r.source))
-	applied, err := inLane[remora.Applied](ctx, laneCall{
+	call := laneCall{
 		workflow: remora.ApplyWorkflow, source: r.source, summary: "restore " + r.source + " from " + r.req.Backup,
 		input:    remora.ApplyRequest{RestoreRequest: r.req, Run: r.run, ID: r.record.ID, Started: r.record.Started},
 		patience: lanePatience, waiting: r.waitsForBackup,
-	})
+	}
+	if r.req.To != "" {
+		call.patience, call.polite = copyPatience, true
+	}
+	applied, err := inLane[remora.Applied](ctx, call)
 	r.working = false
 	if err != nil {
 		return r.notApplied(ctx, laneProblem("restore "+r.source, r.source, err))
@@ -198,11 +202,14 @@ func (r *restore) apply(ctx workflow.Context) error {
 	r.record.Empty = applied.Empty
 	r.record.Kinds, r.record.SafetyBackup = applied.Kinds, applied.SafetyBackup
 	r.record.Phases = append(r.record.Phases, applied.Phases...)
-	r.record.Warnings = applied.Warnings
-	r.record.Outcome, r.record.Live, r.record.KeepUntil = remora.OutcomeApplied, remora.Restored, applied.KeepUntil
-	r.record.Hint = ""
-	r.endAt, r.endAs = applied.KeepUntil, remora.OutcomeExpired
-	if r.root.Err() != nil {
+	r.record.Warnings, r.record.Hint = applied.Warnings, ""
+	if r.req.To != "" {
+		r.record.Outcome, r.record.Ended = remora.OutcomeCopied, workflow.Now(ctx)
+	} else {
+		r.record.Outcome, r.record.Live, r.record.KeepUntil = remora.OutcomeApplied, remora.Restored, applied.KeepUntil
+		r.endAt, r.endAs = applied.KeepUntil, remora.OutcomeExpired
+	}
+	if r.root.Err() != nil && r.record.Outcome.Open() {
 		r.toldCancel = true
 		r.record.Hint = "The cancel came after the switch had begun, so the restore was finished. " + r.choices()
 	}
@@ -242,6 +249,9 @@ func (r *restore) adopt(ctx workflow.Context) error {
 // waitsForBackup tells that a restore or rollback met a running backup, which gives way.
 func (r *restore) waitsForBackup(ctx workflow.Context) {
 	r.record.Hint = "It waits for the running operation on " + r.source + ", which was asked to stop."
+	if r.req.To != "" {
+		r.record.Hint = "It waits for the running operation on " + r.source + " to end."
+	}
 	workflow.SetCurrentDetails(ctx, r.record.Hint)
 	r.save(ctx)
 }
@@ -263,6 +273,9 @@ func (r *restore) notApplied(ctx workflow.Context, err error) error {
 func (r *restore) goBack(ctx workflow.Context) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	kinds := r.req.Kinds
+	if r.req.To != "" {
+		kinds = []remora.Kind{remora.Database}
+	}
 	if len(kinds) == 0 {
 		kinds = []remora.Kind{remora.Database, remora.Files}
 	}
@@ -478,6 +491,7 @@ func (r *restore) pause() time.Duration { return min(secondThought, r.req.Undo) 
 
 // tryDiscard runs the Discard child for this restore.
 func (r *restore) tryDiscard(ctx workflow.Context, req remora.DiscardRequest, patience time.Duration) (remora.Discarded, error) {
+	req.Selection = r.record.Selection
 	req.Source, req.Run, req.Restore, req.RequestedBy = r.source, r.run, r.record.ID, cmp.Or(r.accepting.who(), r.req.RequestedBy)
 	return inLane[remora.Discarded](ctx, laneCall{
 		workflow: remora.DiscardWorkflow, source: r.source, summary: "save and discard what " + r.record.ID + " put away",

@@ -25,6 +25,8 @@ type world struct {
 
 	mu    sync.Mutex
 	kinds map[remora.Kind]*side
+	// elsewhere is the place of a copy: nothing is there yet.
+	elsewhere *side
 	// offline names the runs that took the application offline.
 	offline map[string]bool
 	// theirs: an operator has it offline. checks are configured, and give what they are told to, by the live content.
@@ -106,7 +108,7 @@ const (
 // newWorld has a completed backup "good" of both components, and other data live.
 func newWorld(t testing.TB) *world {
 	w := &world{
-		t: t, kinds: map[remora.Kind]*side{}, offline: map[string]bool{}, backups: map[string]*stored{},
+		t: t, kinds: map[remora.Kind]*side{}, elsewhere: &side{journal: map[string]*entry{}}, offline: map[string]bool{}, backups: map[string]*stored{},
 		failures: map[string]remora.FailedRun{}, restores: map[string]remora.Restore{}, seen: map[string]int{},
 		copies: map[string]map[string]bool{"offsite": {}}, damaged: map[string]bool{}, rotten: map[string]bool{},
 		channels: []string{"ops@example.com"},
@@ -520,9 +522,17 @@ type component struct {
 	kind remora.Kind
 }
 
-func (c component) preflight(ctx context.Context, _ remora.ComponentInput) (e remora.Estimate, err error) {
+// at is where it is asked to be.
+func (c component) at(in remora.ComponentInput) *side {
+	if in.Selection.To != "" {
+		return c.w.elsewhere
+	}
+	return c.w.kinds[c.kind]
+}
+
+func (c component) preflight(ctx context.Context, in remora.ComponentInput) (e remora.Estimate, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.PreflightVerb), func() error {
-		e = remora.Estimate{Empty: c.w.kinds[c.kind].live == "", Identity: "here", Fingerprint: "same"}
+		e = remora.Estimate{Empty: c.at(in).live == "", Identity: "here", Fingerprint: "same"}
 		return nil
 	})
 	return e, err
@@ -531,6 +541,9 @@ func (c component) preflight(ctx context.Context, _ remora.ComponentInput) (e re
 func (c component) capture(ctx context.Context, in remora.ComponentInput) (p remora.PartRef, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.CaptureVerb), func() error {
 		content := c.w.kinds[c.kind].live
+		if in.Selection.To != "" {
+			c.w.t.Errorf("nothing needs to be saved for a copy")
+		}
 		if in.Of.PutAway != "" {
 			content = c.w.kinds[c.kind].journal[in.Of.PutAway].away
 		}
@@ -545,20 +558,20 @@ func (c component) capture(ctx context.Context, in remora.ComponentInput) (p rem
 
 func (c component) stage(ctx context.Context, in remora.ComponentInput) (s remora.Summary, err error) {
 	return s, c.w.step(ctx, c.kind.Activity(remora.StageVerb), func() error {
-		if e := c.w.kinds[c.kind].journal[in.Run]; e != nil && e.switched {
+		if e := c.at(in).journal[in.Run]; e != nil && e.switched {
 			return broken(remora.Fenced)
 		}
 		if c.w.decided(in.Run) {
 			return broken(remora.Superseded)
 		}
-		c.w.kinds[c.kind].journal[in.Run] = &entry{stage: c.w.backups[in.Backup].content[c.kind], live: remora.Replaced}
+		c.at(in).journal[in.Run] = &entry{stage: c.w.backups[in.Backup].content[c.kind], live: remora.Replaced}
 		return nil
 	})
 }
 
 func (c component) compare(ctx context.Context, in remora.ComponentInput) (d remora.Diff, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.CompareVerb), func() error {
-		if c.w.kinds[c.kind].journal[in.Run].stage != c.w.backups[in.Backup].content[c.kind] {
+		if c.at(in).journal[in.Run].stage != c.w.backups[in.Backup].content[c.kind] {
 			d.Differences = []string{"it differs"}
 		}
 		return nil
@@ -568,14 +581,14 @@ func (c component) compare(ctx context.Context, in remora.ComponentInput) (d rem
 
 func (c component) turn(ctx context.Context, in remora.ComponentInput) error {
 	return c.w.step(ctx, c.kind.Activity(remora.SwitchVerb), func() error {
-		s, turn := c.w.kinds[c.kind], in.Turn
+		s, turn := c.at(in), in.Turn
 		e := s.journal[turn.Run]
 		switch {
 		case e == nil:
 			return broken(remora.NotFound)
 		case turn.Seq < e.seq:
 			return broken(remora.Superseded)
-		case len(c.w.offline) == 0 && !c.w.theirs:
+		case len(c.w.offline) == 0 && !c.w.theirs && in.Selection.To == "":
 			return errors.New("switched while the application was online")
 		}
 		if e.seq = turn.Seq; turn.Live == e.live {
@@ -592,27 +605,31 @@ func (c component) turn(ctx context.Context, in remora.ComponentInput) error {
 // discard holds the world's strictest rule (S1).
 func (c component) discard(ctx context.Context, in remora.ComponentInput) error {
 	return c.w.step(ctx, c.kind.Activity(remora.DiscardVerb), func() error {
-		e := c.w.kinds[c.kind].journal[in.Run]
+		e := c.at(in).journal[in.Run]
 		if e == nil {
 			return nil
 		}
-		if e.switched && e.away != "" {
+		if e.switched && e.away != "" && in.Selection.To == "" {
 			held := c.w.backups[in.HeldBy]
 			if held == nil || !held.verified || held.content[c.kind] != e.away {
 				c.w.t.Errorf("S1: %s side %q was discarded though %q does not hold it", c.kind, e.away, in.HeldBy)
 			}
 		}
-		delete(c.w.kinds[c.kind].journal, in.Run)
+		delete(c.at(in).journal, in.Run)
 		return nil
 	})
 }
 
 func (c component) leftovers(ctx context.Context, _ remora.ComponentInput) (all []remora.Leftover, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.LeftoversVerb), func() error {
-		for run, e := range c.w.kinds[c.kind].journal {
-			all = append(all, remora.Leftover{
-				Kind: c.kind, Run: run, Source: "shop", Seq: e.seq, Live: e.live, Switched: e.switched, Since: time.Unix(0, 0),
-			})
+		for to, s := range map[string]*side{"": c.w.kinds[c.kind], "shop_copy": c.w.elsewhere} {
+			for run, e := range s.journal {
+				if to == "" || c.kind == remora.Database {
+					all = append(all, remora.Leftover{
+						Kind: c.kind, Run: run, Source: "shop", Seq: e.seq, Live: e.live, Switched: e.switched, Since: time.Unix(0, 0), To: to,
+					})
+				}
+			}
 		}
 		return nil
 	})
@@ -639,8 +656,8 @@ func (w *world) tidy() {
 	if len(w.offline) > 0 {
 		w.t.Errorf("the application is offline; steps: %v", w.calls)
 	}
-	for _, kind := range both {
-		for _, e := range w.kinds[kind].journal {
+	for kind, s := range map[remora.Kind]*side{remora.Database: w.kinds[remora.Database], remora.Files: w.kinds[remora.Files], "copy": w.elsewhere} {
+		for _, e := range s.journal {
 			w.t.Errorf("left beside %s: %+v; steps: %v", kind, *e, w.calls)
 		}
 	}

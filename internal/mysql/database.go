@@ -33,6 +33,8 @@ type Config struct {
 	Empty []string
 	// WithoutRoutines and WithoutTriggers leave these out of backups; a restore of such a backup keeps the live ones.
 	WithoutRoutines, WithoutTriggers bool
+	// Reserved are schemas of other sources: nothing is built in them.
+	Reserved []string
 	// Sessions is how many connections copy rows at the same time; 0 means 4.
 	Sessions int
 	// Stall is how long a copy may stand still before its caller gives it up: the server waits longer than that for its
@@ -55,6 +57,8 @@ type Database struct {
 	log   *slog.Logger
 	read  account
 	write account
+	// chosen is what of a part is built elsewhere: see Into.
+	chosen remora.Selection
 }
 
 var _ remora.Component = (*Database)(nil)

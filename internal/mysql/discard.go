@@ -86,8 +86,8 @@ func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *ent
 		_, err := d.whereIs(ctx, s, op, e)
 		return err
 	}
-	if !e.Switched && f.live(e) == remora.Replaced || heldBy != "" {
-		return nil
+	if !e.Switched && f.live(e) == remora.Replaced || heldBy != "" || e.Detail.Copy && f.live(e) == remora.Replaced {
+		return nil // of a copy, a backup is what it was built from
 	}
 	live := f.live(e)
 	aside, err := takeCensuses(ctx, s, e.aside(live == remora.Restored), false)

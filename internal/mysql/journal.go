@@ -47,6 +47,8 @@ type detail struct {
 	// Moving is set before the first object is dropped for a switch, and reset when the side that is live is whole: while
 	// it is set, what a side has is what is written here, whatever is found.
 	Moving bool `json:"moving,omitempty"`
+	// Copy says that it is built in a schema of its own, and nothing of the source's is put away.
+	Copy bool `json:"copy,omitempty"`
 	// Booted is when the server had been started at the comparison of a stage that a restart would empty (S27).
 	Booted time.Time `json:"booted,omitzero"`
 	// HeldBy is the backup that holds what is being discarded.
@@ -290,6 +292,9 @@ func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, 
 			l := remora.Leftover{
 				Kind: remora.Database, Run: e.Run, Source: e.Source, Installation: e.Installation, Seq: e.Seq, Live: remora.Replaced,
 				Switched: e.Switched, KeepUntil: e.KeepUntil, Since: e.Since,
+			}
+			if e.Detail.Copy {
+				l.To = e.Detail.Schemas[0].Name
 			}
 			f, err := findFence(ctx, s, &e)
 			switch {

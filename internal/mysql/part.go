@@ -28,6 +28,8 @@ type part struct {
 	// LeftOut are the kinds of objects that are not in the part because the configuration says so.
 	LeftOut []string     `json:"left_out,omitempty"`
 	Schemas []partSchema `json:"schemas"`
+
+	notes []string // what a plan says of what was chosen of it
 }
 
 // position is the moment of the part in the server's binary log.
@@ -123,6 +125,8 @@ func (d *Database) readPart(from fs.FS) (part, error) {
 		return p, remora.Fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
 	case err != nil:
 		return p, remora.Fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
+	case d.copies():
+		return d.choose(p)
 	case !sameNames(p.names(), d.cfg.Schemas):
 		return p, remora.Fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", strings.Join(p.names(), ", ")),
 			"the backup holds %s, the source is configured with %s", strings.Join(p.names(), ", "), d.name())

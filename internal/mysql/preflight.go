@@ -28,8 +28,11 @@ func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.
 	if intent.Restore() {
 		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds
 	}
-	if !job.Selection.All() {
-		return est, remora.Fail(remora.Unsupported, op, d.subject(), "restore the database as a whole", "a part of it, or another schema, cannot be chosen yet")
+	if len(job.Selection.Tables) > 0 && !d.copies() {
+		return est, remora.Fail(remora.Unsupported, op, d.subject(), "restore them into another schema with --to, or the database as a whole", "single tables cannot be restored in place yet")
+	}
+	if err := d.mayCopy(op, census{}); err != nil {
+		return est, err
 	}
 	err = d.with(ctx, who, op, d.cfg.Address, func(s *session) (err error) {
 		est, err = d.preflight(ctx, s, op, needs(s.server), job, intent)
@@ -51,7 +54,7 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 	if err != nil {
 		return est, err
 	}
-	if err := refusals(found, op); err != nil {
+	if err := cmp.Or(d.mayCopy(op, found[0]), refusals(found, op)); err != nil {
 		return est, err
 	}
 	if intent.Restore() {
@@ -76,7 +79,8 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 func (d *Database) describe(found []census, on server, est *remora.Estimate) {
 	est.Empty = !slices.ContainsFunc(found, func(c census) bool { return c.exists })
 	est.Summary.Facts = map[string]string{"schema": d.name()}
-	est.Summary.Entries, est.Summary.Bytes = estimates(found)
+	rows, bytes := estimates(found)
+	est.Summary.Entries, est.Summary.Bytes = est.Summary.Entries+rows, est.Summary.Bytes+bytes
 	h := sha256.New()
 	// The server's own id is nothing for people, but another server at the same address must not pass for this one (S12).
 	fmt.Fprintf(h, "%s %s\n", est.Identity, on.identity())
@@ -161,7 +165,12 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, inten
 	if len(p.LeftOut) > 0 {
 		est.Warnings = append(est.Warnings, "the backup was taken without these, so the live ones stay: "+strings.Join(p.LeftOut, ", "))
 	}
-	est.Warnings = slices.Concat(est.Warnings, numbersAgain(p, live), d.emptyWarnings(p))
+	est.Warnings = slices.Concat(est.Warnings, p.notes, numbersAgain(p, live))
+	if d.copies() {
+		est.Summary.Objects, est.Summary.Entries, est.Summary.Bytes = p.counts()
+	} else {
+		est.Warnings = append(est.Warnings, d.emptyWarnings(p)...)
+	}
 	if err := d.probe(ctx, s); err != nil {
 		return err
 	}

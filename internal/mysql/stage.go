@@ -107,7 +107,7 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		}
 		st.entry.Attempt++
 		st.entry.State = stateStaging
-		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions)}
+		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions), Copy: st.d.copies()}
 		for i, schema := range st.part.Schemas {
 			restored := census{options: schema.schemaOptions, objects: st.part.restored(i, live[i])}
 			restored.tables = mapped(schema.Tables, func(t partTable) table { return t.table })

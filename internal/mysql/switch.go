@@ -185,6 +185,16 @@ func (sw *switcher) look(ctx context.Context) (err error) {
 			return remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them, or start a new restore", "since the plan there are things that cannot be moved: %s", listed(c.refused))
 		}
 	}
+	for i, s := range sw.entry.Detail.Schemas {
+		if !sw.entry.Detail.Copy {
+			break
+		}
+		going := s.of(sw.turn.Live.Other())
+		theirs := slices.DeleteFunc(sw.live[i].names(), func(name string) bool { _, ours := going.Tables[name]; return ours })
+		if theirs = append(theirs, objectNames(without(sw.live[i].objects, going.Objects))...); len(theirs) > 0 {
+			return remora.Fail(remora.Changed, sw.op, "schema "+s.Name, "move them to another schema", "since the plan somebody made things there: %s", listed(theirs))
+		}
+	}
 	for _, c := range sw.incoming {
 		if len(c.objects) > 0 {
 			return remora.Fail(remora.Changed, sw.op, "schema "+c.schema, "remove them", "somebody made things there: %s", listed(c.objects))

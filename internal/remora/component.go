@@ -160,6 +160,8 @@ type Leftover struct {
 	Switched  bool      `json:"switched"`
 	KeepUntil time.Time `json:"keep_until,omitzero"`
 	Since     time.Time `json:"since"`
+	// To is the place where it is built, if that is not the live one.
+	To string `json:"to,omitempty"`
 	// What names, for people, what is kept: schemas or directories.
 	What []string `json:"what,omitempty"`
 }
@@ -198,6 +200,13 @@ type Previewer interface {
 	// Preview compares the live data with the part, by the same digests as Compare. It reads the live data once, and of
 	// the part only what differs.
 	Preview(ctx context.Context, job Job, from fs.FS) (Preview, error)
+}
+
+// Copier is a component that can be built beside itself, in a place of its own.
+type Copier interface {
+	// Into is the component in the place that was chosen, of what was chosen. Whatever is asked of it leaves what is live
+	// alone; what was put away by it is discarded without being saved.
+	Into(chosen Selection) Component
 }
 
 // PartWriter takes the content of a part. It is implemented by the repository and safe for concurrent use.

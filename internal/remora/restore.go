@@ -60,6 +60,8 @@ const (
 	OutcomeExpired  Outcome = "expired"
 	// OutcomeRolledBack means that the restore failed or was cancelled, and the source is what it was.
 	OutcomeRolledBack Outcome = "rolled back"
+	// OutcomeCopied means that the backup was built in a schema of its own: nothing was switched, and nothing can be undone.
+	OutcomeCopied Outcome = "copied"
 	// OutcomeRefused means that it ended before anything was touched.
 	OutcomeRefused Outcome = "refused"
 )

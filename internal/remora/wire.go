@@ -299,6 +299,8 @@ type DiscardRequest struct {
 	Nothing []Kind `json:"nothing,omitempty"`
 	// BackFirst makes the replaced side live before: for an Apply that was terminated, and so could not.
 	BackFirst bool `json:"back_first,omitempty"`
+	// Selection is that of the restore.
+	Selection Selection `json:"selection,omitzero"`
 }
 
 // Discarded is the result of a Discard.

@@ -1,0 +1,134 @@
+package mysql
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
+)
+
+var _ remora.Copier = (*Database)(nil)
+
+// Into is the same database in another place: what was chosen of a part is its one schema, and is live under the name that
+// was chosen. So it is staged, compared and switched like any other; nothing goes out in exchange, and it is discarded
+// at once. What is live of the source is no part of it, and is neither locked nor looked at.
+func (d *Database) Into(chosen remora.Selection) remora.Component {
+	into := *d
+	into.chosen, into.cfg.Schemas, into.cfg.Empty, into.cfg.StaysOnline = chosen, []string{chosen.To}, nil, false
+	into.cfg.Reserved = slices.Concat(d.cfg.Reserved, d.cfg.Schemas)
+	return &into
+}
+
+// copies tells whether it is the place of a copy.
+func (d *Database) copies() bool { return d.chosen.To != "" }
+
+// mayCopy refuses a place where nothing may be built, or where something is.
+func (d *Database) mayCopy(op string, found census) error {
+	refuse := func(why string) error {
+		return remora.Fail(remora.Invalid, op, d.subject(), "choose a schema that does not exist yet", "%s", why)
+	}
+	there := slices.Concat(found.names(), objectNames(found.objects), mapped(found.refused, refused.String))
+	switch {
+	case !d.copies():
+	case !plausibleSchema(d.chosen.To):
+		return refuse("no application's schema can be called that")
+	case slices.ContainsFunc(d.cfg.Reserved, func(name string) bool { return strings.EqualFold(name, d.chosen.To) }):
+		return refuse("it is a schema of a source, which is backed up itself")
+	case len(there) > 0:
+		return refuse("it is there already, and not empty: " + listed(there))
+	}
+	return nil
+}
+
+// named finds the table that a foreign key names, or the sequence that a DEFAULT does, past whatever is quoted otherwise.
+var named = regexp.MustCompile("(?s)(REFERENCES |(?:next|last|set)val\\()(?:`((?:[^`]|``)+)`\\.)?`((?:[^`]|``)+)`|`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\.)*'")
+
+// choose is what was chosen of a part, as the schema that it becomes. Nothing of it may act on what is live: foreign keys
+// that lead out are left out, events come disabled, and what names a schema of the source is noted.
+func (d *Database) choose(p part) (part, error) {
+	refuse := func(kind remora.ProblemKind, hint, format string, args ...any) (part, error) {
+		return p, remora.Fail(kind, "build "+d.chosen.To, remora.PartFile, hint, format, args...)
+	}
+	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
+	sources, wanted := p.names(), d.chosen.Tables
+	for i := range p.Schemas {
+		s := &p.Schemas[i]
+		s.Tables = slices.DeleteFunc(slices.Clone(s.Tables), func(t partTable) bool {
+			return len(d.chosen.Tables) > 0 && !slices.ContainsFunc(d.chosen.Tables, t.called)
+		})
+		wanted = slices.DeleteFunc(slices.Clone(wanted), func(name string) bool {
+			return slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.called(name) })
+		})
+	}
+	if len(wanted) > 0 {
+		return refuse(remora.NotFound, "name tables of the backup, as schema.table where there are several schemas", "the backup holds no table %s", strings.Join(wanted, ", "))
+	}
+	if len(sources) > 1 {
+		p.Schemas = slices.DeleteFunc(p.Schemas, func(s partSchema) bool { return len(d.chosen.Tables) > 0 && len(s.Tables) == 0 })
+	}
+	if len(p.Schemas) != 1 {
+		return refuse(remora.Invalid, "choose tables of one schema: --table "+sources[0]+".TABLE", "the tables are those of several schemas: %s", strings.Join(p.names(), ", "))
+	}
+	s := &p.Schemas[0]
+	from := s.Name
+	inside := func(schema, table string) bool {
+		return (schema == "" || schema == from) && slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == table })
+	}
+	for i := range s.Tables {
+		t := &s.Tables[i]
+		def, err := parseDefinition(t.Definition)
+		if err != nil {
+			return p, err
+		}
+		var kept []string
+		for _, e := range def.elements {
+			outside := ""
+			for _, m := range named.FindAllStringSubmatch(e, -1) {
+				schema, table := strings.ReplaceAll(m[2], "``", "`"), strings.ReplaceAll(m[3], "``", "`")
+				if m[1] != "" && !inside(schema, table) {
+					outside = strings.TrimPrefix(schema+"."+table, ".")
+				}
+			}
+			switch {
+			case outside == "":
+				kept = append(kept, e)
+			case foreignKey(e):
+				note("the foreign key of table %s to %s is left out: that table is not built with it", t.Name, outside)
+			default:
+				return refuse(remora.Invalid, "choose it too: --table "+outside, "table %s takes numbers from the sequence %s", t.Name, outside)
+			}
+		}
+		t.schema, t.Definition = d.chosen.To, requalified(def.text(t.Name, kept), map[string]string{from: d.chosen.To})
+	}
+	if len(d.chosen.Tables) > 0 {
+		s.Objects = slices.DeleteFunc(slices.Clone(s.Objects), func(o object) bool { return !inside("", o.Table) })
+		note("only tables and their triggers are built: no views, routines or events")
+	}
+	if len(p.LeftOut) > 0 {
+		note("the backup was taken without these, so they are missing: %s", strings.Join(p.LeftOut, ", "))
+	}
+	s.Objects = mapped(s.Objects, func(o object) object {
+		for _, source := range sources {
+			if o.mentions(source) {
+				note("%s names the schema %s in its text: it goes on to use what is live there", o, source)
+			}
+		}
+		if state, _, _ := o.found("state"); state == "ENABLE" {
+			note("%s comes disabled: a copy does nothing by itself", o)
+		}
+		return o.disabled()
+	})
+	s.Name, p.LeftOut = d.chosen.To, nil
+	return p, nil
+}
+
+// called tells whether a table is meant by a name: "orders", or "shop.orders".
+func (t partTable) called(name string) bool { return name == t.Name || name == t.schema+"."+t.Name }
+
+// mentions tells whether the text names something in a schema, as far as that can be told from a text.
+func (o object) mentions(schema string) bool {
+	name := regexp.QuoteMeta(schema)
+	return regexp.MustCompile("(?i)(?:`" + name + "`|\"" + name + "\"|(?:^|[^\\w$`])" + name + `)\s*\.`).MatchString(string(o.Create))
+}
