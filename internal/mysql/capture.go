@@ -176,40 +176,36 @@ func (c *capture) findReparsed(ctx context.Context, r *reader, t *captured) erro
 	return nil
 }
 
-// cutTable cuts a table into ranges.
+// cutTable cuts a table into ranges. Those of a table in MEMORY would each be looked for in all of it.
 func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partRange, error) {
-	key, ok := t.cut()
-	if !ok || t.bytes <= rangeBytes {
+	key := t.cut()
+	if len(key) == 0 || t.bytes <= c.d.rangeBytes || t.Engine == memory {
 		return []partRange{{}}, nil
 	}
-	var bounds [2]uint64
-	for i, function := range []string{"MIN", "MAX"} {
-		value, err := r.value(ctx, fmt.Sprintf("SELECT %s(%s) FROM %s", function, quote(key.Name), t.from(t.in)), 0)
-		if err != nil {
-			return nil, err
-		}
-		if value == "" {
-			return []partRange{{}}, nil // estimated to be large, but empty
-		}
-		if bounds[i], err = mapKey(value, key.Unsigned); err != nil {
-			return nil, err
-		}
+	explain, rowsColumn := c.snap.control.server.estimate()
+	values := strings.Join(mapped(key, column.keyed), ", ")
+	order := [2]string{"", " DESC"}
+	cutter := cutter{
+		key: key, limit: rangeRows(c.d.rangeBytes, t.rowBytes), patience: 64 + 16*(t.bytes/c.d.rangeBytes),
+		estimate: func(in partRange) (int64, error) {
+			// Into an index that is forced, rather than used, the server would not look for its estimate.
+			rows, err := r.value(ctx, fmt.Sprintf("%s SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s", explain, t.from(t.in), between(t.Key, in.From, in.To)), rowsColumn)
+			if err != nil || rows == "" {
+				return 0, err
+			}
+			return strconv.ParseInt(rows, 10, 64)
+		},
+		edge: func(in partRange, e edge) ([]string, error) {
+			by := mapped(key, func(c column) string { return quote(c.Name) + order[e] })
+			return r.values(ctx, "SELECT "+values+t.within(t.in, in)+" ORDER BY "+strings.Join(by, ", ")+" LIMIT 1")
+		},
 	}
-	span := func(i interval) partRange {
-		return partRange{From: keyText(i.first, key.Unsigned), To: keyText(i.last(), key.Unsigned)}
+	borders, err := cutter.cut(partRange{})
+	ranges := make([]partRange, len(borders)+1)
+	for i, b := range borders {
+		ranges[i].To, ranges[i+1].From = b, b
 	}
-	cuts, err := cutKeys(bounds[0], bounds[1], rangeRows(t.rowBytes), func(i interval) (int64, error) {
-		explain, rowsColumn := c.snap.control.server.estimate()
-		within := span(i)
-		// Into an index that is forced, rather than used, the server would not look for its estimate.
-		rows, err := r.value(ctx, fmt.Sprintf("%s SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s BETWEEN %s AND %s",
-			explain, t.from(t.in), quote(key.Name), within.From, within.To), rowsColumn)
-		if err != nil || rows == "" {
-			return 0, err
-		}
-		return strconv.ParseInt(rows, 10, 64)
-	})
-	return mapped(cuts, span), err
+	return ranges, err
 }
 
 // task is a piece of work on one reader.
@@ -253,6 +249,15 @@ func (c *capture) tasks() []task {
 }
 
 func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRange) error {
+	found, err := r.value(ctx, "SELECT 1"+t.within(t.in, *into)+" LIMIT 1", 0)
+	if err != nil {
+		return err
+	}
+	if found == "" {
+		into.File = ""
+		*into, err = digest(ctx, r, t.table, t.in, *into, c.meter)
+		return err
+	}
 	return c.to.Put(ctx, into.File, func(w io.Writer) error {
 		read, err := digest(ctx, r, t.table, t.in, *into, io.MultiWriter(w, c.meter))
 		*into = read

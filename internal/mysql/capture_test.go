@@ -92,11 +92,11 @@ func testALargeTableIsCutIntoStableRanges(t *testing.T, on *testenv.MySQLServer)
 	second := part.part(t).Schemas[0].Tables[0]
 	same := map[string]bool{}
 	for _, r := range first.Ranges {
-		same[r.From+" "+r.To+" "+r.SHA256] = true
+		same[r.SHA256] = true
 	}
 	kept := 0
 	for _, r := range second.Ranges {
-		if same[r.From+" "+r.To+" "+r.SHA256] {
+		if same[r.SHA256] {
 			kept++
 		}
 	}

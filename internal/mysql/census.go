@@ -46,6 +46,8 @@ type column struct {
 	// Indexed marks an ENUM that has the empty string among its values: its text is that of the error value too, so it
 	// is read and loaded by number.
 	Indexed bool `json:"indexed,omitempty"`
+
+	exact bool // its characters are ordered by their numbers
 }
 
 // engines are the storage engines whose tables can be read, loaded and moved like any other.
@@ -84,15 +86,16 @@ func (t table) from(schema string) string {
 	return qualified(schema, t.Name)
 }
 
-// cut is the leading column of the key, when ranges can be cut along it.
-func (t table) cut() (column, bool) {
-	integers := []string{"tinyint", "smallint", "mediumint", "int", "bigint"}
-	for _, c := range t.Columns {
-		if len(t.Key) > 0 && c.Name == t.Key[0] && slices.Contains(integers, c.Type) {
-			return c, true
+// cut are the first columns of the key, as far as ranges can be cut along them.
+func (t table) cut() (key []column) {
+	for _, name := range t.Key {
+		i := slices.IndexFunc(t.Columns, func(c column) bool { return c.Name == name })
+		if i < 0 || t.Columns[i].domain() == unordered {
+			break
 		}
+		key = append(key, t.Columns[i])
 	}
-	return column{}, false
+	return key
 }
 
 // refused is something in or around a schema that is not handled, and why.
@@ -267,7 +270,7 @@ func (c *census) listColumns(ctx context.Context, s *session, schema string) err
 		var name, full, extra, expression string
 		var scale sql.NullInt64
 		var col column
-		if err := rows.Scan(&name, &col.Name, &col.Type, &full, &extra, &expression, &scale); err != nil {
+		if err := rows.Scan(&name, &col.Name, &col.Type, &full, &extra, &expression, &scale, &col.exact); err != nil {
 			return err
 		}
 		col.Type = strings.ToLower(col.Type)
@@ -284,7 +287,8 @@ func (c *census) listColumns(ctx context.Context, s *session, schema string) err
 			}
 		}
 		return nil
-	}, `SELECT table_name, column_name, data_type, column_type, extra, COALESCE(generation_expression, ''), numeric_scale
+	}, `SELECT table_name, column_name, data_type, column_type, extra, COALESCE(generation_expression, ''), numeric_scale,
+		COALESCE(collation_name LIKE '%\_bin', FALSE)
 		FROM information_schema.columns WHERE table_schema = ? ORDER BY table_name, ordinal_position`, schema)
 }
 

@@ -98,7 +98,7 @@ func testAForgedPartRunsNothing(t *testing.T, on *testenv.MySQLServer) {
 			t.Definition = strings.Replace(t.Definition, "UNIQUE KEY `name` (`name`)", "UNIQUE KEY `name` (`name`) /*'*/, RENAME TO `"+victim+"`.`stolen` /*'*/", 1)
 		},
 		"a range that is more": func(p *part) {
-			users(p).Ranges[0].From, users(p).Ranges[0].To = "1", "9 OR "+w.schema+".act()"
+			users(p).Ranges[0].From, users(p).Ranges[0].To = border{"1"}, border{"9 OR " + w.schema + ".act()"}
 		},
 		"a routine that is not rehearsed": func(p *part) {
 			o := first(p, kindProcedure)

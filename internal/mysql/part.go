@@ -14,7 +14,7 @@ import (
 )
 
 // partFormat is the version of the part that this program writes; a later one is refused.
-const partFormat = 2
+const partFormat = 3
 
 // part is part.json: everything about a captured database but its rows. It is written last, so a part that has it is
 // whole.
@@ -91,12 +91,13 @@ type partTable struct {
 	Ranges   []partRange `json:"ranges"`
 }
 
-// partRange is one file of rows: those whose leading key column lies between From and To, both included. Without them
-// it is the whole table.
+// partRange is one file of rows: those from the border From on, and before the border To. The first range of a table
+// begins without one and the last ends without one, so together they hold whatever rows there can be. A range that holds
+// none has no file.
 type partRange struct {
-	File   string `json:"file"`
-	From   string `json:"from,omitempty"`
-	To     string `json:"to,omitempty"`
+	File   string `json:"file,omitempty"`
+	From   border `json:"from,omitempty"`
+	To     border `json:"to,omitempty"`
 	Rows   int64  `json:"rows"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"`
@@ -154,12 +155,15 @@ func parsePart(from fs.FS) (p part, err error) {
 			if err := harmless(t.Definition); err != nil || isFence(t.Name) {
 				return p, errors.Join(fmt.Errorf("table %q cannot be created", t.Name), err)
 			}
-			for _, r := range t.Ranges {
-				if !fs.ValidPath(r.File) {
+			for j, r := range t.Ranges {
+				if !fs.ValidPath(r.File) && (r.File != "" || r.Rows != 0) {
 					return p, fmt.Errorf("table %q: %q is not a path", t.Name, r.File)
 				}
-				if !rangeBorder.MatchString(r.From) || !rangeBorder.MatchString(r.To) {
-					return p, fmt.Errorf("table %q: a range does not lie between numbers", t.Name)
+				if !r.From.valid(t.Key) || !r.To.valid(t.Key) {
+					return p, fmt.Errorf("table %q: a range does not lie between values of its key", t.Name)
+				}
+				if p.Format < 3 { // the key was a whole number, and To belonged to the range
+					t.Ranges[j].To = r.To.next()
 				}
 			}
 		}
@@ -176,5 +180,5 @@ func parsePart(from fs.FS) (p part, err error) {
 // stand.
 var settingName = regexp.MustCompile(`^\w+$`)
 
-// rangeBorder is what stands in a statement as it is, too.
-var rangeBorder = regexp.MustCompile(`^(?:-?\d+)?$`)
+// rangeBorder is what stands in a statement as it is, too: a number, octets, a text or a moment.
+var rangeBorder = regexp.MustCompile(`^(?:-?\d+(?:\.\d+)?|(?:_utf8mb4 )?X'(?:[0-9A-F]{2})*'|'[0-9:. -]+')$`)

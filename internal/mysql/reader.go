@@ -97,16 +97,31 @@ func (r *reader) exec(ctx context.Context, statement string) error {
 
 // value runs a query that answers with one row, and returns one of its columns as text; "" for NULL and for no row.
 func (r *reader) value(ctx context.Context, query string, column int) (string, error) {
+	row, err := r.values(ctx, query)
+	if err != nil || row == nil {
+		return "", err
+	}
+	return row[column], nil
+}
+
+// values is value for all columns; nil for no row.
+func (r *reader) values(ctx context.Context, query string) ([]string, error) {
 	defer r.guard(ctx)()
 	result, err := r.conn.Execute(query)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer result.Close()
 	if result.RowNumber() == 0 {
-		return "", nil
+		return nil, nil
 	}
-	return result.GetString(0, column)
+	row := make([]string, result.ColumnNumber())
+	for i := range row {
+		if row[i], err = result.GetString(0, i); err != nil {
+			return nil, err
+		}
+	}
+	return row, nil
 }
 
 // copy writes the rows of a query to w, one line each, and counts them.

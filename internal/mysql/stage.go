@@ -234,7 +234,9 @@ func (st *stage) load(ctx context.Context) error {
 	var pieces []piece
 	for _, t := range tables {
 		for _, r := range t.Ranges {
-			pieces = append(pieces, piece{t, r})
+			if r.File != "" {
+				pieces = append(pieces, piece{t, r})
+			}
 		}
 	}
 	return share(ctx, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
