@@ -6,11 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +66,24 @@ type capture struct {
 type captured struct {
 	partTable
 	in string
+	mu sync.Mutex // of Columns, while several sessions read it
+}
+
+// now is the table with its columns as they are to be read now.
+func (t *captured) now() table {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.table
+}
+
+// reparse has columns read as their text means from now on.
+func (t *captured) reparse(found *reparsing) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Columns = slices.Clone(t.Columns)
+	for i := range found.columns {
+		t.Columns[i].Reparsed = true
+	}
 }
 
 func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (remora.Summary, error) {
@@ -134,7 +154,7 @@ func (c *capture) leaveOut(of remora.Subject, found []census) {
 func (c *capture) plan(ctx context.Context, found []census) error {
 	for _, schema := range found {
 		for _, t := range schema.tables {
-			c.tables = append(c.tables, &captured{partTable{table: t, schema: schema.name}, schema.schema})
+			c.tables = append(c.tables, &captured{partTable: partTable{table: t, schema: schema.name}, in: schema.schema})
 		}
 	}
 	slices.SortStableFunc(c.tables, func(a, b *captured) int {
@@ -143,9 +163,7 @@ func (c *capture) plan(ctx context.Context, found []census) error {
 	return share(ctx, c.snap.readers, c.tables, func(ctx context.Context, r *reader, t *captured) error {
 		c.meter.begin(t.Name)
 		err := c.meter.quiet(func() (err error) {
-			if err = c.findReparsed(ctx, r, t); err == nil {
-				t.Ranges, err = c.cutTable(ctx, r, t)
-			}
+			t.Ranges, err = c.cutTable(ctx, r, t)
 			return err
 		})
 		for i := range t.Ranges {
@@ -153,27 +171,6 @@ func (c *capture) plan(ctx context.Context, found []census) error {
 		}
 		return c.d.problem(ctx, c.op, tableName(t.schema, t.Name), err)
 	})
-}
-
-// findReparsed finds JSON columns whose values are not what their text says: a DECIMAL inside JSON prints as 1.50 and
-// is read back as 1.5. Such a column is read as its text means, which is how any text backup brings it back.
-func (c *capture) findReparsed(ctx context.Context, r *reader, t *captured) error {
-	t.Columns = slices.Clone(t.Columns)
-	for i, col := range t.Columns {
-		if col.Type != "json" {
-			continue
-		}
-		n, err := r.value(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE CONVERT(%s USING utf8mb4) COLLATE utf8mb4_bin <> CONVERT(%s USING utf8mb4) COLLATE utf8mb4_bin",
-			qualified(t.in, t.Name), quote(col.Name), col.reparsed()), 0)
-		if err != nil {
-			return err
-		}
-		if n != "0" {
-			t.Columns[i].Reparsed = true
-			c.d.log.Warn("json values have types that text cannot carry", "table", t.Name, "column", col.Name, "rows", n)
-		}
-	}
-	return nil
 }
 
 // cutTable cuts a table into ranges. Those of a table in MEMORY would each be looked for in all of it.
@@ -248,6 +245,8 @@ func (c *capture) tasks() []task {
 	return all
 }
 
+// copy stores a range. JSON that holds numbers which come back as another text is read again, as it will come back. What
+// was read before of other ranges is the same both ways.
 func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRange) error {
 	found, err := r.value(ctx, "SELECT 1"+t.within(t.in, *into)+" LIMIT 1", 0)
 	if err != nil {
@@ -255,14 +254,24 @@ func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRa
 	}
 	if found == "" {
 		into.File = ""
-		*into, err = digest(ctx, r, t.table, t.in, *into, c.meter)
+		*into, err = digest(ctx, r, t.now(), t.in, *into, c.meter)
 		return err
 	}
-	return c.to.Put(ctx, into.File, func(w io.Writer) error {
-		read, err := digest(ctx, r, t.table, t.in, *into, io.MultiWriter(w, c.meter))
-		*into = read
-		return err
-	})
+	for {
+		of := t.now()
+		err := c.to.Put(ctx, into.File, func(w io.Writer) error {
+			r.watch(of.Columns)
+			read, err := digest(ctx, r, of, t.in, *into, io.MultiWriter(w, c.meter))
+			*into = read
+			return cmp.Or(err, r.reparsing())
+		})
+		var found *reparsing
+		if !errors.As(err, &found) {
+			return err
+		}
+		t.reparse(found)
+		c.d.log.Warn("json values have types that text cannot carry", "table", t.Name)
+	}
 }
 
 // digest reads a range to w and returns it with what was counted.
@@ -282,12 +291,12 @@ func (n *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// check has the server count the rows and compute its checksum, in the snapshot; where definitions may change it looks
+// check has the server count the rows, in the snapshot; where definitions may change it looks
 // at the definition again, while the snapshot still holds the table, and then lets it go, so that a migration need not
 // wait for the whole backup.
 func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 	err := c.meter.quiet(func() (err error) {
-		t.Rows, t.Checksum, err = serverCheck(ctx, r, t.table, t.in)
+		t.Rows, err = countRows(ctx, r, t.table, t.in)
 		return err
 	})
 	if err != nil || c.snap.sealed.Load() {
@@ -303,20 +312,13 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 	return r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
 }
 
-// serverCheck is what the server itself says of a table's rows.
-func serverCheck(ctx context.Context, r *reader, t table, schema string) (rows int64, checksum string, err error) {
+// countRows has the server count.
+func countRows(ctx context.Context, r *reader, t table, schema string) (int64, error) {
 	counted, err := r.value(ctx, "SELECT COUNT(*) FROM "+t.from(schema), 0)
 	if err != nil {
-		return 0, "", err
+		return 0, err
 	}
-	if rows, err = strconv.ParseInt(counted, 10, 64); err != nil {
-		return 0, "", err
-	}
-	if t.Engine == "ARCHIVE" || slices.ContainsFunc(t.Columns, func(c column) bool { return c.Reparsed }) {
-		return rows, "", nil // rows that are not flushed yet do not count in the checksum of an ARCHIVE
-	}
-	checksum, err = r.value(ctx, "CHECKSUM TABLE "+qualified(schema, t.Name), 1)
-	return rows, checksum, err
+	return strconv.ParseInt(counted, 10, 64)
 }
 
 // finish compares what was read with what the server counted, and writes how to load it and, last, part.json.

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -33,8 +34,7 @@ func (f folder) Put(_ context.Context, path string, write func(io.Writer) error)
 		return err
 	}
 	if err := write(file); err != nil {
-		_ = file.Close()
-		return os.Remove(name)
+		return errors.Join(err, file.Close(), os.Remove(name))
 	}
 	return file.Close()
 }

@@ -84,11 +84,9 @@ type partTable struct {
 	table
 	// schema is the schema that the table belongs to; part.json says it by its structure.
 	schema string
-	Rows   int64 `json:"rows"`
-	Bytes  int64 `json:"bytes"`
-	// Checksum is the server's CHECKSUM TABLE inside the snapshot; empty where it cannot come back equal.
-	Checksum string      `json:"checksum,omitempty"`
-	Ranges   []partRange `json:"ranges"`
+	Rows   int64       `json:"rows"`
+	Bytes  int64       `json:"bytes"`
+	Ranges []partRange `json:"ranges"`
 }
 
 // partRange is one file of rows: those from the border From on, and before the border To. The first range of a table

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -30,6 +32,8 @@ type reader struct {
 	// question.
 	in   *bufio.Reader
 	line []byte
+	// json looks at the values of columns that are JSON, while that is wanted.
+	json map[int]*jsonText
 	// command begins every query: its code, and a count of no attributes where the server expects one.
 	command []byte
 }
@@ -153,6 +157,38 @@ func (r *reader) copy(ctx context.Context, query string, columns int, w io.Write
 	}
 }
 
+// watch has the next copies look at what is JSON in these columns.
+func (r *reader) watch(columns []column) {
+	r.json = map[int]*jsonText{}
+	for i, c := range columns {
+		if c.Type == "json" && !c.Reparsed {
+			r.json[i] = &jsonText{}
+		}
+	}
+}
+
+// reparsing tells what was found since watch.
+func (r *reader) reparsing() error {
+	found := map[int]bool{}
+	for i, j := range r.json {
+		found[i] = j.differs
+	}
+	if !slices.Contains(slices.Collect(maps.Values(found)), true) {
+		return nil
+	}
+	return &reparsing{found}
+}
+
+// append appends a value, or a piece of one, to the line.
+func (r *reader) append(column int, value []byte, last bool) {
+	if len(r.json) > 0 {
+		if j := r.json[column]; j != nil {
+			j.feed(value, last)
+		}
+	}
+	r.line = appendEscaped(r.line, value)
+}
+
 func (r *reader) flush(w io.Writer) error {
 	_, err := w.Write(r.line)
 	r.line = r.line[:0]
@@ -234,7 +270,7 @@ func (r *reader) row(columns int, w io.Writer) (more bool, err error) {
 			r.line = append(r.line, null...)
 			continue
 		}
-		r.line = appendEscaped(r.line, packet[:length])
+		r.append(i, packet[:length], true)
 		packet = packet[length:]
 	}
 	r.line = append(r.line, '\n')
@@ -261,8 +297,8 @@ func (r *reader) longRow(columns int, w io.Writer) error {
 			if err != nil {
 				return err
 			}
-			r.line = appendEscaped(r.line, piece)
 			length -= uint64(len(piece))
+			r.append(i, piece, length == 0)
 			if len(r.line) >= flushAt {
 				if err := r.flush(w); err != nil {
 					return err
