@@ -137,6 +137,8 @@ func TestTextsForPeople(t *testing.T) {
 			p := plan()
 			p.Kinds, p.Targets = p.Kinds[:1], p.Targets[:1]
 			p.Selection = remora.Selection{Tables: []string{"orders", "order_items"}, To: "shop_copy"}
+			p.Targets[0].Live.Empty, p.Targets[0].Live.Replaces = true, nil
+			p.Targets[0].Live.Warnings = []string{"the foreign key of table orders to users is left out: that table is not built with it"}
 			return a.printPlan(p, "/srv/shop/storage/framework/down", "")
 		},
 		"history-slots":  func(a *app) error { return a.printHistory(scheduledBackups()) },
@@ -155,6 +157,12 @@ func TestTextsForPeople(t *testing.T) {
 			return a.printPlan(p, "", "")
 		},
 		"restored": func(a *app) error { return a.printEnded(control.Ended{Restore: new(openRestore())}) },
+		"copied": func(a *app) error {
+			r := overRestore()
+			r.Outcome, r.Selection, r.PutAwayBackup, r.SafetyBackup, r.Live = remora.OutcomeCopied, remora.Selection{Tables: []string{"orders"}, To: "shop_copy"}, "", "", ""
+			r.Kinds = r.Kinds[:1]
+			return errors.Join(a.printEnded(control.Ended{Restore: &r}), a.printRestore(r), a.printRestores([]remora.Restore{r}))
+		},
 		"turned": func(a *app) error {
 			r := openRestore()
 			r.Outcome = remora.OutcomeUndone

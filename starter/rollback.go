@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,7 @@ func (s *session) over(op string, r remora.Restore) error {
 		hint = "what it put away is in backup " + r.PutAwayBackup + "; bring that back with: remora restore " + r.PutAwayBackup
 	}
 	why := fmt.Sprintf("its undo window is over: %s at %s", r.Outcome, s.app.moment(r.Ended))
-	if r.Outcome == remora.OutcomeRolledBack || r.Outcome == remora.OutcomeRefused {
+	if slices.Contains([]remora.Outcome{remora.OutcomeRolledBack, remora.OutcomeRefused, remora.OutcomeCopied}, r.Outcome) {
 		why = fmt.Sprintf("it never went live: %s at %s", r.Outcome, s.app.moment(r.Ended))
 	}
 	return remora.Fail(remora.NotFound, op, r.ID, hint, "%s", why)

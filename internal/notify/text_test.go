@@ -58,6 +58,7 @@ func examples() map[string]remora.Notice {
 			n.Problem, n.Hint = "check files of shop (/var/www/shop/storage): 31 GB are needed and 12 GB are free", "Make room on that disk."
 		}),
 		"restore-accepted": restored(remora.OutcomeAccepted),
+		"restore-copied":   restored(remora.OutcomeCopied),
 		"restore-expired":  with(restored(remora.OutcomeExpired), func(n *remora.Notice) { n.By = "" }),
 		"restore-running":  restored(remora.OutcomeRunning),
 		"needs-person":     {Event: remora.NeedsPerson, Source: "shop", Subject: restore, Phase: "maintenance off for shop", Problem: "bring the application back (http://127.0.0.1/up): it answered 500 Internal Server Error", Hint: "See whether http://127.0.0.1 is up."},
