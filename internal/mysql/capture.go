@@ -248,11 +248,11 @@ func (c *capture) tasks() []task {
 // copy stores a range. JSON that holds numbers which come back as another text is read again, as it will come back. What
 // was read before of other ranges is the same both ways.
 func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRange) error {
-	found, err := r.value(ctx, "SELECT 1"+t.within(t.in, *into)+" LIMIT 1", 0)
+	first, err := r.value(ctx, "SELECT 1"+t.now().within(t.in, *into)+" LIMIT 1", 0)
 	if err != nil {
 		return err
 	}
-	if found == "" {
+	if first == "" {
 		into.File = ""
 		*into, err = digest(ctx, r, t.now(), t.in, *into, c.meter)
 		return err
