@@ -140,6 +140,7 @@ func (c *Component) preview(ctx context.Context, t task) (differs remora.Preview
 		differs, err = previewer.Preview(ctx, t.job, from)
 		return err
 	})
+	differs.Compared = summary(differs.Compared)
 	return differs, err
 }
 

@@ -57,6 +57,10 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 		}
 		err := op.phase(ctx, words(kind, remora.PreflightVerb, op.source), func() (_ *remora.Summary, err error) {
 			target.Live, err = op.preflight(ctx, kind, plan.Backup.ID)
+			if why := err; why != nil && req.Preview && ctx.Err() == nil { // whoever only reads need not be able to restore
+				target.Live, err = op.preflight(ctx, kind, "")
+				target.Live.Warnings = append(target.Live.Warnings, "a restore would be refused now: "+problemOf("restore "+op.source, why).Error())
+			}
 			return &target.Live.Summary, err
 		})
 		if err != nil {

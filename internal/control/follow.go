@@ -350,11 +350,11 @@ func counted(activity string, result *commonpb.Payloads) *remora.Summary {
 	var said struct {
 		remora.Summary                 // of a Stage
 		Part           *remora.Summary `json:"summary"`  // of a Capture
-		Compared       *remora.Summary `json:"compared"` // of a Compare
+		Compared       *remora.Summary `json:"compared"` // of a Compare or a Preview
 	}
 	_, verb, _ := strings.Cut(activity, ".")
 	switch verb {
-	case remora.CaptureVerb, remora.CompareVerb, remora.StageVerb:
+	case remora.CaptureVerb, remora.CompareVerb, remora.StageVerb, remora.PreviewVerb:
 	default:
 		if activity != remora.VerifyActivity && activity != remora.CopyActivity { // whose bytes are beside other counts
 			return nil

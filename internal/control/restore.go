@@ -12,44 +12,63 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// planLimit ends a plan that nobody answers: it changes nothing, so there is nothing to undo.
-const planLimit = 10 * time.Minute
+// planLimit and previewLimit end a plan that nobody answers: it changes nothing, so there is nothing to undo. A preview
+// reads all that is live.
+const (
+	planLimit    = 10 * time.Minute
+	previewLimit = 26 * time.Hour
+)
 
-// Plan asks what a restore would do, without doing it. tell may be nil; it hears when no worker answers.
+// Plan asks what a restore would do, without doing it. tell may be nil; it hears when no worker answers. When ctx ends,
+// the plan does: nobody waits for it any more.
 func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Update)) (remora.Plan, error) {
 	const op = "plan the restore"
-	now, err := c.stateOf(ctx, op, req.Source)
-	if err != nil {
-		return remora.Plan{}, err
-	}
-	left, err := c.lost(ctx, now)
-	if err != nil {
-		return remora.Plan{}, err
-	}
-	if left != nil { // it would stand in the way
-		if _, _, err := c.adopt(ctx, op, req.Source, tell); err != nil && remora.KindOf(err) != remora.NotFound {
+	limit := previewLimit
+	if !req.Preview { // which reads, whatever else goes on
+		limit = planLimit
+		if err := c.free(ctx, op, req.Source, tell); err != nil {
 			return remora.Plan{}, err
 		}
-		if now, err = c.stateOf(ctx, op, req.Source); err != nil {
-			return remora.Plan{}, err
-		}
-	}
-	if err := c.taken(op, remora.RestoreLane(req.Source), now); err != nil { // a restore would be refused anyway
-		return remora.Plan{}, err
 	}
 	run, err := c.start(ctx, start{
 		op: op, source: req.Source, workflow: remora.PlanWorkflow, request: req, kind: "plan",
 		id:      fmt.Sprintf("plan/%s/%d", req.Source, c.cfg.Now().UnixNano()),
-		summary: "plan a restore of " + req.Source + " from " + req.Backup, limit: planLimit,
+		summary: "plan a restore of " + req.Source + " from " + req.Backup, limit: limit,
 	})
 	if err != nil {
 		return remora.Plan{}, err
 	}
 	ended, err := c.Follow(ctx, run, tell)
+	if ctx.Err() != nil {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		return remora.Plan{}, errors.Join(err, c.client.CancelWorkflow(late, run.ID, run.RunID))
+	}
 	if err != nil {
-		return remora.Plan{}, err // a plan that nobody waits for any more ends by itself
+		return remora.Plan{}, err
 	}
 	return *ended.Plan, nil
+}
+
+// free takes over what a restore left that nobody looks after, and refuses where another one would be refused anyway.
+func (c *Control) free(ctx context.Context, op, source string, tell func(Update)) error {
+	now, err := c.stateOf(ctx, op, source)
+	if err != nil {
+		return err
+	}
+	left, err := c.lost(ctx, now)
+	if err != nil {
+		return err
+	}
+	if left != nil { // it would stand in the way
+		if _, _, err := c.adopt(ctx, op, source, tell); err != nil && remora.KindOf(err) != remora.NotFound {
+			return err
+		}
+		if now, err = c.stateOf(ctx, op, source); err != nil {
+			return err
+		}
+	}
+	return c.taken(op, remora.RestoreLane(source), now)
 }
 
 // Restore starts a restore and returns as soon as it is accepted. While another restore of the source runs, or its

@@ -63,7 +63,10 @@ type Database struct {
 	rangeBytes int64
 }
 
-var _ remora.Component = (*Database)(nil)
+var (
+	_ remora.Component = (*Database)(nil)
+	_ remora.Previewer = (*Database)(nil)
+)
 
 // New checks the configuration. It does not connect.
 func New(cfg Config) (*Database, error) {

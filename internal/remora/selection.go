@@ -45,4 +45,7 @@ type TablePreview struct {
 	Added   int64 `json:"added"`
 	Removed int64 `json:"removed"`
 	Changed int64 `json:"changed"`
+	// Counted tells that the rows could not be told apart: the columns differ, or too many rows do. Added, Removed and
+	// Changed are then not known, or too few.
+	Counted bool `json:"counted,omitempty"`
 }

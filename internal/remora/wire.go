@@ -220,7 +220,7 @@ type PlanRequest struct {
 	// From is the copy to read from; empty means wherever the backup is found, the repository first.
 	From string `json:"from,omitempty"`
 	Selection
-	// Preview asks for what differs, which takes as long as to read the live data.
+	// Preview asks for what differs, which takes as long as to read the live data. It changes nothing, and needs no lane.
 	Preview bool `json:"preview,omitempty"`
 }
 
