@@ -164,6 +164,9 @@ func parsePart(from fs.FS) (p part, err error) {
 					t.Ranges[j].To = r.To.next()
 				}
 			}
+			if n := len(t.Ranges); p.Format < 3 && n > 0 { // the ends were closed
+				t.Ranges[0].From, t.Ranges[n-1].To = nil, nil
+			}
 		}
 		for _, o := range s.Objects {
 			if err := o.check(); err != nil {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -261,13 +260,8 @@ func (v *preview) tasks() (all []task) {
 		switch {
 		case t.Then == 0, !t.readAlike():
 			t.Counted = t.Then > 0
-			reads = append(reads, one(func(ctx context.Context, r *reader) error {
-				return v.count(ctx, r, t, "SELECT COUNT(*) FROM "+t.live.from(t.in))
-			}))
+			reads = append(reads, one(func(ctx context.Context, r *reader) error { return v.count(ctx, r, t) }))
 		default:
-			if beyond := t.then.beyond(t.in); beyond != "" {
-				reads = append(reads, one(func(ctx context.Context, r *reader) error { return v.count(ctx, r, t, beyond) }))
-			}
 			for _, want := range t.then.Ranges {
 				reads = append(reads, one(func(ctx context.Context, r *reader) error { return v.compareRange(ctx, r, t, want) }))
 			}
@@ -312,17 +306,13 @@ func (v *preview) tell() {
 	v.said.Compared.Objects = int64(len(v.tables))
 }
 
-// count counts rows of a live table that are not in the part.
-func (v *preview) count(ctx context.Context, r *reader, t *previewed, query string) error {
-	var counted string
+// count counts the rows of a live table that cannot be compared.
+func (v *preview) count(ctx context.Context, r *reader, t *previewed) error {
+	var rows int64
 	err := v.meter.quiet(func() (err error) {
-		counted, err = r.value(ctx, query, 0)
+		rows, err = countRows(ctx, r, *t.live, t.in)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	rows, err := strconv.ParseInt(counted, 10, 64)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t.Now += rows

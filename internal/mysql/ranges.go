@@ -358,15 +358,6 @@ func between(key []string, from, to border) string {
 	return "(" + strings.Join(ways, " OR ") + ")"
 }
 
-// beyond counts the rows that came below the first range and above the last; "" where the ranges have no end.
-func (t partTable) beyond(schema string) string {
-	if len(t.Ranges) == 0 || t.Ranges[0].From == "" {
-		return ""
-	}
-	first, last := t.Ranges[0].From, t.Ranges[len(t.Ranges)-1].To
-	return fmt.Sprintf("SELECT COUNT(*) FROM %s FORCE INDEX (PRIMARY) WHERE %[2]s < %[3]s OR %[2]s > %[4]s", t.from(schema), quote(t.Key[0]), first, last)
-}
-
 // read is how a column is selected. The text of a FLOAT holds six digits of up to nine; multiplied by one it becomes a
 // DOUBLE, whose text is exact (adding zero would lose the sign of -0).
 func (c column) read() string {
