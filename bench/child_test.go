@@ -82,7 +82,7 @@ func runChild(file string) error {
 		defer pprof.StopCPUProfile()
 	}
 	work := map[string]func(context.Context, order, *answer) error{
-		"create": create, "backup": backup, "verify": verify, "stage": stage, "compare": compare, "discard": discard, "export": export,
+		"create": create, "backup": backup, "verify": verify, "stage": stage, "compare": compare, "discard": discard, "export": export, "preview": preview,
 		"read": read, "load": loadBare, "squeeze": squeeze,
 	}[o.Do]
 	said := answer{Phases: map[string]time.Duration{}}
@@ -193,6 +193,17 @@ func compare(ctx context.Context, o order, _ *answer) error {
 		if err == nil && !diff.Equal() {
 			err = fmt.Errorf("differences: %v", diff.Differences)
 		}
+		return err
+	})
+}
+
+func preview(ctx context.Context, o order, said *answer) error {
+	return withPart(ctx, o, func(d *mysql.Database, part fs.FS) error {
+		differs, err := d.Preview(ctx, remora.Job{Run: o.Run}, part)
+		if err == nil && len(differs.Tables) != 1 {
+			err = fmt.Errorf("%d tables differ", len(differs.Tables))
+		}
+		said.Bytes, said.Rows = differs.Compared.Bytes, differs.Compared.Entries
 		return err
 	})
 }

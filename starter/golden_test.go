@@ -156,6 +156,26 @@ func TestTextsForPeople(t *testing.T) {
 			p.Kinds, p.Targets = p.Kinds[1:], p.Targets[1:]
 			return a.printPlan(p, "", "")
 		},
+		"plan-preview": func(a *app) error {
+			p := plan()
+			p.Kinds, p.Targets = p.Kinds[:1], p.Targets[:1]
+			p.Targets[0].Live.Warnings = []string{"a restore would be refused now: plan the restore of shop (schema shop): the restore with run r1 is not settled"}
+			p.Targets[0].Preview = &remora.Preview{
+				Tables: []remora.TablePreview{
+					{Name: "shop.orders", Now: 1_234_567, Then: 1_234_321, Ranges: 12, Differ: 2, Added: 4, Removed: 250, Changed: 17},
+					{Name: "shop.orders_new", Now: 3, Removed: 3},
+					{Name: "shop.users", Now: 97_800, Then: 97_799, Counted: true},
+				},
+				Equal: 12, More: 1, Creates: []string{"view shop.sales"}, Replaces: []string{"table shop.users"}, Drops: []string{"table shop.orders_new"},
+				Schema: "table shop.users\n@@ -1,3 +1,2 @@\n `id` int NOT NULL,\n-`oops` varchar(9) DEFAULT '\t\x1b',\n PRIMARY KEY (`id`)\nview shop.sales\n@@ -0,0 +1,1 @@\n+CREATE VIEW `sales` AS select 1\n",
+			}
+			return a.printPlan(p, "", "")
+		},
+		"preview-equal": func(a *app) error {
+			p := plan()
+			p.Targets = []remora.Target{{Kind: remora.Database, Preview: &remora.Preview{Equal: 3}}}
+			return a.printPlan(p, "", "")
+		},
 		"restored": func(a *app) error { return a.printEnded(control.Ended{Restore: new(openRestore())}) },
 		"copied": func(a *app) error {
 			r := overRestore()

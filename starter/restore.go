@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/config"
@@ -26,13 +28,14 @@ type restoreFlags struct {
 	undo            string
 	withoutSafety   string
 	force, detach   bool
+	preview         bool
 }
 
 func newRestoreCommand(a *app) *cobra.Command {
 	var f restoreFlags
 	cmd := a.command("restore", flags{
 		"database": &f.database, "files": &f.files, "table": &f.tables, "to": &f.to, "source": &f.source, "from": &f.from, "undo-window": &f.undo,
-		"without-safety-backup": &f.withoutSafety, "force": &f.force, "detach": &f.detach,
+		"without-safety-backup": &f.withoutSafety, "force": &f.force, "detach": &f.detach, "preview": &f.preview,
 	}, a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
 		b, err := s.backup(ctx, args[0], f.source, f.from)
 		if err != nil {
@@ -55,8 +58,12 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 	}
 	said := cmd.Flags().Changed
 	switch {
-	case (said("table") || said("to")) && f.files:
-		return badUsage("--files", "--table and --to are for the database alone", "leave it out, and restore the files by themselves")
+	case (said("table") || said("to") || f.preview) && f.files:
+		return badUsage("--files", "--table, --to and --preview are for the database alone", "leave it out, and restore the files by themselves")
+	case f.preview && said("to"):
+		return badUsage("--to "+f.to, "a schema of its own replaces nothing, so there is nothing to preview", "leave --preview or --to out")
+	case f.preview && f.detach:
+		return badUsage("--detach", "a preview starts nothing that could go on", "leave it out")
 	case slices.Contains(f.selection().Tables, ""):
 		return badFlag("--table "+strings.Join(f.tables, " --table "), "name a table of the backup, such as orders, or shop.orders where there are several schemas")
 	case said("to") && f.to == "":
@@ -64,7 +71,7 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 	case f.to != "" && (said("undo-window") || said("without-safety-backup")):
 		return badUsage("--to "+f.to, "nothing live is touched, so there is no safety backup and no undo window", "leave --undo-window and --without-safety-backup out")
 	}
-	if f.force || f.to != "" || a.Interactive && !a.json() { // nothing live is replaced by what is built elsewhere
+	if f.force || f.preview || f.to != "" || a.Interactive && !a.json() { // nothing live is replaced by what is built elsewhere
 		return nil
 	}
 	return invalid("restore", "", "a restore asks before it replaces live data, and there is nobody to answer",
@@ -90,7 +97,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 		return remora.PlanRequest{}, err
 	}
 	selection := f.selection()
-	kinds := chosen(f.database || !selection.All(), f.files)
+	kinds := chosen(f.database || f.preview || !selection.All(), f.files)
 	if err := missing("restore", src, kinds); err != nil {
 		return remora.PlanRequest{}, err
 	}
@@ -98,7 +105,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 	if err != nil {
 		return remora.PlanRequest{}, err
 	}
-	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo, From: f.from, Selection: selection}, nil
+	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo, From: f.from, Selection: selection, Preview: f.preview}, nil
 }
 
 // restorable refuses a backup that is not completed: what was not read back may not be what was stored.
@@ -133,16 +140,20 @@ func undoWindow(src *config.Source, text string) (time.Duration, error) {
 func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f restoreFlags) error {
 	t := newTeller(s.app)
 	plan, err := s.control.Plan(ctx, asked, func(u control.Update) {
-		if u.Event == control.Noticed || u.Event == control.Retrying {
-			t.tell(u) // the phases of a plan take no time worth a line
+		if f.preview || u.Event == control.Noticed || u.Event == control.Retrying {
+			t.tell(u) // the phases of a plan alone take no time worth a line
 		}
 	})
+	t.clear()
 	if err != nil {
 		return err
 	}
 	maintenance := s.cfg.Sources[asked.Source].Maintenance.String()
 	if err := s.app.printPlan(plan, maintenance, f.withoutSafety); err != nil {
 		return err
+	}
+	if f.preview {
+		return nil
 	}
 	req := remora.RestoreRequest{PlanRequest: asked, WithoutSafety: f.withoutSafety}
 	if !f.force && f.to == "" {
@@ -202,12 +213,45 @@ func (a *app) readLine() (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// printPlan says what is going to happen, before it does. maintenance names what takes the application offline.
+// printPlan says what is going to happen, before it does, or what a restore would change. maintenance names what takes
+// the application offline.
 func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
-	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, a.text("plan", struct {
-		remora.Plan
-		Maintenance, WithoutSafety string
-	}{p, maintenance, withoutSafety}))
+	var differs *remora.Preview
+	for _, t := range p.Targets {
+		differs = cmp.Or(differs, t.Preview)
+	}
+	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, func() {
+		a.text("plan", struct {
+			remora.Plan
+			Maintenance, WithoutSafety string
+			Preview                    bool
+		}{p, maintenance, withoutSafety, differs != nil})()
+		if differs != nil {
+			a.printPreview(*differs)
+		}
+	})
+}
+
+// printPreview says how what is live differs from a backup.
+func (a *app) printPreview(p remora.Preview) {
+	rows := each(p.Tables, func(t remora.TablePreview) []string {
+		said := []string{t.Name}
+		for _, n := range []int64{t.Now, t.Then, t.Added, t.Removed, t.Changed} {
+			said = append(said, humanize.Comma(n))
+		}
+		if t.Counted {
+			said[3], said[4], said[5] = "?", "?", "?"
+		}
+		if t.Ranges == 0 {
+			return append(said, "-")
+		}
+		return append(said, fmt.Sprintf("%d of %d", t.Differ, t.Ranges))
+	})
+	a.say("\nWhat a restore would change")
+	if len(rows) > 0 {
+		_ = a.table([]string{"TABLE", "ROWS NOW", "THEN", "ADDED", "REMOVED", "CHANGED", "RANGES DIFFER"}, rows) // a broken pipe has nobody left to tell
+	}
+	a.text("preview", p)()
 }
 
 type planJSON struct {

@@ -48,6 +48,9 @@ func TestWrongCommandLinesEndWith2AndSayWhatToDo(t *testing.T) {
 		"no table":              {[]string{"restore", "x", "--table", "orders,"}, "--table orders,"},
 		"no schema":             {[]string{"restore", "x", "--to", ""}, "--to"},
 		"a copy and its undo":   {[]string{"restore", "x", "--to", "copy", "--undo-window", "1h"}, "no undo window"},
+		"a preview of files":    {[]string{"restore", "x", "--preview", "--files"}, "for the database alone"},
+		"a preview elsewhere":   {[]string{"restore", "x", "--preview", "--to", "copy"}, "nothing to preview"},
+		"a preview unattended":  {[]string{"restore", "x", "--preview", "--detach"}, "starts nothing"},
 		"configuration missing": {[]string{"history", "--config", filepath.Join(p.dir, "none.yaml")}, "none.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -310,6 +310,21 @@ func TestPlanHashOfTheShownPlanIsAccepted(t *testing.T) {
 	w.lives(saved)
 }
 
+func TestAPreviewTellsWhatWouldRefuseARestore(t *testing.T) {
+	w := newWorld(t)
+	w.refuse = 2 // the look at whether it can be restored
+	s := newStage(t, w, "plan/1")
+	req := request().PlanRequest
+	req.Kinds, req.Preview = []remora.Kind{remora.Database}, true
+	s.ExecuteWorkflow(remora.PlanWorkflow, req)
+	var plan remora.Plan
+	require.NoError(t, s.GetWorkflowResult(&plan))
+	require.Equal(t, []string{remora.DescribeActivity, "database.Preflight", "database.Preflight", "database.Preview", remora.RoomActivity}, w.calls)
+	require.Equal(t, []string{"a restore would be refused now: do it: the test broke it"}, plan.Targets[0].Live.Warnings)
+	require.Equal(t, &remora.Preview{Tables: []remora.TablePreview{{Name: "good", Added: 1}}}, plan.Targets[0].Preview)
+	w.lives(original)
+}
+
 func TestStageThatDiffersIsNeverSwitched(t *testing.T) {
 	w, s := restoring(t)
 	w.gate = func(_ context.Context, name string, _ int) {

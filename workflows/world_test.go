@@ -216,7 +216,7 @@ func (w *world) register(r steps) {
 		c := component{w, kind}
 		for verb, a := range map[string]any{
 			remora.PreflightVerb: c.preflight, remora.CaptureVerb: c.capture, remora.StageVerb: c.stage, remora.CompareVerb: c.compare,
-			remora.SwitchVerb: c.turn, remora.DiscardVerb: c.discard, remora.LeftoversVerb: c.leftovers,
+			remora.SwitchVerb: c.turn, remora.DiscardVerb: c.discard, remora.LeftoversVerb: c.leftovers, remora.PreviewVerb: c.preview,
 		} {
 			r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: kind.Activity(verb)})
 		}
@@ -536,6 +536,14 @@ func (c component) preflight(ctx context.Context, in remora.ComponentInput) (e r
 		return nil
 	})
 	return e, err
+}
+
+func (c component) preview(ctx context.Context, in remora.ComponentInput) (p remora.Preview, err error) {
+	err = c.w.step(ctx, c.kind.Activity(remora.PreviewVerb), func() error {
+		p.Tables = []remora.TablePreview{{Name: in.Backup, Added: 1}}
+		return nil
+	})
+	return p, err
 }
 
 func (c component) capture(ctx context.Context, in remora.ComponentInput) (p remora.PartRef, err error) {

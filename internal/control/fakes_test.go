@@ -124,7 +124,11 @@ func fakeBackup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupRe
 	return remora.BackupResult{ID: req.Source + "-1", Kind: remora.DatabaseBackup, Bytes: part.Summary.Bytes}, nil
 }
 
-func fakePlan(_ workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
+// fakePlan is there at once, but for a preview that never ends.
+func fakePlan(ctx workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
+	if req.Preview && req.Backup == "endless" {
+		return remora.Plan{}, workflow.Await(ctx, func() bool { return false })
+	}
 	p := remora.Plan{Source: req.Source, Backup: remora.Backup{Manifest: remora.Manifest{ID: req.Backup}}, Kinds: []remora.Kind{remora.Database}, Undo: req.Undo}
 	p.Seal()
 	return p, nil

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -40,6 +41,34 @@ func TestPlanComesBackSealed(t *testing.T) {
 	require.NotEmpty(t, plan.Hash)
 }
 
+func TestAPreviewEndsWithWhoAskedForIt(t *testing.T) {
+	server := testenv.Temporal(t)
+	s := newSite(t, server)
+	s.startWorker(server)
+	ctx, leave := context.WithCancel(context.Background())
+	defer leave()
+	now := time.Now()
+	s.control.cfg.Now = func() time.Time { return now }
+	find := func(open bool) {
+		testenv.Wait(t, time.Minute, "the plan", func() error {
+			l, err := s.control.glance(context.Background(), fmt.Sprintf("plan/left/%d", now.UnixNano()), "")
+			if err == nil && l.open != open {
+				err = fmt.Errorf("it is open: %t", l.open)
+			}
+			return err
+		})
+	}
+	gone := make(chan error)
+	go func() {
+		_, err := s.control.Plan(ctx, remora.PlanRequest{Source: "left", Backup: "endless", Preview: true}, nil)
+		gone <- err
+	}()
+	find(true)
+	leave()
+	require.ErrorIs(t, <-gone, context.Canceled)
+	find(false)
+}
+
 func TestSecondRestoreIsPointedAtRollbackAndAccept(t *testing.T) {
 	s := restored(t, "windowed")
 	ctx := context.Background()
@@ -47,6 +76,10 @@ func TestSecondRestoreIsPointedAtRollbackAndAccept(t *testing.T) {
 	requireProblem(t, err, remora.Busy, "undo window", "is open until", "remora rollback windowed", "remora accept windowed")
 	_, err = s.control.Plan(ctx, restoreOf("windowed").PlanRequest, nil)
 	requireProblem(t, err, remora.Busy, "undo window")
+	preview := restoreOf("windowed").PlanRequest
+	preview.Preview = true
+	_, err = s.control.Plan(ctx, preview, nil)
+	require.NoError(t, err, "whoever only looks stands in nobody's way")
 
 	answer, err := s.control.Cancel(ctx, "windowed")
 	require.NoError(t, err)
