@@ -76,6 +76,13 @@ func TestOneAtATime(t *testing.T) {
 
 	s.must("restore", "good", "--force")
 	s.refuses(t, refusal{[]string{"restore", "good", "--force"}, 3, []string{"rollback", "accept"}})
+	// Whoever only looks is not refused.
+	s.exec("UPDATE users SET email = CONCAT('x', email) WHERE id < 4", "DELETE FROM users WHERE id = 5", "CREATE VIEW mails AS SELECT email FROM users")
+	out := s.must("restore", "good", "--preview")
+	require.Regexp(t, s.schema+`\.users +[0-9,]+ +[0-9,]+ +1 +0 +3 +1 of 1\n`, out)
+	require.Contains(t, out, "takes away view "+s.schema+".mails\n")
+	require.Contains(t, out, "a restore would be refused now: ")
+	require.Contains(t, out, "Nothing was changed.")
 	s.must("accept", s.source())
 
 	s.exec("CREATE TABLE merged (id INT) ENGINE = MERGE UNION = ()")

@@ -258,6 +258,8 @@ func (v *preview) tasks() (all []task) {
 		}
 		var reads []task
 		switch {
+		case t.Then > 0 && t.then.Sequence && t.live.Sequence:
+			t.Now = t.Then // a restore takes no number back, so there is no row to tell of
 		case t.Then == 0, !t.readAlike():
 			t.Counted = t.Then > 0
 			reads = append(reads, one(func(ctx context.Context, r *reader) error { return v.count(ctx, r, t) }))
