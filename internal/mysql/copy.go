@@ -51,7 +51,11 @@ func (d *Database) choose(p part) (part, error) {
 	refuse := func(kind remora.ProblemKind, hint, format string, args ...any) (part, error) {
 		return p, remora.Fail(kind, "build "+d.chosen.To, remora.PartFile, hint, format, args...)
 	}
-	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
+	note := func(format string, args ...any) {
+		if text := fmt.Sprintf(format, args...); !slices.Contains(p.notes, text) {
+			p.notes = append(p.notes, text)
+		}
+	}
 	sources, wanted := p.names(), d.chosen.Tables
 	for i := range p.Schemas {
 		s := &p.Schemas[i]
@@ -114,6 +118,9 @@ func (d *Database) choose(p part) (part, error) {
 			if o.mentions(source) {
 				note("%s names the schema %s in its text: it goes on to use what is live there", o, source)
 			}
+		}
+		if definer, _, _ := o.found("definer"); definer != "" && !strings.HasPrefix(definer, quote(d.write.user)+"@") {
+			note("what %s has defined acts with its rights, and fails where it has none on %s", definer, d.chosen.To)
 		}
 		if state, _, _ := o.found("state"); state == "ENABLE" {
 			note("%s comes disabled: a copy does nothing by itself", o)

@@ -29,8 +29,11 @@ func TestACopyIsBuiltInASchemaOfItsOwnAndNothingLiveIsTouched(t *testing.T) {
 
 func testACopyIsBuiltInASchemaOfItsOwnAndNothingLiveIsTouched(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
+	app := "app" + strings.TrimPrefix(w.schema, "shop")
 	w.exec(objectsZoo + "CREATE TABLE tree (id INT PRIMARY KEY, up INT, KEY (up), CONSTRAINT up FOREIGN KEY (up) REFERENCES tree (id)); INSERT INTO tree VALUES (1, 1), (2, 1);" +
+		"CREATE USER " + app + "; GRANT ALL ON `" + w.schema + "%`.* TO " + app + "; CREATE DEFINER = " + app + " VIEW of_app AS SELECT id FROM users;" +
 		"CREATE TRIGGER far BEFORE DELETE ON log FOR EACH ROW INSERT INTO " + w.schema + ".orders (user) VALUES (1)")
+	t.Cleanup(func() { _, _ = w.root.Exec("DROP USER IF EXISTS " + app) })
 	if on.MariaDB() {
 		w.exec("CREATE SEQUENCE numbers; CREATE TABLE numbered (id BIGINT DEFAULT NEXT VALUE FOR numbers PRIMARY KEY); INSERT INTO numbered VALUES (), ()")
 	}
@@ -49,6 +52,7 @@ func testACopyIsBuiltInASchemaOfItsOwnAndNothingLiveIsTouched(t *testing.T, on *
 	require.GreaterOrEqual(t, est.Summary.Objects, int64(4))
 	require.Contains(t, est.Warnings, "event daily comes disabled: a copy does nothing by itself")
 	require.Contains(t, est.Warnings, "trigger far on log names the schema "+w.schema+" in its text: it goes on to use what is live there")
+	require.Contains(t, est.Warnings, "what `"+app+"`@`%` has defined acts with its rights, and fails where it has none on "+c.schema)
 	require.False(t, w.exists(c.schema))
 
 	c.staged("r", part)
@@ -146,6 +150,7 @@ func testOnlyTheTablesThatWereChosenAreCopied(t *testing.T, on *testenv.MySQLSer
 		"of another source": {"WIKI", "a schema of a source", []string{"users"}, remora.Invalid},
 		"of the server":     {"mysql", "be called that", []string{"users"}, remora.Invalid},
 		"one of ours":       {"_remora_x", "be called that", []string{"users"}, remora.Invalid},
+		"no server's":       {"copy ", "be called that", []string{"users"}, remora.Invalid},
 	} {
 		_, err := plan(c.to, c.tables...)
 		t.Log(name)

@@ -110,7 +110,8 @@ func plausibleSchema(name string) bool {
 	case "", "mysql", "sys", "information_schema", "performance_schema":
 		return false
 	}
-	return !ours(name) && len([]rune(name)) <= 64
+	const outside = 0xffff // no server has these in names; MySQL makes question marks of them
+	return !ours(name) && len([]rune(name)) <= 64 && !strings.HasSuffix(name, " ") && !strings.ContainsFunc(name, func(r rune) bool { return r == 0 || r > outside })
 }
 
 // prefix begins every name that we give to something on a server.

@@ -96,14 +96,14 @@ func (o object) drop() string {
 }
 
 // headers find what a statement creates: something of its kind in the session's schema, unless it names another. No text
-// is executed that does not begin like this, since a backup may be forged. Of a view they find the security, of an event
-// when it ends, and its state: that stands where the grammar has it, not in a comment or a string.
+// is executed that does not begin like this, since a backup may be forged. They find the definer, of a view the security, of an
+// event when it ends, and its state: that stands where the grammar has it, not in a comment or a string.
 var headers = func() map[string]*regexp.Regexp {
 	const (
 		quoted = "(?:`(?:[^`]|``)*`|\"(?:[^\"\\\\]|\"\")*\")"
 		name   = "(?:" + quoted + `|(?:[\w$]|[^\x00-\x7f])+)`
 		in     = `(?P<schema>` + name + `\s*\.\s*)?`
-		begin  = `(?s)^CREATE (?:ALGORITHM=\w+ )?(?:DEFINER=` + quoted + `(?:@` + quoted + `)? )?(?:SQL SECURITY (?P<security>\w+) )?`
+		begin  = `(?s)^CREATE (?:ALGORITHM=\w+ )?(?:DEFINER=(?P<definer>` + quoted + `(?:@` + quoted + `)?) )?(?:SQL SECURITY (?P<security>\w+) )?`
 		at     = `'(?P<end>[-0-9:. ]+)'`
 	)
 	all := map[string]*regexp.Regexp{}
