@@ -300,6 +300,9 @@ func TestUnknownNamesAreRefused(t *testing.T) {
 	text, _ = problemIn(t, err)
 	require.Equal(t, remora.NotFound, text.Kind)
 	require.Equal(t, "none of shop", text.Subject)
+	_, err = env.ExecuteActivity("database.Stage", remora.ComponentInput{Source: "shop", Selection: remora.Selection{To: "copy"}})
+	text, _ = problemIn(t, err)
+	require.Equal(t, remora.Unsupported, text.Kind, "it is never built where it was not asked to be")
 }
 
 func TestRestorePreflightReadsThePart(t *testing.T) {

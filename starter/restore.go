@@ -160,6 +160,8 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 		if err := s.app.confirm(ctx, plan.Source); err != nil {
 			return err
 		}
+	}
+	if !f.force || !asked.All() { // a worker that has never heard of the choice refuses it
 		req.PlanHash = plan.Hash
 	}
 	run, err := s.control.Restore(ctx, req)

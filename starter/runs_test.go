@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -62,7 +65,7 @@ func fakeBackup(ctx workflow.Context, req remora.BackupRequest) (remora.BackupRe
 
 func fakePlan(_ workflow.Context, req remora.PlanRequest) (remora.Plan, error) {
 	p := plan()
-	p.Source, p.Backup.ID, p.Undo = req.Source, req.Backup, req.Undo
+	p.Source, p.Backup.ID, p.Undo, p.Selection = req.Source, req.Backup, req.Undo, req.Selection
 	p.Seal()
 	return p, nil
 }
@@ -79,6 +82,12 @@ func fakeRestore(ctx workflow.Context, req remora.RestoreRequest) (remora.Restor
 		r.Outcome = o
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 		return workflow.ExecuteActivity(ctx, remora.RecordRestoreActivity, r).Get(ctx, nil)
+	}
+	if r.Selection = req.Selection; req.To != "" {
+		if req.PlanHash == "" {
+			return r, errors.New("a worker that has never heard of it would restore in place")
+		}
+		return r, save(ctx, remora.OutcomeCopied)
 	}
 	for name, o := range map[string]remora.Outcome{remora.RollbackUpdate: remora.OutcomeUndone, remora.AcceptUpdate: remora.OutcomeAccepted} {
 		err := workflow.SetUpdateHandler(ctx, name, func(ctx workflow.Context) (remora.Restore, error) {
@@ -208,6 +217,24 @@ func TestRestoreWithForceSkipsTheQuestionOnly(t *testing.T) {
 	require.Contains(t, s.out, "NO safety backup is taken (cannot be read).")
 	require.NotContains(t, s.out, "Type shop")
 	require.Contains(t, s.out, "shop is restored from")
+}
+
+// Nothing live is replaced by a copy, so nothing is asked, and there is no window to wait for.
+func TestRestoreIntoAnotherSchemaAsksNothing(t *testing.T) {
+	p := atWork(t)
+	text, err := os.ReadFile(p.config)
+	require.NoError(t, err)
+	text = bytes.Replace(text, []byte("{files:"), []byte("{database: {address: 127.0.0.1:3306, user: u, password_env: PASSWORD, schemas: [shop]}, files:"), 1)
+	require.NoError(t, os.WriteFile(p.config, text, 0o600))
+	id := p.stored("good")
+	s := p.run("restore", "latest", "--table", "orders,users", "--table", "items", "--to", "shop_copy")
+	require.Zero(t, s.code, s.err)
+	require.Contains(t, s.out, "orders, users, items\n")
+	require.NotContains(t, s.out, "Type shop")
+	require.Contains(t, s.out, id+" is built in schema shop_copy")
+	s = p.run("restore", "latest", "--to", "shop_copy", "-o", "json")
+	require.Zero(t, s.code, s.err)
+	require.Contains(t, s.out, `"event":"copied"`)
 }
 
 // What is not completed is refused here: Temporal does not answer, and is not asked.

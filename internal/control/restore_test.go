@@ -39,6 +39,11 @@ func TestPlanComesBackSealed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "planned-1", plan.Backup.ID)
 	require.NotEmpty(t, plan.Hash)
+
+	req := restoreOf("planned").PlanRequest // by a worker that has never heard of this
+	req.To = "elsewhere"
+	_, err = s.control.Plan(context.Background(), req, nil)
+	requireProblem(t, err, remora.Unsupported, "upgrade the worker")
 }
 
 func TestAPreviewEndsWithWhoAskedForIt(t *testing.T) {
