@@ -356,7 +356,7 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 	if err != nil {
 		return remora.Summary{}, err
 	}
-	for _, file := range [][2]string{{"load.sql", string(loadSQL(p))}, {remora.PartFile, string(raw)}} {
+	for _, file := range [][2]string{{loadFile, string(loadSQL(p))}, {remora.PartFile, string(raw)}} {
 		err := c.to.Put(ctx, file[0], func(w io.Writer) error {
 			_, err := io.WriteString(w, file[1])
 			return err

@@ -40,6 +40,9 @@ func (v server) maker() string {
 	return "MySQL"
 }
 
+// client is the name of its maker's client.
+func (v server) client() string { return strings.ToLower(v.maker()) }
+
 // String is how people call it: MySQL 9.7.4-2, MariaDB 11.8.9.
 func (v server) String() string {
 	version, _, _ := strings.Cut(v.Version, "-MariaDB")

@@ -131,20 +131,6 @@ func TestNoTableNameEscapesThePart(t *testing.T) {
 	require.Len(t, entries, 3, "load.sql, part.json, and one directory for the schema")
 }
 
-func TestThePartLoadsWithTheStockClientAlone(t *testing.T) {
-	testenv.EachServer(t, testThePartLoadsWithTheStockClientAlone)
-}
-
-func testThePartLoadsWithTheStockClientAlone(t *testing.T, on *testenv.MySQLServer) {
-	w := newWorld(t, on)
-	w.exec(w.zoo())
-	before := w.dumps(w.schema)
-	part := w.capture()
-	w.exec("DROP DATABASE " + w.schema)
-	w.loadBy(t, part)
-	require.Equal(t, before, w.dumps(w.schema))
-}
-
 // A DECIMAL inside JSON has no text of its own: it is said, and what is restored is what its text means.
 func TestJSONThatTextCannotCarryIsSaid(t *testing.T) {
 	w := newWorld(t, testenv.MySQL(t))

@@ -1,66 +1,89 @@
 package mysql
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/remora-backup/remora/internal/remora"
 )
+
+// loadFile is the name of the file that says it.
+const loadFile = "load.sql"
 
 // loadSQL is how a part is loaded by hand, with nothing but the server's own client.
 func loadSQL(p part) []byte {
-	var b strings.Builder
-	client, hint := "mysql", "-- If a foreign key is refused with error 6125: SET SESSION restrict_fk_on_non_standard_key = OFF; first.\n"
-	if p.Server.mariadb() {
-		client, hint = "mariadb", ""
-	}
-	fmt.Fprintf(&b, `-- How to rebuild this database with the stock client, without Remora:
+	var script bytes.Buffer
+	b := bufio.NewWriter(&script)
+	fmt.Fprintf(b, `-- How to rebuild this database with the stock client, without Remora:
 --   cd into the directory of this file, then
 --   %s --local-infile=1 --default-character-set=utf8mb4 -h HOST -u USER -p < load.sql
--- The server must have local_infile = ON. Existing tables are never touched: the first one that exists ends the load.
+-- The server must have local_infile = ON.
+`, p.Server.client())
+	_ = p.script(b, func(t partTable) error { // nothing fails in memory
+		for _, r := range t.Ranges {
+			if r.Rows > 0 {
+				fmt.Fprintf(b, "LOAD DATA LOCAL INFILE %s INTO TABLE %s %s %s;\n", text(r.File), quote(t.Name), loadFormat, t.loads())
+			}
+		}
+		return nil
+	})
+	_ = b.Flush()
+	return script.Bytes()
+}
+
+// script writes the statements that rebuild a part, for the stock client; rows writes those that fill a table. The
+// writer keeps the first error for itself until it is flushed.
+func (p part) script(b *bufio.Writer, rows func(partTable) error) error {
+	hint := "-- If a foreign key is refused with error 6125: SET SESSION restrict_fk_on_non_standard_key = OFF; first.\n"
+	if p.Server.mariadb() {
+		hint = ""
+	}
+	fmt.Fprintf(b, `-- Existing tables are never touched: the first one that exists ends the load.
 %s-- Taken %s from %s (%s).
 
 SET NAMES utf8mb4;
 SET SESSION time_zone = '+00:00';
-`, client, hint, p.Taken.Format("2006-01-02 15:04:05 UTC"), p.Server, p.Consistency)
+`, hint, p.Taken.Format("2006-01-02 15:04:05 UTC"), remora.OneLine(p.Server.String()), remora.OneLine(p.Consistency))
 	for _, setting := range assignments(p.Server.loading()) {
-		b.WriteString(setting + ";\n")
+		fmt.Fprint(b, setting+";\n")
 	}
 	for _, s := range p.Schemas {
-		fmt.Fprintf(&b, "\nCREATE DATABASE IF NOT EXISTS %s %s;\nUSE %s;\n", quote(s.Name), s.clause(), quote(s.Name))
-		for _, t := range s.Tables {
-			fmt.Fprintf(&b, "\n-- %d rows\n%s;\n", t.Rows, recreate(t.Name, t.Definition, true))
-			for _, r := range t.Ranges {
-				if r.Rows > 0 {
-					fmt.Fprintf(&b, "LOAD DATA LOCAL INFILE %s INTO TABLE %s %s %s;\n", text(r.File), quote(t.Name), loadFormat, t.loads())
-				}
-			}
+		fmt.Fprintf(b, "\nCREATE DATABASE IF NOT EXISTS %s %s;\n", quote(s.Name), s.clause())
+	}
+	for _, t := range inSequence(p.tables()) {
+		fmt.Fprintf(b, "\n-- %d rows\nUSE %s;\n%s;\n", t.Rows, quote(t.schema), recreate(t.Name, t.Definition, true))
+		if err := rows(t); err != nil {
+			return err
 		}
 	}
 	collations := map[string]string{}
-	var in []shaped
+	var whole []shaped
 	for _, s := range p.Schemas {
 		collations[s.Name] = s.Collation
-		in = append(in, shaped{s.Name, s.schemaOptions, s.Objects})
+		whole = append(whole, shaped{s.Name, s.schemaOptions, s.Objects})
 	}
 	for _, kind := range objectKinds { // of all schemas, since those of one may need those of another
-		objects := ofKindIn(in, kind)
+		objects := ofKindIn(whole, kind)
 		if kind == kindView {
 			objects = ordered(objects)
 		}
 		for _, o := range objects {
-			loadObject(&b, o, collations)
+			loadObject(b, o, collations)
 		}
 	}
 	for _, s := range p.Schemas {
 		if collations[s.Name] != s.Collation {
-			fmt.Fprintf(&b, "ALTER DATABASE %s %s;\n", quote(s.Name), s.clause())
+			fmt.Fprintf(b, "ALTER DATABASE %s %s;\n", quote(s.Name), s.clause())
 		}
 	}
-	b.WriteString("\nSET SESSION foreign_key_checks = 1;\n")
-	return []byte(b.String())
+	fmt.Fprint(b, "\nSET SESSION foreign_key_checks = 1;\n")
+	return nil
 }
 
 // loadObject writes an object, with a delimiter that it does not hold.
-func loadObject(b *strings.Builder, o shapedObject, collations map[string]string) {
+func loadObject(b *bufio.Writer, o shapedObject, collations map[string]string) {
 	fmt.Fprintf(b, "\nUSE %s;\n", quote(o.in.schema))
 	if o.Broken {
 		fmt.Fprintf(b, "-- %s was invalid, and so cannot be created:\n-- %s\n", strings.ReplaceAll(o.String(), "\n", " "), strings.ReplaceAll(string(o.Create), "\n", "\n-- "))

@@ -76,21 +76,6 @@ func testEveryObjectGoesAndComesBackWithItsSide(t *testing.T, on *testenv.MySQLS
 	require.Equal(t, damaged, w.reading(), "what was put away is a backup like any other")
 }
 
-func TestObjectsLoadWithTheStockClientAlone(t *testing.T) {
-	testenv.EachServer(t, testObjectsLoadWithTheStockClientAlone)
-}
-
-func testObjectsLoadWithTheStockClientAlone(t *testing.T, on *testenv.MySQLServer) {
-	w := newWorld(t, on)
-	w.exec(objectsZoo)
-	w.latin1(t)
-	before := w.reading()
-	part := w.capture()
-	w.exec("DROP DATABASE " + w.schema)
-	w.loadBy(t, part)
-	require.Equal(t, before, w.reading())
-}
-
 // latin1 makes a procedure whose text is not UTF-8, as an old client would have.
 func (w *world) latin1(t *testing.T) {
 	conn, err := w.root.Conn(t.Context())

@@ -114,25 +114,37 @@ func (p *part) names() []string {
 	return mapped(p.Schemas, func(s partSchema) string { return s.Name })
 }
 
-// readPart reads and checks the part.json of a part. What it returns can be relied on: the schemas of the source, in the
-// order of the configuration, and sensible paths.
+// readPart reads and checks the part.json of a part of this source: what it returns has the schemas of the source, in the
+// order of the configuration.
 func (d *Database) readPart(from fs.FS) (part, error) {
-	const op = "read the part"
-	p, err := parsePart(from)
+	p, err := openPart(from)
 	switch {
-	case p.Format > partFormat:
-		return p, remora.Fail(remora.Unsupported, op, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
 	case err != nil:
-		return p, remora.Fail(remora.Corrupt, op, remora.PartFile, "verify the backup", "%w", err)
+		return p, err
 	case d.copies():
 		return d.choose(p)
 	case !sameNames(p.names(), d.cfg.Schemas):
-		return p, remora.Fail(remora.Invalid, op, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", strings.Join(p.names(), ", ")),
+		return p, remora.Fail(remora.Invalid, readPartOp, remora.PartFile, fmt.Sprintf("set schemas: [%s] for this source", strings.Join(p.names(), ", ")),
 			"the backup holds %s, the source is configured with %s", strings.Join(p.names(), ", "), d.name())
 	}
 	slices.SortFunc(p.Schemas, func(a, b partSchema) int {
 		return slices.Index(d.cfg.Schemas, a.Name) - slices.Index(d.cfg.Schemas, b.Name)
 	})
+	return p, nil
+}
+
+const readPartOp = "read the part"
+
+// openPart reads and checks the part.json of a part. What it returns can be relied on: it names sensible paths, and
+// statements that do what they should.
+func openPart(from fs.FS) (part, error) {
+	p, err := parsePart(from)
+	switch {
+	case p.Format > partFormat:
+		return p, remora.Fail(remora.Unsupported, readPartOp, remora.PartFile, "restore it with the newer version that wrote it", "it was written by a later version")
+	case err != nil:
+		return p, remora.Fail(remora.Corrupt, readPartOp, remora.PartFile, "verify the backup", "%w", err)
+	}
 	return p, nil
 }
 
