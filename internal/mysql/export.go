@@ -82,6 +82,9 @@ func (e *Export) SQL(to io.Writer) (longest int64, err error) {
 func (e *Export) TSV(put func(name string, content io.Reader) error) error {
 	for _, t := range e.part.tables() {
 		for _, r := range t.Ranges {
+			if r.File == "" {
+				continue
+			}
 			if err := e.read(t, r, func(rows io.Reader) error { return put(r.File, rows) }); err != nil {
 				return err
 			}
