@@ -138,7 +138,7 @@ func TestTextsForPeople(t *testing.T) {
 			p.Kinds, p.Targets = p.Kinds[:1], p.Targets[:1]
 			p.Selection = remora.Selection{Tables: []string{"orders", "order_items"}, To: "shop_copy"}
 			p.Targets[0].Live.Empty, p.Targets[0].Live.Replaces = true, nil
-			p.Targets[0].Live.Warnings = []string{"the foreign key of table orders to users is left out: that table is not built with it"}
+			p.Targets[0].Live.Warnings = []string{"foreign keys are left out, because what they lead to is not built with them: orders to users"}
 			return a.printPlan(p, "/srv/shop/storage/framework/down", "")
 		},
 		"history-slots":  func(a *app) error { return a.printHistory(scheduledBackups()) },

@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,9 +50,9 @@ func (d *Database) choose(p part) (part, error) {
 	refuse := func(kind remora.ProblemKind, hint, format string, args ...any) (part, error) {
 		return p, remora.Fail(kind, "build "+d.chosen.To, remora.PartFile, hint, format, args...)
 	}
-	note := func(format string, args ...any) {
-		if text := fmt.Sprintf(format, args...); !slices.Contains(p.notes, text) {
-			p.notes = append(p.notes, text)
+	note := func(what string, all []string) {
+		if len(all) > 0 {
+			p.notes = append(p.notes, what+": "+listed(all))
 		}
 	}
 	sources, wanted := p.names(), d.chosen.Tables
@@ -77,6 +76,7 @@ func (d *Database) choose(p part) (part, error) {
 	}
 	s := &p.Schemas[0]
 	from := s.Name
+	var keys, events, texts, defined []string
 	inside := func(schema, table string) bool {
 		return (schema == "" || schema == from) && slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == table })
 	}
@@ -99,7 +99,7 @@ func (d *Database) choose(p part) (part, error) {
 			case outside == "":
 				kept = append(kept, e)
 			case foreignKey(e):
-				note("the foreign key of table %s to %s is left out: that table is not built with it", t.Name, outside)
+				keys = append(keys, t.Name+" to "+outside)
 			default:
 				return refuse(remora.Invalid, "choose it too: --table "+outside, "table %s takes numbers from the sequence %s", t.Name, outside)
 			}
@@ -108,25 +108,28 @@ func (d *Database) choose(p part) (part, error) {
 	}
 	if len(d.chosen.Tables) > 0 {
 		s.Objects = slices.DeleteFunc(slices.Clone(s.Objects), func(o object) bool { return !inside("", o.Table) })
-		note("only tables and their triggers are built: no views, routines or events")
-	}
-	if len(p.LeftOut) > 0 {
-		note("the backup was taken without these, so they are missing: %s", strings.Join(p.LeftOut, ", "))
+		note("only these and their triggers are built, no views, routines or events", d.chosen.Tables)
 	}
 	s.Objects = mapped(s.Objects, func(o object) object {
 		for _, source := range sources {
 			if o.mentions(source) {
-				note("%s names the schema %s in its text: it goes on to use what is live there", o, source)
+				texts = append(texts, o.String()+" ("+source+")")
 			}
 		}
-		if definer, _, _ := o.found("definer"); definer != "" && !strings.HasPrefix(definer, quote(d.write.user)+"@") {
-			note("what %s has defined acts with its rights, and fails where it has none on %s", definer, d.chosen.To)
+		definer, _, _ := o.found("definer")
+		if definer = strings.ReplaceAll(definer, `"`, "`"); definer != "" && !strings.HasPrefix(definer, quote(d.write.user)+"@") {
+			defined = append(defined, o.String()+" ("+definer+")")
 		}
 		if state, _, _ := o.found("state"); state == "ENABLE" {
-			note("%s comes disabled: a copy does nothing by itself", o)
+			events = append(events, o.Name)
 		}
 		return o.disabled()
 	})
+	note("the backup was taken without these, so they are missing", p.LeftOut)
+	note("foreign keys are left out, because what they lead to is not built with them", keys)
+	note("events come disabled, because a copy does nothing by itself", events)
+	note("these name a schema of the source in their text, and go on to use what is live there", texts)
+	note("these act with the rights of whoever defined them, and fail where that account has none on "+d.chosen.To, defined)
 	s.Name, p.LeftOut = d.chosen.To, nil
 	return p, nil
 }
