@@ -81,13 +81,14 @@ func TestALargeTableIsCutIntoStableRanges(t *testing.T) {
 
 func testALargeTableIsCutIntoStableRanges(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
+	w.d.rangeBytes = 2 << 20
 	w.exec(`CREATE TABLE large (id BIGINT PRIMARY KEY AUTO_INCREMENT, filler VARBINARY(2000));` + w.deep() + `
-		INSERT INTO large WITH RECURSIVE n AS (SELECT -9 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 40000) SELECT i, REPEAT('ab', 1000) FROM n WHERE i <> 0;
+		INSERT INTO large WITH RECURSIVE n AS (SELECT -9 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i, REPEAT('ab', 1000) FROM n WHERE i <> 0;
 		ANALYZE TABLE large`)
 	first := w.capture().part(t).Schemas[0].Tables[0]
 	require.Greater(t, len(first.Ranges), 2)
-	require.Equal(t, int64(40009), first.Rows)
-	w.exec("INSERT INTO large SELECT id + 40000, filler FROM large WHERE id BETWEEN 1 AND 2000; UPDATE large SET filler = 'x' WHERE id = 5")
+	require.Equal(t, int64(5009), first.Rows)
+	w.exec("INSERT INTO large SELECT id + 5000, filler FROM large WHERE id BETWEEN 1 AND 300; UPDATE large SET filler = 'x' WHERE id = 5")
 	part := w.capture()
 	second := part.part(t).Schemas[0].Tables[0]
 	same := map[string]bool{}

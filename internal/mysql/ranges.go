@@ -64,59 +64,61 @@ type cutter struct {
 }
 
 // cut finds the borders between ranges of at most limit rows, as far as estimates can tell. Rows are parted where the
-// bits or the characters of the first and of the last of them begin to differ, at the rounder of the two. Such borders
-// depend on keys alone: rows that come and go move none of them, so ranges in which nothing happened are the same bytes
-// in the next backup.
+// bits or the characters of the first and of the last of them begin to differ, at the roundest place. Such borders depend
+// on keys alone: rows that come and go move none of them, so ranges in which nothing happened are the same bytes in the
+// next backup.
 func (c *cutter) cut(in partRange) ([]border, error) {
-	first, err := c.edge(in, firstRow)
-	if err != nil || first == nil {
-		return nil, err
-	}
-	last, err := c.edge(in, lastRow)
-	if err != nil || last == nil {
+	first, last, err := c.edges(in, in)
+	if err != nil || first == nil || last == nil {
 		return nil, err
 	}
 	return c.between(in, nil, first, last)
 }
 
-// between cuts a range whose first and last row are known. Rows of it have equal values in the columns before those that
-// shared are the values of: they stand in all its borders as they were found once, since equal values need not be the
-// same text.
+// edges finds the first row of one range and the last of another.
+func (c *cutter) edges(of, to partRange) (first, last []string, err error) {
+	if first, err = c.edge(of, firstRow); err == nil && first != nil {
+		last, err = c.edge(to, lastRow)
+	}
+	return first, last, err
+}
+
+// between cuts a range whose first and last row are known. Values that its rows share in the first columns stand in all
+// its borders as they were found once: equal values need not be the same text.
 func (c *cutter) between(in partRange, shared border, first, last []string) ([]border, error) {
 	c.patience--
 	rows, err := c.estimate(in)
 	if err != nil || rows <= c.limit || c.patience < 0 {
 		return nil, err
 	}
-	at := slices.Clone(shared)
-	for i := len(at); i < len(c.key) && c.key[i].equal(first[i], last[i]); i++ {
-		at = append(at, c.key[i].literal(first[i]))
+	for i := len(shared); i < len(c.key); i++ {
+		column := c.key[i]
+		low, high, at := column.span(first[i], last[i])
+		for low != nil && high != nil && low.Cmp(high) < 0 {
+			middle := rounder(low, high)
+			parting := append(slices.Clone(shared), column.literal(at(middle)))
+			left, right := partRange{From: in.From, To: parting}, partRange{From: parting, To: in.To}
+			after, before, err := c.edges(right, left)
+			switch {
+			case err != nil:
+				return nil, err
+			case after == nil: // nor would it part them later: the server has an order of its own
+				high = middle.Sub(middle, big.NewInt(1))
+				continue
+			case before == nil:
+				low = middle
+				continue
+			}
+			lower, err := c.between(left, shared, first, before)
+			if err != nil {
+				return nil, err
+			}
+			upper, err := c.between(right, shared, after, last)
+			return slices.Concat(lower, []border{parting}, upper), err
+		}
+		shared = append(slices.Clone(shared), column.literal(first[i]))
 	}
-	if len(at) == len(c.key) {
-		return nil, nil
-	}
-	column := c.key[len(at)]
-	half, ok := column.halve(first[len(at)], last[len(at)])
-	if !ok {
-		return nil, nil
-	}
-	shared, at = at, append(slices.Clone(at), column.literal(half))
-	left, right := partRange{From: in.From, To: at}, partRange{From: at, To: in.To}
-	before, err := c.edge(left, lastRow)
-	if err != nil || before == nil {
-		return nil, err
-	}
-	after, err := c.edge(right, firstRow)
-	if err != nil || after == nil {
-		return nil, err
-	}
-	// There are rows on both sides, so it is a border between those of the range for the server, too.
-	lower, err := c.between(left, shared, first, before)
-	if err != nil {
-		return nil, err
-	}
-	upper, err := c.between(right, shared, after, last)
-	return slices.Concat(lower, []border{at}, upper), err
+	return nil, nil
 }
 
 // rangeRows is the number of rows above which a range is cut. It is half as much again as a power of two: densely
@@ -186,27 +188,22 @@ func (c column) literal(value string) string {
 	}
 }
 
-// equal tells whether two values are, as far as can be seen here.
-func (c column) equal(a, b string) bool {
-	return a == b || c.domain() == characters && !c.exact && strings.EqualFold(a, b)
-}
-
-// halve finds what is above a and not above b, if that is seen here.
-func (c column) halve(a, b string) (at string, ok bool) {
+// span maps two values to numbers of the same order, and numbers between them to values; to nil what it cannot map.
+func (c column) span(a, b string) (low, high *big.Int, at func(*big.Int) string) {
 	switch c.domain() {
 	case numbers:
-		low, high := floor(a), floor(b)
-		if low == nil || high == nil || low.Cmp(high) >= 0 {
-			return "", false
-		}
-		return rounder(low, high).String(), true
+		return floor(a), floor(b), (*big.Int).String
 	case moments:
-		return halveMoments(a, b)
+		return spanMoments(a, b)
 	case octets:
-		return c.halveOctets(a, b)
+		return c.spanOctets(a, b)
 	default:
-		at, ok := halveText([]rune(a), []rune(b), alphabet{words: !c.exact, least: ' ', most: 0x7f})
-		return string(at), ok
+		in := asWords
+		if c.exact {
+			in = byCode
+		}
+		low, high, text := in.span([]rune(a), []rune(b))
+		return low, high, func(n *big.Int) string { return string(text(n)) }
 	}
 }
 
@@ -218,97 +215,92 @@ func floor(text string) *big.Int {
 	return nil
 }
 
-// halveMoments cuts at round numbers of days or seconds. A date that no calendar has comes before all others.
-func halveMoments(a, b string) (string, bool) {
+// spanMoments counts days or seconds. A date that no calendar has comes before all others.
+func spanMoments(a, b string) (low, high *big.Int, at func(*big.Int) string) {
 	layout, unit := time.DateTime, int64(1)
 	if len(b) == len(time.DateOnly) {
 		layout, unit = time.DateOnly, 24*60*60
 	}
-	low, _ := time.Parse(layout, a)
-	high, err := time.Parse(layout, b)
-	if from, to := low.Unix()/unit, high.Unix()/unit; err == nil && from < to {
-		return time.Unix(rounder(big.NewInt(from), big.NewInt(to)).Int64()*unit, 0).UTC().Format(layout), true
+	from, _ := time.Parse(layout, a)
+	to, err := time.Parse(layout, b)
+	if err != nil {
+		return nil, nil, nil
 	}
-	return "", false
+	return big.NewInt(from.Unix() / unit), big.NewInt(to.Unix() / unit), func(n *big.Int) string {
+		return time.Unix(n.Int64()*unit, 0).UTC().Format(layout)
+	}
 }
 
-// halveOctets knows that MariaDB orders a UUID of the versions 1 to 5 by its last group first, then by the one before it,
+// spanOctets knows that MariaDB orders a UUID of the versions 1 to 5 by its last group first, then by the one before it,
 // and so on.
-func (c column) halveOctets(a, b string) (string, bool) {
+func (c column) spanOctets(a, b string) (low, high *big.Int, at func(*big.Int) string) {
 	size := octetsOf[c.Type]
 	backwards := func(s string) bool { return c.Type == "uuid" && s[6] >= 0x10 && s[6] < 0x60 && s[8] >= 0x80 }
-	turned := size > 0 && backwards(b)
-	if turned != (size > 0 && backwards(a)) {
-		return "", false
+	turned := backwards(b)
+	if turned != backwards(a) {
+		return nil, nil, nil
 	}
 	if turned {
 		a, b = a[10:]+a[8:10]+a[6:8]+a[4:6]+a[:4], b[10:]+b[8:10]+b[6:8]+b[4:6]+b[:4]
 	}
 	runes := func(s string) []rune { return mapped([]byte(s), func(o byte) rune { return rune(o) }) }
-	at, ok := halveText(runes(a), runes(b), alphabet{most: 0xff})
-	octets := make([]byte, max(size, len(at)))
-	for i, r := range at {
-		octets[i] = byte(r)
+	low, high, text := anyOctet.span(runes(a), runes(b))
+	return low, high, func(n *big.Int) string {
+		octets := mapped(text(n), func(r rune) byte { return byte(r) })
+		octets = append(octets, make([]byte, max(size-len(octets), 0))...)
+		if turned {
+			octets = slices.Concat(octets[12:], octets[10:12], octets[8:10], octets[6:8], octets[:6])
+			octets[6], octets[8] = max(octets[6], 0x10), octets[8]|0x80
+		}
+		return string(octets)
 	}
-	if turned {
-		octets = slices.Concat(octets[12:], octets[10:12], octets[8:10], octets[6:8], octets[:6])
-		octets[6] = max(octets[6], 0x10)
-		octets[8] |= 0x80
-	}
-	return string(octets), ok
 }
 
-// alphabet orders characters: by their numbers between least and most, or, for the order of words, digits before letters
-// and all else before or behind them. Where the digits begin keeps hexadecimal ones together.
+// alphabet numbers characters: by their code, or for words digits before letters. The end of a text is the least of them.
 type alphabet struct {
-	words       bool
 	least, most rune
+	words       bool
 }
 
+var (
+	anyOctet = alphabet{-1, 0xff, false}
+	byCode   = alphabet{' ', 0x7f, false}
+	asWords  = alphabet{digitsAt - 1, lettersAt + 'z' - 'a', true}
+)
+
+// digitsAt and lettersAt are the numbers of 0 and of a in words; hexadecimal digits are together so.
 const digitsAt, lettersAt = 16, 26
 
-func (a alphabet) slot(r rune) int64 {
-	lower := unicode.ToLower(r)
-	switch {
-	case !a.words:
-		return int64(min(max(r, a.least), a.most))
-	case r >= '0' && r <= '9':
-		return int64(digitsAt + r - '0')
-	case lower >= 'a':
-		return int64(lettersAt + min(lower, 'z') - 'a')
-	default:
-		return digitsAt - 1
-	}
-}
-
-func (a alphabet) char(slot int64) rune {
-	switch {
-	case !a.words:
-		return rune(slot)
-	case slot < lettersAt:
-		return '0' + rune(slot-digitsAt)
-	default:
-		return 'a' + rune(slot-lettersAt)
-	}
-}
-
-// halveText cuts at the first character in which the texts differ.
-func halveText(a, b []rune, in alphabet) ([]rune, bool) {
+// span numbers the first characters in which two texts differ. What words have besides digits and letters comes where
+// each language wants it, so it spans them all.
+func (of alphabet) span(a, b []rune) (low, high *big.Int, at func(*big.Int) []rune) {
 	n := 0
-	for n < min(len(a), len(b)) && (a[n] == b[n] || in.words && unicode.ToLower(a[n]) == unicode.ToLower(b[n])) {
+	for n < min(len(a), len(b)) && (a[n] == b[n] || of.words && unicode.ToLower(a[n]) == unicode.ToLower(b[n])) {
 		n++
 	}
-	slot := func(s []rune) *big.Int {
-		if n < len(s) {
-			return big.NewInt(in.slot(s[n]))
+	number := func(text []rune, unknown rune) *big.Int {
+		switch {
+		case n == len(text):
+			unknown = of.least
+		case !of.words:
+			unknown = min(max(text[n], of.least), of.most)
+		case text[n] >= '0' && text[n] <= '9':
+			unknown = digitsAt + text[n] - '0'
+		case (text[n]|0x20) >= 'a' && (text[n]|0x20) <= 'z':
+			unknown = lettersAt + (text[n] | 0x20) - 'a'
 		}
-		return big.NewInt(in.slot(0))
+		return big.NewInt(int64(unknown))
 	}
-	low, high := slot(a), slot(b)
-	if low.Cmp(high) >= 0 {
-		return nil, false
+	return number(a, of.least), number(b, of.most), func(number *big.Int) []rune {
+		char := rune(number.Int64())
+		switch {
+		case of.words && char < lettersAt:
+			char += '0' - digitsAt
+		case of.words:
+			char += 'a' - lettersAt
+		}
+		return append(slices.Clone(b[:n]), char)
 	}
-	return append(slices.Clone(b[:n]), in.char(rounder(low, high).Int64())), true
 }
 
 // selects is the query of a range. Columns are named: a star would leave invisible ones out. Without a key the table is

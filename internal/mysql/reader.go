@@ -121,9 +121,11 @@ func (r *reader) values(ctx context.Context, query string) ([]string, error) {
 	}
 	row := make([]string, result.ColumnNumber())
 	for i := range row {
-		if row[i], err = result.GetString(0, i); err != nil {
+		value, err := result.GetString(0, i)
+		if err != nil {
 			return nil, err
 		}
+		row[i] = strings.Clone(value) // it lies in a buffer that the client uses again
 	}
 	return row, nil
 }
