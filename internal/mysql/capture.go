@@ -87,11 +87,7 @@ func (t *captured) reparse(found *reparsing) {
 }
 
 func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (remora.Summary, error) {
-	weaker, err := c.snap.grants.checkRights(c.op, c.needs(c.snap.control.server))
-	if err != nil {
-		return remora.Summary{}, err
-	}
-	found, err := takeCensuses(ctx, c.snap.control, c.places, c.snap.grants.everywhere("PROCESS"))
+	found, weaker, err := c.snap.look(ctx, c.op, c.places, c.needs(c.snap.control.server))
 	if err != nil {
 		return remora.Summary{}, err
 	}
@@ -102,12 +98,6 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 		if c.kept != nil {
 			found[i].objects = c.kept[i]
 		}
-	}
-	if err := refusals(found, c.op); err != nil {
-		return remora.Summary{}, err
-	}
-	if err := c.snap.holdsAll(found); err != nil {
-		return remora.Summary{}, err
 	}
 	c.leaveOut(of, found)
 	for _, schema := range found {

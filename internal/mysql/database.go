@@ -59,8 +59,9 @@ type Database struct {
 	write account
 	// chosen is what of a part is built elsewhere: see Into.
 	chosen remora.Selection
-	// rangeBytes is that of the package; tests cut smaller ranges.
+	// rangeBytes and maxWaiting are those of the package; tests have smaller ones.
 	rangeBytes int64
+	maxWaiting int
 }
 
 var (
@@ -94,7 +95,7 @@ func New(cfg Config) (*Database, error) {
 		}
 	}
 	cfg.Sessions, cfg.Stall = cmp.Or(cfg.Sessions, defaultSessions), cmp.Or(cfg.Stall, remora.DefaultStall)
-	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes}
+	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting}
 	d.write = d.read
 	if cfg.RestoreUser != "" {
 		d.write = account{cfg.RestoreUser, cfg.RestorePassword}

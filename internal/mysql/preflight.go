@@ -28,7 +28,7 @@ func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.
 	if intent.Restore() {
 		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds
 	}
-	if len(job.Selection.Tables) > 0 && !d.copies() {
+	if len(job.Selection.Tables) > 0 && intent.Restore() && !d.copies() {
 		return est, remora.Fail(remora.Unsupported, op, d.subject(), "restore them into another schema with --to, or the database as a whole", "single tables cannot be restored in place yet")
 	}
 	if err := d.mayCopy(op, census{}); err != nil {

@@ -23,20 +23,14 @@ const (
 	// maxSchemaText bounds the text of what differs in definitions, in bytes.
 	maxSchemaText = 32 << 10
 
-	// maxWaiting bounds how many rows wait for their other half at the same time, in all sessions: some 30 bytes each. A
-	// range that needs more is read again in parts of its rows, at most maxPasses of them; beyond that, and beyond eight
-	// million rows of one range that came or went, they are only counted.
-	maxWaiting = 2 << 20
-	maxPasses  = 16
+	// maxWaiting bounds how many rows wait for their other half at the same time, in all sessions: some 30 bytes each. Where
+	// more of a range came and went, its rows are only counted.
+	maxWaiting = 3 << 20
 )
 
 // Preview reads the live tables in one snapshot, range by range as they were captured, and compares digests with those
 // of the part. Only where a digest differs it reads the range of the part, and the live one again, to count rows.
 func (d *Database) Preview(ctx context.Context, job remora.Job, from fs.FS) (remora.Preview, error) {
-	return d.preview(ctx, job, from, maxWaiting)
-}
-
-func (d *Database) preview(ctx context.Context, job remora.Job, from fs.FS, limit int) (remora.Preview, error) {
 	op := "compare live " + d.name()
 	p, err := d.readPart(from)
 	if err != nil {
@@ -49,63 +43,49 @@ func (d *Database) preview(ctx context.Context, job remora.Job, from fs.FS, limi
 	defer snap.close()
 	kept, stop := guarded(ctx, pingEvery, snap.ping)
 	defer stop()
-	v := preview{d: d, op: op, snap: snap, part: p, from: from, only: job.Selection.Tables, waiting: limit / len(snap.readers)}
+	v := preview{d: d, op: op, snap: snap, part: p, from: from}
 	err = v.run(kept, job)
 	return v.said, d.problem(kept, op, d.subject(), err)
 }
 
 // preview is one run of Preview.
 type preview struct {
-	d    *Database
-	op   string
-	snap *snapshot
-	part part
-	from fs.FS
-	// only are the tables that were chosen; empty means everything.
-	only []string
-	// waiting is how many rows of a range may wait for their other half.
-	waiting int
-	meter   *meter
-	said    remora.Preview
-	// untold counts the differences of definitions that the text has no room for.
+	d     *Database
+	op    string
+	snap  *snapshot
+	part  part
+	from  fs.FS
+	meter *meter
+	said  remora.Preview
+	// untold counts the differences of definitions that there is no room for.
 	untold int
 
-	mu     sync.Mutex
+	mu     sync.Mutex // of what tables count
 	tables []*previewed
 }
 
-// previewed is a table that is live, in the part, or both.
+// previewed is a table that is live, in the part, or both; the other one is empty. reshaped tells that its definition differs.
 type previewed struct {
 	remora.TablePreview
-	then *partTable
-	live *table
-	in   string
-	// reshaped tells that its definition differs.
+	then     partTable
+	live     table
+	in       string
 	reshaped bool
 }
 
 func (v *preview) run(ctx context.Context, job remora.Job) error {
 	on := v.snap.control.server
-	weaker, err := v.snap.grants.checkRights(v.op, v.d.backupNeeds(on))
-	if err != nil {
-		return err
-	}
 	if v.part.Server.mariadb() != on.mariadb() {
 		return remora.Fail(remora.Unsupported, v.op, v.d.cfg.Address, "compare it with a server of "+v.part.Server.maker(), "the backup was taken from %s, and this server is %s", v.part.Server, on)
 	}
-	found, err := takeCensuses(ctx, v.snap.control, v.d.live(), v.snap.grants.everywhere("PROCESS"))
+	found, weaker, err := v.snap.look(ctx, v.op, v.d.live(), v.d.backupNeeds(on))
 	if err != nil {
 		return err
 	}
-	if err := refusals(found, v.op); err != nil {
+	if err := v.choose(job.Selection.Tables, found); err != nil {
 		return err
 	}
-	if err := v.snap.holdsAll(found); err != nil {
-		return err
-	}
-	if err := v.match(found); err != nil {
-		return err
-	}
+	v.match(found, len(job.Selection.Tables) == 0)
 	_, size := estimates(found)
 	v.meter = newMeter(job, v.op, size)
 	stop := v.meter.watch(ctx)
@@ -118,76 +98,73 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 	return nil
 }
 
-// chosen tells whether a table was asked for.
-func (v *preview) chosen(schema, name string) bool {
-	return len(v.only) == 0 || slices.Contains(v.only, name) || slices.Contains(v.only, schema+"."+name)
-}
-
-// match finds the pairs of tables, and tells of all definitions.
-func (v *preview) match(found []census) error {
-	for i, c := range found {
-		schema := v.part.Schemas[i]
-		if len(v.only) == 0 {
-			now := ""
-			if c.exists {
-				now = c.options.clause()
-			}
-			v.change("schema "+schema.Name, now, schema.clause())
+// choose leaves in the part, and of what is live, some tables with their triggers.
+func (v *preview) choose(names []string, live []census) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(v.part.tables(), func(t partTable) bool { return t.called(name) }) {
+			return remora.Fail(remora.NotFound, v.op, "table "+name, "name tables of the backup, as schema.table where there are several schemas", "the backup has no such table")
 		}
-		for j := range schema.Tables {
-			v.take(&previewed{then: &schema.Tables[j], live: c.find(schema.Tables[j].Name), in: c.schema}, schema.Name, schema.Tables[j].Name)
-		}
-		for j, t := range c.tables {
-			if len(v.only) == 0 && !slices.ContainsFunc(schema.Tables, func(s partTable) bool { return s.Name == t.Name }) {
-				v.take(&previewed{live: &c.tables[j], in: c.schema}, schema.Name, t.Name)
-			}
-		}
-		v.changeObjects(schema.Name, v.part.restored(i, c), c.objects)
 	}
-	for _, name := range v.only {
-		if !slices.ContainsFunc(v.tables, func(t *previewed) bool { return t.Name == name || strings.HasSuffix(t.Name, "."+name) }) {
-			return remora.Fail(remora.NotFound, v.op, "table "+name, "remora ls shows what is in a backup", "there is no such table in the backup")
+	for i := range live {
+		s, c := &v.part.Schemas[i], &live[i]
+		out := func(name string) bool {
+			return len(names) > 0 && !slices.ContainsFunc(names, partTable{schema: c.name, table: table{Name: name}}.called)
 		}
+		s.Tables = slices.DeleteFunc(s.Tables, func(t partTable) bool { return out(t.Name) })
+		c.tables = slices.DeleteFunc(c.tables, func(t table) bool { return out(t.Name) })
+		s.Objects = slices.DeleteFunc(s.Objects, func(o object) bool { return out(o.Table) })
+		c.objects = slices.DeleteFunc(c.objects, func(o object) bool { return out(o.Table) })
 	}
 	return nil
 }
 
-// take takes a pair up, where it was chosen.
-func (v *preview) take(t *previewed, schema, name string) {
-	if !v.chosen(schema, name) {
-		return
-	}
-	t.Name = schema + "." + name
-	now, then := "", ""
-	if t.live != nil {
-		now = normalised(t.live.Definition)
-	}
-	if t.then != nil {
-		then = normalised(t.then.Definition)
-		if !v.d.comesEmpty(schema, name) {
-			t.Then = t.then.Rows
+// match finds the pairs of tables, and tells of all definitions. A whole schema has options, and tables that would go.
+func (v *preview) match(live []census, whole bool) {
+	for i, c := range live {
+		schema := v.part.Schemas[i]
+		if whole && c.exists {
+			v.change("schema "+c.name, c.options.clause(), schema.clause())
 		}
+		for _, t := range schema.Tables {
+			now := table{}
+			if found := c.find(t.Name); found != nil {
+				now = *found
+			}
+			v.take(c.schema, t, now)
+		}
+		for _, t := range c.tables {
+			if !slices.ContainsFunc(schema.Tables, func(s partTable) bool { return s.Name == t.Name }) {
+				v.take(c.schema, partTable{}, t)
+			}
+		}
+		v.changeObjects(c.name, v.part.restored(i, c), c.objects)
 	}
-	t.reshaped = now != then
-	v.change("table "+t.Name, now, then)
+}
+
+func (v *preview) take(in string, then partTable, live table) {
+	t := &previewed{then: then, live: live, in: in}
+	t.Name = in + "." + cmp.Or(then.Name, live.Name)
+	if !v.d.comesEmpty(in, then.Name) {
+		t.Then = then.Rows
+	}
+	t.reshaped = v.change("table "+t.Name, normalised(live.Definition), normalised(then.Definition))
 	v.tables = append(v.tables, t)
 }
 
-// changeObjects tells how the objects of a schema differ: of chosen tables, their triggers alone.
+// changeObjects tells how the objects of a schema differ.
 func (v *preview) changeObjects(schema string, then, now []object) {
-	others := func(o object) bool { return len(v.only) > 0 && (o.Table == "" || !v.chosen(schema, o.Table)) }
-	then, now = slices.DeleteFunc(slices.Clone(then), others), slices.DeleteFunc(slices.Clone(now), others)
 	name := func(o object) string {
 		o.Name = schema + "." + o.Name
 		return o.String()
 	}
+	settings := func(o object) string { return strings.Join(append(o.settings(), o.Database), "\n") }
 	for _, o := range then {
 		i := slices.IndexFunc(now, o.same)
 		switch {
-		case i >= 0 && now[i].settled() == o.settled():
+		case i >= 0 && now[i].Create != o.Create:
 			v.change(name(o), string(now[i].Create), string(o.Create))
-		case i >= 0:
-			v.change(name(o), now[i].settled()+string(now[i].Create), o.settled()+string(o.Create))
+		case i >= 0: // the settings under which it was created
+			v.change(name(o), settings(now[i]), settings(o))
 		case !o.Broken: // no server would create it
 			v.change(name(o), "", string(o.Create))
 		}
@@ -199,211 +176,168 @@ func (v *preview) changeObjects(schema string, then, now []object) {
 	v.change("order of the triggers of "+schema, both(now, then), both(then, now))
 }
 
-// settled says under which settings an object was created, for people.
-func (o object) settled() string {
-	return strings.Join(append(o.settings(), "the schema's collation: "+o.Database, ""), "\n")
-}
-
 // change tells of a definition that differs; "" where there is none.
-func (v *preview) change(name, now, then string) {
+func (v *preview) change(name, now, then string) bool {
 	list := &v.said.Replaces
 	switch {
 	case now == then:
-		return
+		return false
 	case now == "":
 		list = &v.said.Creates
 	case then == "":
 		list = &v.said.Drops
 	}
-	*list = append(*list, name)
 	lines := func(text string) []byte { return []byte(strings.TrimPrefix(text+"\n", "\n")) }
 	// What comes first are three lines of names.
 	text := remora.OneLine(name) + "\n" + strings.SplitN(string(diff.Diff("", lines(now), "", lines(then))), "\n", 4)[3]
+	if len(*list) < remora.MaxPreviewed {
+		*list = append(*list, name)
+	}
 	if len(v.said.Schema)+len(text) > maxSchemaText {
 		v.untold++
-		return
+	} else {
+		v.said.Schema += strings.ToValidUTF8(text, "�")
 	}
-	v.said.Schema += strings.ToValidUTF8(text, "�")
+	return true
 }
 
 // readAlike tells whether the live table can be read by the columns and the key of the part.
 func (t *previewed) readAlike() bool {
-	for _, c := range t.then.Columns {
-		if !slices.ContainsFunc(t.live.Columns, func(l column) bool {
-			l.Reparsed, l.AutoIncrement = c.Reparsed, c.AutoIncrement
-			return l == c
-		}) {
-			return false
-		}
-	}
-	return slices.Equal(t.then.Key, t.live.Key) && t.then.History == t.live.History
+	return slices.Equal(t.then.Key, t.live.Key) && t.then.History == t.live.History &&
+		!slices.ContainsFunc(t.then.Columns, func(c column) bool {
+			return !slices.ContainsFunc(t.live.Columns, func(l column) bool {
+				return l.Name == c.Name && l.Type == c.Type && l.Unsigned == c.Unsigned && l.Decimals == c.Decimals && l.Indexed == c.Indexed
+			})
+		})
 }
 
 // tasks lists what is to be read: tables that keep their writers waiting first, then the largest.
 func (v *preview) tasks() (all []task) {
-	live := slices.DeleteFunc(slices.Clone(v.tables), func(t *previewed) bool { return t.live == nil })
-	slices.SortStableFunc(live, func(a, b *previewed) int {
+	slices.SortStableFunc(v.tables, func(a, b *previewed) int {
 		return cmp.Or(strings.Compare(b.live.Engine, a.live.Engine), cmp.Compare(b.live.bytes, a.live.bytes))
 	})
-	for _, t := range live {
-		one := func(work task) task {
-			return func(ctx context.Context, r *reader) error {
-				v.meter.begin(t.Name)
-				err := work(ctx, r)
-				if err == nil && !v.snap.sealed.Load() { // lets a migration have the table
-					err = r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
-				}
-				return v.d.problem(ctx, v.op, "table "+t.Name, err)
-			}
-		}
-		var reads []task
+	for _, t := range v.tables {
+		ranges := t.then.Ranges
 		switch {
+		case t.live.Name == "":
+			t.Added = t.Then
+			continue
 		case t.Then > 0 && t.then.Sequence && t.live.Sequence:
-			t.Now = t.Then // a restore takes no number back, so there is no row to tell of
+			t.Now, ranges = t.Then, nil // a restore takes no number back, so there is no row to tell of
 		case t.Then == 0, !t.readAlike():
-			t.Counted = t.Then > 0
-			reads = append(reads, one(func(ctx context.Context, r *reader) error { return v.count(ctx, r, t) }))
+			t.Counted, ranges = t.Then > 0, []partRange{{}}
 		default:
-			for _, want := range t.then.Ranges {
-				reads = append(reads, one(func(ctx context.Context, r *reader) error { return v.compareRange(ctx, r, t, want) }))
-			}
+			t.Ranges = len(ranges)
 		}
+		reads := mapped(ranges, func(want partRange) task {
+			return func(ctx context.Context, r *reader) error {
+				return v.d.problem(ctx, v.op, "table "+t.Name, v.read(ctx, r, t, want))
+			}
+		})
 		if t.live.Engine == "" {
 			all = append(all, reads...)
 			continue
 		}
 		all = append(all, func(ctx context.Context, r *reader) error { // in one piece, since writers wait for its end
-			defer v.snap.done(*t.live)
+			defer v.snap.done(t.live)
 			return perform(ctx, []*reader{r}, reads)
 		})
 	}
 	return all
 }
 
-// tell lists what differs.
-func (v *preview) tell() {
-	slices.SortFunc(v.tables, func(a, b *previewed) int { return strings.Compare(a.Name, b.Name) })
-	for _, t := range v.tables {
-		switch {
-		case t.live == nil:
-			t.Added = t.Then
-		case t.then != nil && !t.reshaped && !t.Counted && t.Added+t.Removed+t.Changed == 0:
-			v.said.Equal++
-			continue
+// read reads a range of a live table as it was captured, or counts the rows of one that has no ranges.
+func (v *preview) read(ctx context.Context, r *reader, t *previewed, want partRange) (err error) {
+	v.meter.begin(t.Name)
+	var now partRange
+	var rows rowDiff
+	if t.Ranges == 0 {
+		err = v.meter.quiet(func() (err error) {
+			now.Rows, err = countRows(ctx, r, t.live, t.in)
+			return err
+		})
+		if t.Then == 0 {
+			rows.removed = now.Rows
 		}
-		if len(v.said.Tables) == remora.MaxPreviewed {
-			v.said.More++
-			continue
-		}
-		v.said.Tables = append(v.said.Tables, t.TablePreview)
+	} else if now, err = digest(ctx, r, t.then.table, t.in, want, v.meter); err == nil && now.SHA256 != want.SHA256 {
+		rows, err = v.compareRows(ctx, r, t, now, want)
 	}
-	for _, list := range []*[]string{&v.said.Creates, &v.said.Replaces, &v.said.Drops} {
-		if more := len(*list) - remora.MaxPreviewed; more > 0 {
-			*list = append((*list)[:remora.MaxPreviewed], fmt.Sprintf("and %d more", more))
-		}
+	if err == nil && !v.snap.sealed.Load() { // lets a migration have the table
+		err = r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")
 	}
-	if v.untold > 0 {
-		v.said.Schema += fmt.Sprintf("and %d more definitions that differ: there is no room for them here\n", v.untold)
-	}
-	v.said.Compared.Objects = int64(len(v.tables))
-}
-
-// count counts the rows of a live table that cannot be compared.
-func (v *preview) count(ctx context.Context, r *reader, t *previewed) error {
-	var rows int64
-	err := v.meter.quiet(func() (err error) {
-		rows, err = countRows(ctx, r, *t.live, t.in)
-		return err
-	})
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	t.Now += rows
-	if !t.Counted {
-		t.Removed += rows
+	if now.SHA256 != want.SHA256 {
+		t.Differ++
 	}
+	t.Counted = t.Counted || rows.full
+	t.Now, t.Added, t.Removed, t.Changed = t.Now+now.Rows, t.Added+rows.added, t.Removed+rows.removed, t.Changed+rows.changed
+	v.said.Compared.Entries, v.said.Compared.Bytes = v.said.Compared.Entries+now.Rows, v.said.Compared.Bytes+now.Bytes
 	return err
 }
 
-// compareRange reads a range of a live table as it was captured.
-func (v *preview) compareRange(ctx context.Context, r *reader, t *previewed, want partRange) error {
-	now, err := digest(ctx, r, t.then.table, t.in, want, v.meter)
-	if err != nil {
-		return err
-	}
-	rows := rowDiff{added: max(0, want.Rows-now.Rows), removed: max(0, now.Rows-want.Rows)}
-	differs, told := now.SHA256 != want.SHA256, true
-	if differs && now.Rows > 0 && want.Rows > 0 {
-		if rows, told, err = v.compareRows(ctx, r, t, want, rows); err != nil {
-			return fmt.Errorf("compare range %s: %w", want.File, err)
+// tell lists the tables that differ.
+func (v *preview) tell() {
+	v.said.Compared.Objects = int64(len(v.tables))
+	slices.SortFunc(v.tables, func(a, b *previewed) int { return strings.Compare(a.Name, b.Name) })
+	for _, t := range v.tables {
+		switch {
+		case !t.reshaped && !t.Counted && t.Added+t.Removed+t.Changed == 0:
+			v.said.Equal++
+		case len(v.said.Tables) == remora.MaxPreviewed:
+			v.said.More++
+		default:
+			v.said.Tables = append(v.said.Tables, t.TablePreview)
 		}
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	t.Ranges++
-	if differs {
-		t.Differ++
+	if v.untold > 0 {
+		v.said.Schema += fmt.Sprintf("and %d more that differ: there is no room for them here\n", v.untold)
 	}
-	t.Counted = t.Counted || !told
-	t.Now, t.Added, t.Removed, t.Changed = t.Now+now.Rows, t.Added+rows.added, t.Removed+rows.removed, t.Changed+rows.changed
-	v.said.Compared.Entries, v.said.Compared.Bytes = v.said.Compared.Entries+now.Rows, v.said.Compared.Bytes+now.Bytes
-	return nil
 }
 
-// compareRows tells the rows of a range apart, in as many passes as its differences need. Where those are too many, it
-// answers with what counting told, and false.
-func (v *preview) compareRows(ctx context.Context, r *reader, t *previewed, want partRange, counted rowDiff) (rowDiff, bool, error) {
-	seed := maphash.MakeSeed()
-	for passes := uint64(1); passes <= maxPasses; passes *= 4 {
-		sum := rowDiff{limit: v.waiting}
-		for pass := uint64(0); pass < passes && !sum.full; pass++ {
-			sum.passes, sum.pass, sum.waiting = passes, pass, map[uint64]waiting{}
-			if err := v.pass(ctx, r, t, want, &sum, seed); err != nil {
-				return sum, false, err
-			}
-		}
-		if !sum.full {
-			return sum, true, nil
-		}
+// compareRows tells the rows of a range apart, reading a row of the live one and of that of the part in turn. Where too
+// many differ it answers with what counting tells.
+func (v *preview) compareRows(ctx context.Context, r *reader, t *previewed, now, want partRange) (rowDiff, error) {
+	counted := rowDiff{added: max(0, want.Rows-now.Rows), removed: max(0, now.Rows-want.Rows)}
+	if now.Rows == 0 || want.Rows == 0 {
+		return counted, nil
 	}
-	return counted, false, nil
-}
-
-// pass reads a range of the live table and that of the part, a row of each in turn.
-func (v *preview) pass(ctx context.Context, r *reader, t *previewed, want partRange, into *rowDiff, seed maphash.Seed) error {
 	file, err := v.from.Open(want.File)
 	if err != nil {
-		return err
+		return counted, err
 	}
 	defer func() { _ = file.Close() }()
+	rows := rowDiff{waiting: map[uint64]waiting{}, limit: v.d.maxWaiting / len(v.snap.readers)}
+	seed := maphash.MakeSeed()
+	then, live := rows.stream(t.then.table, seed, -1), rows.stream(t.then.table, seed, 1)
 	text := bufio.NewReaderSize(io.TeeReader(file, v.meter), readBuffer)
-	then := newRowHashes(t.then.table, seed, func(key, row uint64) { into.put(key, row, -1) })
-	next := func() error {
-		for {
-			piece, err := text.ReadSlice('\n')
+	var end error
+	live.then = func() {
+		for more := end == nil; more; {
+			var piece []byte
+			piece, end = text.ReadSlice('\n')
 			_, _ = then.Write(piece) // cannot fail
-			if !errors.Is(err, bufio.ErrBufferFull) {
-				return err
+			if more = errors.Is(end, bufio.ErrBufferFull); more {
+				end = nil
 			}
 		}
 	}
-	var end error
-	now := newRowHashes(t.then.table, seed, func(key, row uint64) {
-		into.put(key, row, 1)
-		if end == nil {
-			end = next()
-		}
-	})
-	if _, err := r.copy(ctx, t.then.selects(t.in, want), len(t.then.Columns), io.MultiWriter(now, v.meter)); err != nil {
-		return err
+	_, err = r.copy(ctx, t.then.selects(t.in, want), len(t.then.Columns), io.MultiWriter(live, v.meter))
+	for err == nil && end == nil {
+		live.then()
+		err = ctx.Err()
 	}
-	for end == nil && ctx.Err() == nil {
-		end = next()
+	switch {
+	case err != nil, !errors.Is(end, io.EOF):
+		return counted, cmp.Or(err, end)
+	case rows.full:
+		counted.full = true
+		return counted, nil
 	}
-	into.settle()
-	if errors.Is(end, io.EOF) {
-		return nil
+	for _, w := range rows.waiting { // rows of one side alone
+		rows.removed, rows.added = rows.removed+int64(max(0, w.n)), rows.added+int64(max(0, -w.n))
 	}
-	return cmp.Or(end, context.Cause(ctx))
+	return rows, nil
 }
 
 // rowDiff tells two streams of rows apart by digests. Both come in the order of the key and more or less in step, so that
@@ -415,8 +349,6 @@ type rowDiff struct {
 	waiting map[uint64]waiting
 	limit   int
 	full    bool
-	// Only the keys of this pass are looked at.
-	passes, pass uint64
 }
 
 // waiting are rows of one key: more than one only where there is no key, live ones counted up and those of the part down.
@@ -426,11 +358,10 @@ type waiting struct {
 }
 
 func (d *rowDiff) put(key, row uint64, n int32) {
-	if key%d.passes != d.pass || d.full {
-		return
-	}
 	w, known := d.waiting[key]
 	switch {
+	case d.full:
+		return
 	case !known && len(d.waiting) == d.limit:
 		d.full = true
 		return
@@ -438,45 +369,36 @@ func (d *rowDiff) put(key, row uint64, n int32) {
 		d.changed++
 	}
 	w.row, w.n = uint32(row), w.n+n
+	d.waiting[key] = w
 	if w.n == 0 {
 		delete(d.waiting, key)
-	} else {
-		d.waiting[key] = w
 	}
 }
 
-// settle takes what still waits for rows of one side alone.
-func (d *rowDiff) settle() {
-	for _, w := range d.waiting {
-		d.removed += int64(max(0, w.n))
-		d.added += int64(max(0, -w.n))
-	}
-}
-
-// rowHashes digests the rows of a text as they are written to it, in pieces of any size.
-type rowHashes struct {
-	// inKey tells of each column whether it is one of the key.
+// stream is one of the two: it digests rows as their text is written to it, in pieces of any size.
+type stream struct {
+	into *rowDiff
+	n    int32
+	// inKey tells of each column whether it is one of the key. Where that is not among the columns, all stand for it.
 	inKey    []bool
 	column   int
 	key, row maphash.Hash
-	each     func(key, row uint64)
+	then     func() // after each row
 }
 
-// newRowHashes digests rows of a table. Where the key is not among the columns, or there is none, all of them stand for it.
-func newRowHashes(t table, seed maphash.Seed, each func(key, row uint64)) *rowHashes {
-	h := &rowHashes{each: each, inKey: mapped(t.Columns, func(c column) bool { return slices.Contains(t.Key, c.Name) })}
-	if slices.ContainsFunc(t.Key, func(name string) bool {
-		return !slices.ContainsFunc(t.Columns, func(c column) bool { return c.Name == name })
-	}) || len(t.Key) == 0 {
-		h.inKey = mapped(t.Columns, func(column) bool { return true })
-	}
-	h.key.SetSeed(seed)
-	h.row.SetSeed(seed)
-	return h
+func (d *rowDiff) stream(t table, seed maphash.Seed, n int32) *stream {
+	names := mapped(t.Columns, func(c column) string { return c.Name })
+	missing := slices.ContainsFunc(t.Key, func(name string) bool { return !slices.Contains(names, name) })
+	s := &stream{into: d, n: n, then: func() {}, inKey: mapped(names, func(name string) bool {
+		return missing || len(t.Key) == 0 || slices.Contains(t.Key, name)
+	})}
+	s.key.SetSeed(seed)
+	s.row.SetSeed(seed)
+	return s
 }
 
 // Write implements io.Writer; it never fails.
-func (h *rowHashes) Write(p []byte) (int, error) {
+func (s *stream) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		size := 1 + bytes.IndexAny(rest, "\t\n")
 		if size == 0 {
@@ -484,18 +406,19 @@ func (h *rowHashes) Write(p []byte) (int, error) {
 		}
 		field := rest[:size]
 		rest = rest[size:]
-		_, _ = h.row.Write(field)                         // cannot fail
-		if h.column < len(h.inKey) && h.inKey[h.column] { // a forged text may have more
-			_, _ = h.key.Write(field)
+		_, _ = s.row.Write(field)                         // cannot fail
+		if s.column < len(s.inKey) && s.inKey[s.column] { // a forged text may have more
+			_, _ = s.key.Write(field)
 		}
 		switch field[size-1] {
 		case '\t':
-			h.column++
+			s.column++
 		case '\n':
-			h.each(h.key.Sum64(), h.row.Sum64())
-			h.column = 0
-			h.key.Reset()
-			h.row.Reset()
+			s.into.put(s.key.Sum64(), s.row.Sum64(), s.n)
+			s.column = 0
+			s.key.Reset()
+			s.row.Reset()
+			s.then()
 		}
 	}
 	return len(p), nil

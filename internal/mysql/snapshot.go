@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,18 @@ func (s *snapshot) open(ctx context.Context, who account, of []place) (err error
 		return err
 	}
 	return s.start(ctx)
+}
+
+// look takes the census of what the snapshot holds, and refuses what cannot be told or is not held. Rights that would make
+// the work less weak are told.
+func (s *snapshot) look(ctx context.Context, op string, of []place, needs []need) (found []census, weaker []string, err error) {
+	if weaker, err = s.grants.checkRights(op, needs); err != nil {
+		return nil, nil, err
+	}
+	if found, err = takeCensuses(ctx, s.control, of, s.grants.everywhere("PROCESS")); err != nil {
+		return nil, nil, err
+	}
+	return found, weaker, cmp.Or(refusals(found, op), s.holdsAll(found))
 }
 
 // seal keeps definitions as they are for as long as control lives.
