@@ -16,11 +16,7 @@ import (
 func newLsCommand(a *app) *cobra.Command {
 	var source string
 	return a.command("ls", flags{"source": &source}, a.with(needRepository, func(ctx context.Context, s *session, args []string) error {
-		b, err := s.backup(ctx, args[0], source, "")
-		if err != nil {
-			return err
-		}
-		held, err := s.locations.At(ctx, b.Location)
+		held, b, err := s.held(ctx, args[0], source, "")
 		if err != nil {
 			return err
 		}

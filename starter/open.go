@@ -183,6 +183,16 @@ func (s *session) backup(ctx context.Context, ref, source, from string) (remora.
 	return s.locations.Find(ctx, ref, source, from)
 }
 
+// held finds a backup as s.backup does, and opens what holds it.
+func (s *session) held(ctx context.Context, ref, source, from string) (*repository.Repository, remora.Backup, error) {
+	b, err := s.backup(ctx, ref, source, from)
+	if err != nil {
+		return nil, b, err
+	}
+	in, err := s.locations.At(ctx, b.Location)
+	return in, b, err
+}
+
 // chosen are the components that the flags ask for, nil when none was named.
 func chosen(database, files bool) []remora.Kind {
 	var kinds []remora.Kind

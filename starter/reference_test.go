@@ -48,6 +48,7 @@ Fields are added, never renamed or removed.
 | restores | one restore a line |
 | show | the backup or the restore |
 | ls | one entry a line: path, kind, size, mode, modified, target |
+| export (with --to) | backup, to, objects (tables), entries (rows), bytes |
 | status | one object: summary, away, worker, monitored, alerts, sources (newest, last, failed_since, objective, overdue, late, stored, next, alerts, behind, running, person, window) |
 | copy | for each copy one update a line, as of a backup; the last line is the result: copied (to, backups, bytes, added, removed) |
 | repository create | repository, and repository_password_file where a password was made |

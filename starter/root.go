@@ -79,7 +79,7 @@ func asUsage(err error, args []string, a *app) error {
 func newRootCommand(a *app) *cobra.Command {
 	a.helps = readHelps()
 	root := a.group("remora",
-		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a),
+		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a), newExportCommand(a),
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
 		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newRestoresCommand(a), newResolveCommand(a),
 		newVerifyCommand(a), newCleanupCommand(a), newHoldCommand(a), newReleaseCommand(a),

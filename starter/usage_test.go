@@ -51,6 +51,8 @@ func TestWrongCommandLinesEndWith2AndSayWhatToDo(t *testing.T) {
 		"a preview of files":    {[]string{"restore", "x", "--preview", "--files"}, "for the database alone"},
 		"a preview elsewhere":   {[]string{"restore", "x", "--preview", "--to", "copy"}, "nothing to preview"},
 		"a preview unattended":  {[]string{"restore", "x", "--preview", "--detach"}, "starts nothing"},
+		"no such form":          {[]string{"export", "latest", "--format", "csv"}, "csv"},
+		"rows to nowhere":       {[]string{"export", "latest", "--format", "tsv"}, "not go to standard output"},
 		"configuration missing": {[]string{"history", "--config", filepath.Join(p.dir, "none.yaml")}, "none.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,6 +83,7 @@ func TestNamesThatAreNotThereEndWith4(t *testing.T) {
 		{"show", `a'b"c`},
 		{"show", "a\nb\x1b[31m"},
 		{"ls", "latest"},
+		{"export", "latest"},
 		{"restore", "latest", "--force"},
 		{"restore", "latest", "--force", "--source", "nowhere"},
 		{"rollback", "nothing"},

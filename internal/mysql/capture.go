@@ -346,14 +346,15 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 	if err != nil {
 		return remora.Summary{}, err
 	}
-	for _, file := range [][2]string{{loadFile, string(loadSQL(p))}, {remora.PartFile, string(raw)}} {
-		err := c.to.Put(ctx, file[0], func(w io.Writer) error {
-			_, err := io.WriteString(w, file[1])
-			return err
-		})
-		if err != nil {
-			return remora.Summary{}, err
-		}
+	if err := c.to.Put(ctx, loadFile, p.loadSQL); err != nil {
+		return remora.Summary{}, err
+	}
+	err = c.to.Put(ctx, remora.PartFile, func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
+	if err != nil {
+		return remora.Summary{}, err
 	}
 	sum := remora.Summary{Facts: c.snap.facts, Warnings: c.snap.warnings}
 	sum.Objects, sum.Entries, sum.Bytes = p.counts()

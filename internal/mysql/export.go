@@ -56,41 +56,45 @@ func (e *Export) Summary() (s remora.Summary) {
 	return s
 }
 
-// The first and the last line of a dump, and what ends one that is not whole: whatever stands before it, no server takes
-// it for the end of a statement.
+// complete is the last line of a dump that is whole. notWhole ends one that is not: no server takes it for a statement,
+// or for the end of one.
 const (
-	wholeIf  = "-- This dump is whole if its last line is: "
-	complete = "-- complete"
+	complete = "-- complete\n"
 	notWhole = "\nTHE EXPORT FAILED HERE: this dump is not whole\n"
 )
 
-// SQL writes statements alone, and says how long the longest of them is, in bytes. What is wrong in the backup is found
-// while it is written; the text then ends in a way that fails when it is loaded.
-func (e *Export) SQL(to io.Writer) (longest int64, err error) {
-	var x inserts
-	x.b = bufio.NewWriterSize(io.MultiWriter(to, &x.written), flushAt)
-	fmt.Fprintf(x.b, "%s%s\n-- Load it with: %s --default-character-set=utf8mb4 -h HOST -u USER -p < FILE\n", wholeIf, complete, e.part.Server.client())
-	if err = e.part.script(x.b, func(t partTable) error { return e.insert(&x, t) }); err == nil {
-		fmt.Fprintln(x.b, complete)
-	} else {
-		fmt.Fprint(x.b, notWhole)
-	}
-	return x.longest, cmp.Or(err, x.b.Flush())
+// SQL writes statements alone. What is wrong in the backup is found while it is written; the text then ends in a way that
+// fails when it is loaded.
+func (e *Export) SQL(to io.Writer) error {
+	b := bufio.NewWriterSize(to, flushAt)
+	fmt.Fprintf(b, `-- Load this with:
+--   %s --default-character-set=utf8mb4 --max-allowed-packet=1G -h HOST -u USER -p < FILE
+-- Where a row is longer than the max_allowed_packet of the server, raise that.
+-- This is whole if its last line is: %s`, e.part.Server.client(), complete)
+	err := e.part.script(b, func(t partTable) error { return e.insert(b, t) })
+	fmt.Fprint(b, map[bool]string{true: complete, false: notWhole}[err == nil])
+	return cmp.Or(err, b.Flush())
 }
 
 // TSV has put store the rows as they are in the backup, and load.sql, which loads them.
-func (e *Export) TSV(put func(name string, content io.Reader) error) error {
+func (e *Export) TSV(put func(name string, write func(io.Writer) error) error) error {
 	for _, t := range e.part.tables() {
 		for _, r := range t.Ranges {
-			if r.File == "" {
+			if r.Rows == 0 { // there may be no file
 				continue
 			}
-			if err := e.read(t, r, func(rows io.Reader) error { return put(r.File, rows) }); err != nil {
+			err := put(r.File, func(w io.Writer) error {
+				return e.read(t, r, func(rows io.Reader) error {
+					_, err := io.Copy(w, rows)
+					return err
+				})
+			})
+			if err != nil {
 				return err
 			}
 		}
 	}
-	return put(loadFile, bytes.NewReader(loadSQL(e.part)))
+	return put(loadFile, e.part.loadSQL)
 }
 
 // read has do read a range of a table, and sees that it is the one that was stored.
@@ -110,24 +114,24 @@ func (e *Export) read(t partTable, r partRange, do func(rows io.Reader) error) e
 // insert writes the rows of a table, those of a range in one transaction. Quoted text goes into a column byte by byte, as a
 // binary string does. The server is to refuse what it cannot store as it is; but the error value of an ENUM it only stores
 // where it forgives everything.
-func (e *Export) insert(x *inserts, t partTable) error {
+func (e *Export) insert(b *bufio.Writer, t partTable) error {
 	mode := loadMode
 	if !slices.ContainsFunc(t.Columns, func(c column) bool { return c.Type == "enum" }) {
 		mode += ",STRICT_ALL_TABLES"
 	}
-	fmt.Fprintf(x.b, "SET SESSION sql_mode = '%s', collation_connection = binary;\n", mode)
+	fmt.Fprintf(b, "SET SESSION sql_mode = '%s', collation_connection = binary;\n", mode)
 	names := mapped(t.Columns, func(c column) string { return quote(c.Name) })
-	x.begin, x.forms = "INSERT INTO "+quote(t.Name)+" ("+strings.Join(names, ", ")+") VALUES\n", mapped(t.Columns, column.form)
+	x := inserts{b, "INSERT INTO " + quote(t.Name) + " (" + strings.Join(names, ", ") + ") VALUES\n", mapped(t.Columns, column.form)}
 	for _, r := range t.Ranges {
 		if r.Rows > 0 {
-			fmt.Fprint(x.b, "START TRANSACTION;\n")
+			fmt.Fprint(b, "START TRANSACTION;\n")
 			if err := e.read(t, r, x.rows); err != nil {
 				return err
 			}
-			fmt.Fprint(x.b, "COMMIT;\n")
+			fmt.Fprint(b, "COMMIT;\n")
 		}
 	}
-	fmt.Fprintf(x.b, "SET SESSION sql_mode = '%s', collation_connection = utf8mb4_general_ci;\n", loadMode)
+	fmt.Fprintf(b, "SET SESSION sql_mode = '%s', collation_connection = utf8mb4_general_ci;\n", loadMode)
 	return nil
 }
 
@@ -159,34 +163,31 @@ func (c column) form() form {
 
 // inserts makes INSERT statements of rows, holding little of them. Whatever these are, all that can come of them is values.
 type inserts struct {
-	b       *bufio.Writer
-	written counter // by b
-	begin   string
-	forms   []form
-	// longest is how long the longest statement was, in bytes.
-	longest int64
+	*bufio.Writer
+	begin string
+	forms []form
 }
 
-func (x *inserts) rows(from io.Reader) error {
-	position := func() int64 { return int64(x.written) + int64(x.b.Buffered()) }
+func (x inserts) rows(from io.Reader) error {
 	in := bufio.NewReaderSize(from, readBuffer)
-	for start, lead := position(), x.begin; ; lead = ",\n" {
+	for size, lead := 0, x.begin; ; lead = ",\n" {
 		if _, err := in.Peek(1); errors.Is(err, io.EOF) {
-			_, err = x.b.WriteString(";\n")
+			_, err = x.WriteString(";\n")
 			return err
 		}
-		if position()-start > statementSize {
-			lead, start = ";\n"+x.begin, position()
+		if size > statementSize {
+			size, lead = 0, ";\n"+x.begin
 		}
-		fmt.Fprint(x.b, lead)
+		_, _ = x.WriteString(lead)
 		for i, form := range x.forms {
-			_ = x.b.WriteByte("(,"[min(i, 1)])
-			if err := x.value(in, "\t\n"[(i+1)/len(x.forms)], form); err != nil {
+			_ = x.WriteByte("(,"[min(i, 1)])
+			n, err := x.value(in, "\t\n"[(i+1)/len(x.forms)], form)
+			if err != nil {
 				return err
 			}
+			size += n
 		}
-		_ = x.b.WriteByte(')')
-		x.longest = max(x.longest, position()-start)
+		_ = x.WriteByte(')')
 	}
 }
 
@@ -196,43 +197,44 @@ var (
 	unescaped = strings.NewReplacer(`\\`, `\`, `\t`, "\t", `\n`, "\n", `\0`, "\x00")
 )
 
-// value turns a value into a literal, a long one piece by piece.
-func (x *inserts) value(in *bufio.Reader, delim byte, form form) error {
-	for first, more := true, true; more; first = false {
+// value turns a value into a literal, a long one piece by piece, and tells how long it was in the file.
+func (x inserts) value(in *bufio.Reader, delim byte, form form) (size int, err error) {
+	for more := true; more; {
 		raw, err := in.ReadSlice(delim)
 		if more = errors.Is(err, bufio.ErrBufferFull); err != nil && !more {
-			return err
+			return size, err
 		}
-		if half := len(raw) - len(bytes.TrimRight(raw, `\`)); more && half%2 == 1 {
-			_ = in.UnreadByte() // it comes again with what it escapes
+		if end := len(raw) - len(bytes.TrimRight(raw, `\`)); !more || end%2 == 1 {
 			raw = raw[:len(raw)-1]
-		} else if !more {
-			raw = raw[:len(raw)-1]
+			if more {
+				_ = in.UnreadByte() // a backslash comes again with what it escapes
+			}
 		}
-		if first && string(raw) == null {
-			_, err = x.b.WriteString("NULL")
-			return err
-		}
-		if first && form == inDigits && (more || len(bytes.Trim(raw, "0123456789+-.")) > 0) {
+		switch begins := size == 0; {
+		case begins && string(raw) == null:
+			_, err = x.WriteString("NULL")
+			return len(raw), err
+		case begins && form == inDigits && (more || len(bytes.Trim(raw, "0123456789+-.")) > 0):
 			form = inQuotes
+			fallthrough
+		case begins:
+			_, _ = x.WriteString(string(form))
 		}
-		if first {
-			_, _ = x.b.WriteString(string(form))
-		}
+		size += len(raw)
 		switch {
 		case form == inHex:
-			_, err = fmt.Fprintf(x.b, "%x", unescaped.Replace(string(raw)))
+			_, err = fmt.Fprintf(x, "%x", unescaped.Replace(string(raw)))
 		case bytes.ContainsAny(raw, "\\'\r\n\x00"):
-			_, err = escaped.WriteString(x.b, string(raw))
+			_, err = escaped.WriteString(x, string(raw))
 		default:
-			_, err = x.b.Write(raw)
+			_, err = x.Write(raw)
 		}
 		if err != nil {
-			return err
+			return size, err
 		}
 	}
 	if form != inDigits {
-		return x.b.WriteByte('\'')
+		err = x.WriteByte('\'')
 	}
-	return nil
+	return size, err
 }

@@ -2,8 +2,9 @@ package mysql
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -12,16 +13,15 @@ import (
 // loadFile is the name of the file that says it.
 const loadFile = "load.sql"
 
-// loadSQL is how a part is loaded by hand, with nothing but the server's own client.
-func loadSQL(p part) []byte {
-	var script bytes.Buffer
-	b := bufio.NewWriter(&script)
+// loadSQL writes how a part is loaded by hand, with nothing but the server's own client.
+func (p part) loadSQL(to io.Writer) error {
+	b := bufio.NewWriter(to)
 	fmt.Fprintf(b, `-- How to rebuild this database with the stock client, without Remora:
 --   cd into the directory of this file, then
---   %s --local-infile=1 --default-character-set=utf8mb4 -h HOST -u USER -p < load.sql
+--   %s --local-infile=1 --default-character-set=utf8mb4 -h HOST -u USER -p < %s
 -- The server must have local_infile = ON.
-`, p.Server.client())
-	_ = p.script(b, func(t partTable) error { // nothing fails in memory
+`, p.Server.client(), loadFile)
+	err := p.script(b, func(t partTable) error {
 		for _, r := range t.Ranges {
 			if r.Rows > 0 {
 				fmt.Fprintf(b, "LOAD DATA LOCAL INFILE %s INTO TABLE %s %s %s;\n", text(r.File), quote(t.Name), loadFormat, t.loads())
@@ -29,8 +29,7 @@ func loadSQL(p part) []byte {
 		}
 		return nil
 	})
-	_ = b.Flush()
-	return script.Bytes()
+	return cmp.Or(err, b.Flush())
 }
 
 // script writes the statements that rebuild a part, for the stock client; rows writes those that fill a table. The
