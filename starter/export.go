@@ -68,35 +68,42 @@ func (s *session) export(ctx context.Context, ref string, f exportFlags) error {
 	return s.app.answer(said, func() { fmt.Fprintf(s.app.Err, "%s is exported: %s\n", b.ID, counts(remora.Database, said.Summary)) })
 }
 
-// write writes to standard output, or to something new that gets its name when it is whole.
-func (f exportFlags) write(part fs.FS, out io.Writer) (sum remora.Summary, err error) {
+// write writes where the command line says, and tells what was written.
+func (f exportFlags) write(part fs.FS, out io.Writer) (remora.Summary, error) {
 	db, err := mysql.NewExport(part, f.tables)
-	if err != nil {
-		return sum, err
-	}
-	if f.to == "" {
-		return db.Summary(), db.SQL(out)
-	}
-	if _, err := os.Lstat(f.to); err == nil {
-		return sum, invalid("export", f.to, "it is there already", "it is not overwritten: move it away, or choose another name")
-	}
-	beside, err := os.MkdirTemp(filepath.Dir(f.to), ".remora-export-")
-	whole := filepath.Join(beside, "whole")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(beside) }()
-		if f.format == "sql" {
-			err = create(whole, db.SQL)
-		} else {
-			err = db.TSV(func(name string, write func(io.Writer) error) error { return create(filepath.Join(whole, name), write) })
-		}
-	}
-	if err == nil {
-		err = os.Rename(whole, f.to)
+	switch {
+	case err != nil:
+	case f.to == "":
+		err = db.SQL(out)
+	default:
+		err = f.writeNew(db)
 	}
 	if err != nil && !errors.As(err, new(*remora.Problem)) {
-		err = remora.Fail(remora.Unavailable, "export", f.to, "make room there, or choose a place where you may write", "%w", remora.Cause(err))
+		err = remora.Fail(remora.Unavailable, "export", cmp.Or(f.to, "standard output"), "make room there, or choose a place where you may write", "%w", remora.Cause(err))
 	}
-	return db.Summary(), err
+	return db.Summary, err
+}
+
+// writeNew writes something new, which gets its name when it is whole.
+func (f exportFlags) writeNew(db *mysql.Export) error {
+	if _, err := os.Lstat(f.to); err == nil {
+		return invalid("export", f.to, "it is there already", "it is not overwritten: move it away, or choose another name")
+	}
+	beside, err := os.MkdirTemp(filepath.Dir(f.to), ".remora-export-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(beside) }()
+	whole := filepath.Join(beside, "whole")
+	if f.format == "sql" {
+		err = create(whole, db.SQL)
+	} else {
+		err = db.TSV(func(name string, write func(io.Writer) error) error { return create(filepath.Join(whole, name), write) })
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(whole, f.to)
 }
 
 // create makes a file for its owner alone, with the directories above it, and brings it to the disk.

@@ -23,6 +23,8 @@ const exportOp = "export the database"
 
 // Export writes a part, or some of its tables, in forms that the stock client loads. No server is needed for that.
 type Export struct {
+	// Summary counts what is exported: tables, rows, and the bytes of these in the backup.
+	remora.Summary
 	from fs.FS
 	part part
 }
@@ -47,13 +49,9 @@ func NewExport(from fs.FS, tables []string) (*Export, error) {
 	if err == nil && len(missing) > 0 {
 		err = remora.Fail(remora.NotFound, exportOp, "table "+missing[0], "name it as it is in the backup: orders, or shop.orders", "the backup holds no such table")
 	}
-	return &Export{from: from, part: p}, err
-}
-
-// Summary counts what is exported: tables, rows, and the bytes of these in the backup.
-func (e *Export) Summary() (s remora.Summary) {
-	s.Objects, s.Entries, s.Bytes = e.part.counts()
-	return s
+	e := &Export{from: from, part: p}
+	e.Objects, e.Entries, e.Bytes = p.counts()
+	return e, err
 }
 
 // complete is the last line of a dump that is whole. notWhole ends one that is not: no server takes it for a statement,

@@ -130,7 +130,7 @@ func TestAnExportOfSomeTables(t *testing.T) {
 	var dump bytes.Buffer
 	e := export(t, part, "orders", w.schema+".needs")
 	require.NoError(t, e.SQL(&dump))
-	require.EqualValues(t, 4, e.Summary().Objects)
+	require.EqualValues(t, 4, e.Objects)
 	made := regexp.MustCompile("(?m)^CREATE (TABLE|.*VIEW|.*TRIGGER|.*PROCEDURE|.*FUNCTION|.*EVENT) [`\\w]+").FindAllString(dump.String(), -1)
 	for i := range made {
 		fields := strings.Fields(made[i])
