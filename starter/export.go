@@ -70,7 +70,7 @@ func (s *session) export(ctx context.Context, ref string, f exportFlags) error {
 
 // write writes where the command line says, and tells what was written.
 func (f exportFlags) write(part fs.FS, out io.Writer) (remora.Summary, error) {
-	db, err := mysql.NewExport(part, f.tables)
+	db, err := mysql.NewExport(part, several(f.tables))
 	switch {
 	case err != nil:
 	case f.to == "":

@@ -78,13 +78,17 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 		"run it on a terminal, or add --force: it skips the question and nothing else")
 }
 
-// selection is what the flags choose of the database: --table may be given several times, and name several.
+// selection is what the flags choose of the database.
 func (f restoreFlags) selection() remora.Selection {
-	chosen := remora.Selection{To: f.to}
-	for _, some := range f.tables {
-		chosen.Tables = append(chosen.Tables, strings.Split(some, ",")...)
+	return remora.Selection{To: f.to, Tables: several(f.tables)}
+}
+
+// several splits the values of a flag that may be given several times, and name several things.
+func several(values []string) (all []string) {
+	for _, some := range values {
+		all = append(all, strings.Split(some, ",")...)
 	}
-	return chosen
+	return all
 }
 
 // planRequest refuses what no worker needs to be asked about.

@@ -55,18 +55,9 @@ func (d *Database) choose(p part) (part, error) {
 			p.notes = append(p.notes, what+": "+listed(all))
 		}
 	}
-	sources, wanted := p.names(), d.chosen.Tables
-	for i := range p.Schemas {
-		s := &p.Schemas[i]
-		s.Tables = slices.DeleteFunc(slices.Clone(s.Tables), func(t partTable) bool {
-			return len(d.chosen.Tables) > 0 && !slices.ContainsFunc(d.chosen.Tables, t.called)
-		})
-		wanted = slices.DeleteFunc(slices.Clone(wanted), func(name string) bool {
-			return slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.called(name) })
-		})
-	}
-	if len(wanted) > 0 {
-		return refuse(remora.NotFound, "name tables of the backup, as schema.table where there are several schemas", "the backup holds no table %s", strings.Join(wanted, ", "))
+	sources := p.names()
+	if err := p.only("build "+d.chosen.To, d.chosen.Tables); err != nil {
+		return p, err
 	}
 	if len(sources) > 1 {
 		p.Schemas = slices.DeleteFunc(p.Schemas, func(s partSchema) bool { return len(d.chosen.Tables) > 0 && len(s.Tables) == 0 })
@@ -107,7 +98,6 @@ func (d *Database) choose(p part) (part, error) {
 		t.schema, t.Definition = d.chosen.To, requalified(def.text(t.Name, kept), map[string]string{from: d.chosen.To})
 	}
 	if len(d.chosen.Tables) > 0 {
-		s.Objects = slices.DeleteFunc(slices.Clone(s.Objects), func(o object) bool { return !inside("", o.Table) })
 		note("only these and their triggers are built, no views, routines or events", d.chosen.Tables)
 	}
 	s.Objects = mapped(s.Objects, func(o object) object {

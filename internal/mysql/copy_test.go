@@ -15,7 +15,9 @@ func (w *world) into(to string, tables ...string) *world {
 	copied := *w
 	copied.d = w.d.Into(remora.Selection{To: to, Tables: tables}).(*Database)
 	copied.schema = to
-	w.Cleanup(func() { _, _ = w.root.Exec("DROP DATABASE IF EXISTS " + quote(to)) })
+	if plausibleSchema(to) { // MariaDB would drop even its own
+		w.Cleanup(func() { _, _ = w.root.Exec("DROP DATABASE IF EXISTS " + quote(to)) })
+	}
 	return &copied
 }
 

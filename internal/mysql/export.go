@@ -30,24 +30,11 @@ type Export struct {
 }
 
 // NewExport reads the part that lies in from. Where tables are named, "orders" or "shop.orders", only these are exported,
-// with their triggers and with all sequences, since their columns may take numbers from them.
+// with their triggers.
 func NewExport(from fs.FS, tables []string) (*Export, error) {
 	p, err := openPart(from)
-	missing := slices.Clone(tables)
-	for i := range p.Schemas {
-		if s := &p.Schemas[i]; len(tables) > 0 {
-			s.Tables = slices.DeleteFunc(s.Tables, func(t partTable) bool {
-				is := func(name string) bool { return name == t.Name || name == t.schema+"."+t.Name }
-				missing = slices.DeleteFunc(missing, is)
-				return !t.Sequence && !slices.ContainsFunc(tables, is)
-			})
-			s.Objects = slices.DeleteFunc(s.Objects, func(o object) bool {
-				return !slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == o.Table })
-			})
-		}
-	}
-	if err == nil && len(missing) > 0 {
-		err = remora.Fail(remora.NotFound, exportOp, "table "+missing[0], "name it as it is in the backup: orders, or shop.orders", "the backup holds no such table")
+	if err == nil {
+		err = p.only(exportOp, tables)
 	}
 	e := &Export{from: from, part: p}
 	e.Objects, e.Entries, e.Bytes = p.counts()

@@ -101,6 +101,24 @@ type partRange struct {
 	SHA256 string `json:"sha256"`
 }
 
+// only leaves in a part the tables that are named, and their triggers. Where none is, everything stays.
+func (p *part) only(op string, names []string) error {
+	p.Schemas = slices.Clone(p.Schemas)
+	for i := range p.Schemas {
+		if s := &p.Schemas[i]; len(names) > 0 {
+			s.Tables = slices.DeleteFunc(slices.Clone(s.Tables), func(t partTable) bool { return !slices.ContainsFunc(names, t.called) })
+			s.Objects = slices.DeleteFunc(slices.Clone(s.Objects), func(o object) bool {
+				return !slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == o.Table })
+			})
+		}
+	}
+	there := func(name string) bool { return slices.ContainsFunc(p.tables(), func(t partTable) bool { return t.called(name) }) }
+	if missing := slices.DeleteFunc(slices.Clone(names), there); len(missing) > 0 {
+		return remora.Fail(remora.NotFound, op, remora.PartFile, "name tables of the backup, as schema.table where there are several schemas", "the backup holds no table %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
 // counts sums up a part.
 func (p *part) counts() (tables, rows, bytes int64) {
 	for _, t := range p.tables() {
