@@ -112,7 +112,9 @@ func (p *part) only(op string, names []string) error {
 			})
 		}
 	}
-	there := func(name string) bool { return slices.ContainsFunc(p.tables(), func(t partTable) bool { return t.called(name) }) }
+	there := func(name string) bool {
+		return slices.ContainsFunc(p.tables(), func(t partTable) bool { return t.called(name) })
+	}
 	if missing := slices.DeleteFunc(slices.Clone(names), there); len(missing) > 0 {
 		return remora.Fail(remora.NotFound, op, remora.PartFile, "name tables of the backup, as schema.table where there are several schemas", "the backup holds no table %s", strings.Join(missing, ", "))
 	}
