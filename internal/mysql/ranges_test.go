@@ -166,7 +166,7 @@ func TestBordersDoNotMove(t *testing.T) {
 }
 
 func TestRangesStayWhereTheyAreWhenTheTableGrows(t *testing.T) {
-	dense := func(most int64) []border {
+	dense := func(most, rowBytes int64) []border {
 		bounds := func(in partRange) (int64, int64) {
 			first, last := int64(1), most
 			if in.From != nil {
@@ -180,7 +180,7 @@ func TestRangesStayWhereTheyAreWhenTheTableGrows(t *testing.T) {
 		}
 		asked := 0
 		c := cutter{
-			key: []column{{Type: "int"}}, limit: rangeRows(rangeBytes, 300), patience: 1 << 30,
+			key: []column{{Type: "int"}}, limit: rangeRows(rangeBytes, rowBytes), patience: 1 << 30,
 			estimate: func(in partRange) (int64, error) {
 				asked++
 				first, last := bounds(in)
@@ -193,13 +193,13 @@ func TestRangesStayWhereTheyAreWhenTheTableGrows(t *testing.T) {
 		}
 		borders, err := c.cut(partRange{})
 		require.NoError(t, err)
-		t.Logf("%d rows: %d ranges, %d estimates", most, len(borders)+1, asked)
+		t.Logf("%d rows of %d bytes: %d ranges, %d estimates", most, rowBytes, len(borders)+1, asked)
 		return borders
 	}
-	before, after := dense(3_000_000), dense(3_400_000)
+	before, after := dense(3_000_000, 300), dense(3_400_000, 300)
 	require.Greater(t, len(before), 10)
 	require.Equal(t, before, after[:len(before)])
-	dense(50_000_000)
+	dense(50_000_000, 50)
 }
 
 func TestRangeRowsAreNoKnifeEdgeForDenseKeys(t *testing.T) {

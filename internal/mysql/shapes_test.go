@@ -19,7 +19,7 @@ type keyShape struct {
 	ranges int
 }
 
-const shapeRows = 1200
+const shapeRows = 2500
 
 // uuid is a random UUID of a version, as text, in SQL.
 func uuid(version string) string {
@@ -39,7 +39,7 @@ func (w *world) keyShapes() []keyShape {
 		{"octets", "id VARBINARY(20)" + key, "CONCAT(X'FF00FF', UNHEX(LEFT(SHA2(i, 256), 32)))", 5},
 		{"ulid", "id CHAR(26) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" + key, "CONCAT('01J9ZQ', LPAD(CONV(i * 37, 10, 32), 4, '0'), UPPER(SUBSTR(SHA2(i, 256), 1, 16)))", 5},
 		{"base64", "id VARCHAR(30) CHARACTER SET latin1 COLLATE latin1_bin" + key, "TO_BASE64(UNHEX(SUBSTR(SHA2(i, 256), 1, 24)))", 5},
-		{"order_number", "id VARCHAR(20) CHARACTER SET " + unicode + key, "CONCAT('ORD-', 2023 + i DIV 500, '-', LPAD(i, 6, '0'))", 5},
+		{"order_number", "id VARCHAR(20) CHARACTER SET " + unicode + key, "CONCAT('ORD-', 2023 + i DIV 1000, '-', LPAD(i, 6, '0'))", 5},
 		{"general", "id VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci" + key, "CONCAT(ELT(1 + i % 5, 'a_', 'A-', 'B', 'é', 'z~'), '.', i)", 5},
 		{"utf16", "id VARCHAR(40) CHARACTER SET utf16" + key, "LEFT(SHA2(i, 256), 32)", 5},
 		{"danish", "id VARCHAR(40) CHARACTER SET latin1 COLLATE latin1_danish_ci" + key, "CONCAT(ELT(1 + i % 6, 'aa', 'a', 'Å', 'ø', 'b', 'z'), LEFT(SHA2(i, 256), 32))", 3},
@@ -62,7 +62,7 @@ func (w *world) keyShapes() []keyShape {
 		return append(shapes,
 			keyShape{"uuid_random", "id UUID" + key, uuid("4"), 5},
 			keyShape{"uuid_of_time", "id UUID" + key, "CONCAT('018f', LPAD(HEX(i * 300), 8, '0'), '7', SUBSTR(SHA2(i, 256), 1, 3), 'a', SUBSTR(SHA2(i, 256), 4, 15))", 5},
-			keyShape{"uuid_of_node", "id UUID" + key, "CONCAT(LPAD(HEX(i * 1400000), 8, '0'), '-1234-1111-8123-123456789abc')", 5},
+			keyShape{"uuid_of_node", "id UUID" + key, "CONCAT(LPAD(HEX(i * 700000), 8, '0'), '-1234-1111-8123-123456789abc')", 5},
 			keyShape{"addresses", "id INET6" + key, "CONCAT('2001:db8::', HEX(i))", 5},
 			keyShape{"old_addresses", "id INET4" + key, "CONCAT('10.0.', i DIV 250, '.', i % 250)", 5},
 		)
