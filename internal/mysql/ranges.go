@@ -36,11 +36,10 @@ func (b *border) UnmarshalJSON(raw []byte) error {
 
 // next is the border behind one whole number.
 func (b border) next() border {
-	if len(b) == 0 {
-		return nil
+	if len(b) == 0 || floor(b[0]) == nil {
+		return b
 	}
-	n := floor(b[0])
-	return border{n.Add(n, big.NewInt(1)).String()}
+	return border{new(big.Int).Add(floor(b[0]), big.NewInt(1)).String()}
 }
 
 // edge is an end of a range.

@@ -2,13 +2,18 @@ package mysql
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/testenv"
 )
 
@@ -110,6 +115,65 @@ func testTablesOfEveryKeyAreCut(t *testing.T, on *testenv.MySQLServer) {
 	w.staged("shapes", folder)
 	w.d.rangeBytes = rangeBytes
 	require.Len(t, w.capture().part(t).Schemas[0].Tables[0].Ranges, 1)
+}
+
+// A part as an earlier version wrote it: a border was the text of one number, and both belonged to the range.
+func TestAPartOfFormat2IsRestored(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.d.rangeBytes = 64 << 10
+	w.exec(w.deep() + `CREATE TABLE t (id BIGINT PRIMARY KEY, filler VARCHAR(300)); CREATE TABLE nothing (id INT PRIMARY KEY);
+		INSERT INTO t WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT 9223372036854775807 - i * i + 1, REPEAT('x', 250) FROM n; ANALYZE TABLE t`)
+	folder := w.capture()
+	ranges := folder.part(t).Schemas[0].Tables[1].Ranges
+	require.Greater(t, len(ranges), 5)
+	raw, err := os.ReadFile(filepath.Join(folder.dir, remora.PartFile))
+	require.NoError(t, err)
+	var p map[string]any
+	require.NoError(t, json.Unmarshal(raw, &p))
+	p["format"] = 2
+	table := p["schemas"].([]any)[0].(map[string]any)["tables"].([]any)[1].(map[string]any)
+	for i, r := range ranges {
+		from, to := "-5", "9223372036854775807"
+		if r.From != nil {
+			from = r.From[0]
+		}
+		if r.To != nil {
+			to = new(big.Int).Sub(floor(r.To[0]), big.NewInt(1)).String()
+		}
+		former := table["ranges"].([]any)[i].(map[string]any)
+		former["from"], former["to"] = from, to
+	}
+	raw, err = json.Marshal(p)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder.dir, remora.PartFile), raw, 0o600))
+	w.staged("former", folder)
+}
+
+// What holds no rows has no file, and still has its place between the borders.
+func TestRangesWithoutRowsHaveNoFile(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec("CREATE TABLE nothing (id INT PRIMARY KEY); CREATE TABLE unkeyed (id INT)")
+	folder := w.capture()
+	for _, table := range folder.part(t).Schemas[0].Tables {
+		require.Len(t, table.Ranges, 1)
+		require.Empty(t, table.Ranges[0].File)
+	}
+	require.NoDirExists(t, filepath.Join(folder.dir, fileName(w.schema)))
+	w.staged("nothing", folder)
+}
+
+func TestBordersAreLiterals(t *testing.T) {
+	key := []string{"a", "b"}
+	for _, literal := range []string{"0", "-5", "18446744073709551616", "-1.50", "X''", "X'00FF27'", "_utf8mb4 X'4F27'", "'2024-02-30'", "'0000-00-00 00:00:00.5'"} {
+		require.True(t, border{literal}.valid(key), literal)
+	}
+	for _, other := range []string{"", "a", "1 OR 1", "1)", "0x41", "X'4", "X'4G'", "x'41'", "X'41' OR X'", "_latin1 X'41'", "'2024' OR '1'", "'2024'--", "''", "'a'", "1\n", "1;", "@a", "NULL"} {
+		require.False(t, border{other}.valid(key), other)
+		require.False(t, border{"1", other}.valid(key), other)
+	}
+	require.False(t, border{"1", "2", "3"}.valid(key), "longer than the key")
+	require.True(t, border(nil).valid(nil))
+	require.Equal(t, border{"X''"}, border{"X''"}.next(), "no number")
 }
 
 // explained is the one row of the plan of a query.
