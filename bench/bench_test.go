@@ -38,7 +38,7 @@ func TestBench(t *testing.T) {
 		b.loads(round == 0) // `mysql < dump` takes several times as long as everything else, and is measured once
 		b.t.Logf("round %d of %d is over", round+1, rounds)
 	}
-	text := b.head() + b.results.table("dump", "dump: ") + b.sum() + b.results.table("load", "load: ") + b.results.table("compare", "compare: ")
+	text := b.head() + b.results.table("dump", "dump: ") + b.sum() + b.results.table("load", "load: ") + b.results.table("compare", "compare: ") + b.results.table("preview", "preview: ")
 	if setting("MORE", "1") == "1" {
 		text += b.second() + b.growth()
 	}
@@ -166,6 +166,8 @@ func (b *bench) dumps() {
 		b.clear(to)
 	}
 	b.results.add(b.t, "dump: the same SELECTs, thrown away", b.do(order{Do: "read", Before: reading, Statements: b.selects}))
+	b.results.add(b.t, "preview: Remora", b.do(order{Do: "preview", Schema: live, Repository: filepath.Join(b.dir, "kept"), Run: "look", Backup: b.first.said.Backup}))
+	b.results.add(b.t, "preview: the same SELECTs, thrown away", b.do(order{Do: "read", Before: reading, Statements: b.selects}))
 }
 
 func (m *mydumper) name() string {

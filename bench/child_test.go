@@ -200,8 +200,8 @@ func compare(ctx context.Context, o order, _ *answer) error {
 func preview(ctx context.Context, o order, said *answer) error {
 	return withPart(ctx, o, func(d *mysql.Database, part fs.FS) error {
 		differs, err := d.Preview(ctx, remora.Job{Run: o.Run}, part)
-		if err == nil && len(differs.Tables) > 2 {
-			err = fmt.Errorf("%d tables differ", len(differs.Tables))
+		if err == nil && len(differs.Tables) > 0 {
+			err = fmt.Errorf("differences: %v", differs.Tables)
 		}
 		said.Bytes, said.Rows = differs.Compared.Bytes, differs.Compared.Entries
 		return err

@@ -114,10 +114,10 @@ func (d *Database) problem(ctx context.Context, op, subject string, err error) e
 	switch kind, ok := kinds[code]; {
 	case ok:
 		p.Kind = kind
+	case errors.As(err, new(*fs.PathError)) && errors.Is(err, fs.ErrNotExist): // a file, where a socket is none
+		p.Kind = remora.Corrupt
 	case code == 0 && lost(err):
 		p.Kind = remora.Unavailable
-	case code == 0 && errors.Is(err, fs.ErrNotExist):
-		p.Kind = remora.Corrupt
 	default:
 		p.Kind = remora.Internal
 	}

@@ -1,10 +1,13 @@
 package mysql
 
 import (
+	"context"
 	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +60,7 @@ func TestAPreviewTellsWhatARestoreWouldChange(t *testing.T) {
 func testAPreviewTellsWhatARestoreWouldChange(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on, func(c *Config) { c.Empty = []string{"jobs"} })
 	w.exec(shop + `
-		CREATE TABLE pairs (b VARCHAR(20), a INT, v TEXT, r FLOAT, PRIMARY KEY (b, a));
+		CREATE TABLE pairs (b VARCHAR(20) COLLATE utf8mb4_bin, a INT, v TEXT, r FLOAT, PRIMARY KEY (b, a));
 		INSERT INTO pairs VALUES ('x\ty', 1, 'one\n', 1.1), ('x\ty', 2, NULL, 2.2), ('é', 1, 'three', 16777217), ('', 0, '', 0);
 		CREATE TABLE log (line VARCHAR(20)); INSERT INTO log VALUES ('a'), ('a'), ('a'), ('b'), (NULL);
 		CREATE TABLE gone (id INT PRIMARY KEY, v VARCHAR(9) DEFAULT 'quite'); INSERT INTO gone VALUES (1, 'x'), (2, 'y');
@@ -164,6 +167,14 @@ func testAPreviewReadsOfThePartOnlyWhatDiffers(t *testing.T, on *testenv.MySQLSe
 	require.Equal(t, int64(1999), said.Compared.Entries)
 	require.Greater(t, last.Done, said.Compared.Bytes)
 	require.NotEmpty(t, last.Phase)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = w.d.Preview(ctx, remora.Job{Report: func(remora.Progress) { cancel() }}, part.fs())
+	require.ErrorIs(t, err, context.Canceled)
+	w.exec("ALTER TABLE large ADD COLUMN x INT") // no lock is left
+	require.NoError(t, os.Remove(filepath.Join(part.dir, ranges[0].File)))
+	_, err = w.d.Preview(t.Context(), remora.Job{}, part.fs())
+	requireProblem(t, err, remora.Corrupt, "table "+w.schema+".large")
 }
 
 // A model in memory knows what differs, whatever the shape of the key.
