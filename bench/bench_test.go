@@ -145,6 +145,7 @@ func into(schema string, statements []string) []string {
 func (b *bench) dumps() {
 	ours := order{Do: "backup", Schema: live, Repository: filepath.Join(b.dir, "repository"), Run: "dump"}
 	b.do(order{Do: "create", Repository: ours.Repository})
+	b.settle()
 	s := b.do(ours)
 	s.stored = b.storedIn(ours.Repository)
 	b.results.add(b.t, "dump: Remora", s)

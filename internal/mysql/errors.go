@@ -31,6 +31,7 @@ const (
 	codeDeadlock        = 1213
 	codeRightDenied     = 1227
 	codeReadOnly        = 1290
+	codeNoFunction      = 1305
 	codeViewInvalid     = 1356
 	codeTrustDefiner    = 1419
 	codeNoDefiner       = 1449

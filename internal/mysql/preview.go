@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -252,8 +253,11 @@ func (v *preview) read(ctx context.Context, r *reader, t *previewed, want partRa
 	var now partRange
 	var rows rowDiff
 	if t.Ranges == 0 {
-		err = v.meter.quiet(func() (err error) {
-			now.Rows, err = countRows(ctx, r, t.live, t.in)
+		err = v.meter.quiet(func() error {
+			counted, err := r.value(ctx, "SELECT COUNT(*) FROM "+t.live.from(t.in), 0)
+			if err == nil {
+				now.Rows, err = strconv.ParseInt(counted, 10, 64)
+			}
 			return err
 		})
 		if t.Then == 0 {

@@ -58,7 +58,7 @@ func testCompareFindsWhatDiffersByName(t *testing.T, on *testenv.MySQLServer) {
 	stage := stageSchema("r", 1, 1)
 	for statement, says := range map[string]string{
 		"UPDATE users SET name = 'anN' WHERE id = 1":                      "table users, range " + w.schema + "/users.00001.tsv: its rows differ",
-		"DELETE FROM orders WHERE id = 3":                                 "table orders: 2 rows instead of 3",
+		"DELETE FROM orders WHERE id = 3":                                 "2 rows instead of 3",
 		"ALTER TABLE orders DROP FOREIGN KEY of_user":                     "table orders: its definition differs",
 		"DROP TABLE orders":                                               "table orders is missing",
 		"CREATE TABLE more (id INT PRIMARY KEY)":                          "table more is not in the backup",
