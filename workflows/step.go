@@ -115,11 +115,17 @@ func words(kind remora.Kind, verb, source string) string {
 	return fmt.Sprintf(verbs[verb], kind, source)
 }
 
+// elsewhere is what people read of verbs that act on a schema of its own, which nothing live is exchanged with.
+var elsewhere = map[string]string{remora.SwitchVerb: "switch schema ", remora.DiscardVerb: "tidy up after schema "}
+
 // of has a verb done to a component. The verbs that copy run on the queue that takes a few at a time; summary is for what
 // the verb alone does not say.
 func of[T any](ctx workflow.Context, op *operation, kind remora.Kind, verb, summary string, in remora.ComponentInput) (T, error) {
 	in.Source, in.Run, in.From, in.Selection = op.source, op.run, op.from, op.selection
 	s := step{kind.Activity(verb), remora.Queue, cmp.Or(summary, words(kind, verb, op.source))}
+	if says := elsewhere[verb]; says != "" && in.Selection.To != "" {
+		s.summary = says + in.Selection.To
+	}
 	p := op.short
 	switch verb {
 	case remora.PreflightVerb:
