@@ -128,6 +128,22 @@ func testAPreviewTellsWhatARestoreWouldChange(t *testing.T, on *testenv.MySQLSer
 	require.Contains(t, said.Schema, "\n-two\n")
 	require.Contains(t, said.Schema, named("procedure", "sweep")+"\n@@ -1,2 +1,2 @@\n-SET SESSION sql_mode = '',")
 
+	w.exec("CREATE USER poor@'%'")
+	defer func() { _, _ = w.root.Exec("DROP USER poor@'%'") }()
+	for _, need := range w.d.backupNeeds(w.serverFound()) {
+		if need.required {
+			w.exec("GRANT " + strings.Join(need.privileges, ", ") + " ON " + grants{}.target(need.scope) + " TO poor@'%'")
+		}
+	}
+	w.exec("GRANT LOCK TABLES ON " + grants{}.target(scope(w.schema)) + " TO poor@'%'") // one of them is MyISAM
+	rich := w.d
+	w.d = w.database(withUser("poor"), func(c *Config) { c.Empty = []string{"jobs"} })
+	poor, _ := w.previewed(part)
+	require.Equal(t, "one session, one moment", poor.Compared.Facts["consistency"])
+	poor.Compared = said.Compared
+	require.Equal(t, said, poor)
+	w.d = rich
+
 	chosen, files := w.previewed(part, "log", w.schema+".orders")
 	require.Equal(t, []remora.TablePreview{{Name: w.schema + ".log", Now: 5, Then: 5, Ranges: 1, Differ: 1, Added: 2, Removed: 2}}, chosen.Tables)
 	require.ElementsMatch(t, []string{file("log"), remora.PartFile}, files)
