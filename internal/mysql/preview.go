@@ -101,20 +101,15 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 
 // choose leaves in the part, and of what is live, some tables with their triggers.
 func (v *preview) choose(names []string, live []census) error {
-	for _, name := range names {
-		if !slices.ContainsFunc(v.part.tables(), func(t partTable) bool { return t.called(name) }) {
-			return remora.Fail(remora.NotFound, v.op, "table "+name, "name tables of the backup, as schema.table where there are several schemas", "the backup has no such table")
-		}
+	if err := v.part.only(v.op, names); err != nil || len(names) == 0 {
+		return err
 	}
 	for i := range live {
-		s, c := &v.part.Schemas[i], &live[i]
 		out := func(name string) bool {
-			return len(names) > 0 && !slices.ContainsFunc(names, partTable{schema: c.name, table: table{Name: name}}.called)
+			return !slices.ContainsFunc(v.part.Schemas[i].Tables, func(t partTable) bool { return t.Name == name })
 		}
-		s.Tables = slices.DeleteFunc(s.Tables, func(t partTable) bool { return out(t.Name) })
-		c.tables = slices.DeleteFunc(c.tables, func(t table) bool { return out(t.Name) })
-		s.Objects = slices.DeleteFunc(s.Objects, func(o object) bool { return out(o.Table) })
-		c.objects = slices.DeleteFunc(c.objects, func(o object) bool { return out(o.Table) })
+		live[i].tables = slices.DeleteFunc(live[i].tables, func(t table) bool { return out(t.Name) })
+		live[i].objects = slices.DeleteFunc(live[i].objects, func(o object) bool { return out(o.Table) })
 	}
 	return nil
 }
