@@ -64,9 +64,11 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 		return err
 	})
 	for _, kind := range plan.Kinds {
-		if err := op.stageAndCompare(ctx, kind, plan.Backup.ID); err != nil {
+		noticed, err := op.stageAndCompare(ctx, kind, plan.Backup.ID)
+		if err != nil {
 			return done, op.copyHint(plan.Backup, err)
 		}
+		done.Warnings = append(done.Warnings, noticed...)
 	}
 	if err := ctx.Err(); err != nil {
 		return done, err
@@ -80,7 +82,8 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 		done.KeepUntil = time.Time{} // such a window never ends by itself (S14)
 	}
 	turn := remora.Turn{Run: op.run, Seq: firstSwitch, Live: remora.Restored, KeepUntil: done.KeepUntil}
-	if done.Warnings, err = op.switchOver(ctx, plan.Kinds, turn, undo); err != nil {
+	warnings, err := op.switchOver(ctx, plan.Kinds, turn, undo)
+	if done.Warnings = append(done.Warnings, warnings...); err != nil {
 		return done, err
 	}
 	done.Phases = op.told.done
@@ -130,23 +133,26 @@ func (op *operation) safetyBackup(ctx workflow.Context, req remora.ApplyRequest,
 
 func nothingToDo() (*remora.Summary, error) { return nil, nil }
 
-// stageAndCompare builds the component beside the live one and proves that it equals the backup.
-func (op *operation) stageAndCompare(ctx workflow.Context, kind remora.Kind, backup string) error {
-	err := op.phase(ctx, words(kind, remora.StageVerb, op.source), func() (*remora.Summary, error) {
+// stageAndCompare builds the component beside the live one and proves that it equals the backup. It returns what is worth a
+// person's look.
+func (op *operation) stageAndCompare(ctx workflow.Context, kind remora.Kind, backup string) (noticed []string, err error) {
+	err = op.phase(ctx, words(kind, remora.StageVerb, op.source), func() (*remora.Summary, error) {
 		staged, err := of[remora.Summary](ctx, op, kind, remora.StageVerb, "", remora.ComponentInput{Backup: backup})
 		return &staged, err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return op.phase(ctx, words(kind, remora.CompareVerb, op.source), func() (*remora.Summary, error) {
+	err = op.phase(ctx, words(kind, remora.CompareVerb, op.source), func() (*remora.Summary, error) {
 		diff, err := of[remora.Diff](ctx, op, kind, remora.CompareVerb, "", remora.ComponentInput{Backup: backup})
 		if err == nil && !diff.Equal() {
 			err = remora.Fail(remora.Corrupt, words(kind, remora.CompareVerb, op.source), "backup "+backup,
 				"Try again, or restore another backup: remora history "+op.source, "the stage differs from the backup: %s", strings.Join(diff.Differences, "; "))
 		}
+		noticed = diff.Compared.Warnings
 		return &diff.Compared, err
 	})
+	return noticed, err
 }
 
 // firstSwitch is the sequence number of a restore's own switch; all later ones are rollbacks.

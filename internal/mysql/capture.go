@@ -27,11 +27,11 @@ func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subjec
 	op := "dump " + d.name()
 	c := capture{d: d, op: op, who: d.read, needs: d.backupNeeds, places: d.live(), to: to}
 	if of.PutAway != "" {
-		places, objects, err := d.putAwaySide(ctx, of.PutAway)
+		e, side, err := d.putAwaySide(ctx, of.PutAway)
 		if err != nil {
 			return remora.Summary{}, err
 		}
-		c.who, c.needs, c.places, c.kept = d.write, d.restoreNeeds, places, objects
+		c.who, c.needs, c.places, c.entry, c.side = d.write, d.restoreNeeds, e.aside(side == remora.Replaced), e, side
 	}
 	snap, err := d.openSnapshot(ctx, c.who, c.places)
 	if err != nil {
@@ -52,10 +52,12 @@ type capture struct {
 	who    account
 	needs  func(server) []need
 	places []place
-	// kept are the objects of a side that is not live, by schema: they are in the journal alone.
-	kept [][]object
-	to   remora.PartWriter
-	snap *snapshot
+	// entry and side say which side of a restore is meant, where that is not live: the journal alone has its objects, and its
+	// foreign keys to other tables.
+	entry *entry
+	side  remora.Side
+	to    remora.PartWriter
+	snap  *snapshot
 	// left are the kinds of objects that are left out.
 	left   []string
 	meter  *meter
@@ -95,8 +97,8 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 		if !found[i].exists {
 			return remora.Summary{}, remora.Fail(remora.NotFound, c.op, "schema "+found[i].schema, "check the schema's name in the configuration", "there is no such schema")
 		}
-		if c.kept != nil {
-			found[i].objects = c.kept[i]
+		if c.entry != nil {
+			found[i].objects = c.entry.Detail.Schemas[i].of(c.side).Objects
 		}
 	}
 	c.leaveOut(of, found)
@@ -297,6 +299,7 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, error) {
 	p := part{
 		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position, LeftOut: c.left,
+		Selected: c.entry != nil && c.entry.inside().some(),
 	}
 	for _, schema := range found {
 		p.Schemas = append(p.Schemas, partSchema{Name: schema.name, Directory: fileName(schema.name), schemaOptions: schema.options})
@@ -310,6 +313,9 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 			if col.Reparsed {
 				c.snap.warnings = append(c.snap.warnings, fmt.Sprintf("column %s of table %s holds JSON values with types that text cannot carry (such as DECIMAL): they come back as plain JSON", col.Name, t.Name))
 			}
+		}
+		if c.entry != nil {
+			t.Definition = whole(t.schema, t.table, c.entry.Detail.Keys[c.side])
 		}
 		i := slices.IndexFunc(p.Schemas, func(s partSchema) bool { return s.Name == t.schema })
 		p.Schemas[i].Tables = append(p.Schemas[i].Tables, t.partTable)
@@ -342,10 +348,10 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 // unchanged looks again at what is no table, where nothing kept it as it was while the rows were read, and at the
 // definitions of tables where several sessions read them, since each lets go of them by itself.
 func (c *capture) unchanged(ctx context.Context, found []census) error {
-	if c.snap.sealed.Load() || c.kept != nil {
+	if c.snap.sealed.Load() || c.entry != nil {
 		return nil
 	}
-	now, err := takeCensuses(ctx, c.snap.control, c.places, false)
+	now, err := takeCensuses(ctx, c.snap.control, c.places, nil)
 	if err != nil {
 		return err
 	}

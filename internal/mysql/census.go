@@ -151,13 +151,12 @@ func estimates(all []census) (rows, bytes int64) {
 	return rows, bytes
 }
 
-// takeCensuses lists everything in schemas that belong together, in their order. allKeys tells whether the account may
-// see the foreign keys of the whole server (PROCESS).
-func takeCensuses(ctx context.Context, s *session, places []place, allKeys bool) ([]census, error) {
+// takeCensuses lists everything in schemas that belong together, in their order: of some of them only what a restore moves.
+func takeCensuses(ctx context.Context, s *session, places []place, in inside) ([]census, error) {
 	all := make([]census, len(places))
 	for i, p := range places {
 		all[i].place = p
-		if err := all[i].take(ctx, s, places, allKeys); err != nil {
+		if err := all[i].take(ctx, s, places, in); err != nil {
 			return nil, fmt.Errorf("look at schema %s: %w", p.schema, err)
 		}
 	}
@@ -165,7 +164,7 @@ func takeCensuses(ctx context.Context, s *session, places []place, allKeys bool)
 }
 
 // take lists everything in a schema, with definitions.
-func (c *census) take(ctx context.Context, s *session, together []place, allKeys bool) (err error) {
+func (c *census) take(ctx context.Context, s *session, together []place, in inside) (err error) {
 	if c.options, c.exists, err = optionsOf(ctx, s, c.schema); err != nil || !c.exists {
 		return err
 	}
@@ -174,9 +173,7 @@ func (c *census) take(ctx context.Context, s *session, together []place, allKeys
 			return err
 		}
 	}
-	if err := c.listForeignKeys(ctx, s, together, allKeys); err != nil {
-		return err
-	}
+	*c = c.only(in)
 	names := liveNames(together)
 	for i := range c.tables {
 		t := &c.tables[i]
@@ -192,6 +189,23 @@ func (c *census) take(ctx context.Context, s *session, together []place, allKeys
 		}
 	}
 	return nil
+}
+
+// only is a census of what a restore moves alone. A trigger that is refused may be one of a table that moves.
+func (c census) only(in inside) census {
+	moves := in[c.name]
+	if moves == nil {
+		return c
+	}
+	c.tables = slices.DeleteFunc(slices.Clone(c.tables), func(t table) bool { return !slices.Contains(moves, t.Name) })
+	c.objects = onTables(c.objects, moves)
+	c.refused = slices.DeleteFunc(slices.Clone(c.refused), func(r refused) bool { return r.kind != kindTrigger && !slices.Contains(moves, r.name) })
+	return c
+}
+
+// onTables are the triggers of some tables.
+func onTables(objects []object, tables []string) []object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return !slices.Contains(tables, o.Table) })
 }
 
 // refusals turns what is not handled into one problem that names it, nil where there is nothing.
@@ -324,38 +338,6 @@ func (c *census) listKeys(ctx context.Context, s *session, schema string) error 
 		}
 	}
 	return err
-}
-
-// listForeignKeys finds the keys that lead out of the schemas that belong together, and those of other schemas that lead
-// in: they would follow a table that is renamed away, without a word (S6). The latter are only seen with PROCESS; the
-// server names them schema/table there.
-func (c *census) listForeignKeys(ctx context.Context, s *session, together []place, allKeys bool) error {
-	inside := func(schema string) bool {
-		return slices.ContainsFunc(together, func(p place) bool { return p.schema == schema })
-	}
-	err := s.each(ctx, func(rows *sql.Rows) error {
-		var key, of, schema, to string
-		if err := rows.Scan(&key, &of, &schema, &to); err != nil || inside(schema) {
-			return err
-		}
-		c.refuse("foreign key", fmt.Sprintf("%s of %s to %s.%s", key, of, schema, to), "it leads out of the schema")
-		return nil
-	}, `SELECT constraint_name, table_name, unique_constraint_schema, referenced_table_name
-		FROM information_schema.referential_constraints WHERE constraint_schema = ? AND unique_constraint_schema <> constraint_schema`, c.schema)
-	if err != nil || !allKeys {
-		return err
-	}
-	all, schemaOf := s.server.foreignKeys()
-	return s.each(ctx, func(rows *sql.Rows) error {
-		var from, to, schema string
-		if err := rows.Scan(&from, &to, &schema); err != nil {
-			return err
-		}
-		if !inside(schema) {
-			c.refuse("foreign key", "of "+from, "it leads into the schema, to "+to)
-		}
-		return nil
-	}, "SELECT for_name, ref_name, "+schemaOf("for_name")+" FROM "+all+" WHERE "+schemaOf("ref_name")+" = ?", c.schema)
 }
 
 // definitionOf is the server's own text of a table.

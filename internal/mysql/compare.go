@@ -17,7 +17,7 @@ import (
 // and definitions with those of the part.
 func (d *Database) Compare(ctx context.Context, job remora.Job, from fs.FS) (diff remora.Diff, err error) {
 	op := "compare " + d.name()
-	p, err := d.readPart(from)
+	p, err := d.selected(op, job, from)
 	if err != nil {
 		return diff, err
 	}
@@ -93,6 +93,9 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if err := c.d.rehearseBoth(ctx, c.s, &c.part, new([]string)); err != nil {
 		return diff, err
 	}
+	if diff.Compared.Warnings, err = c.orphans(ctx); err != nil {
+		return diff, err
+	}
 	if slices.ContainsFunc(c.part.tables(), func(t partTable) bool { return t.Engine == memory }) {
 		if e.Detail.Booted, err = booted(ctx, c.s); err != nil {
 			return diff, err
@@ -122,7 +125,7 @@ func (c *comparison) label(t partTable) string {
 
 // compareDefinitions compares the schemas and every definition, and finds what is missing or too much.
 func (c *comparison) compareDefinitions(ctx context.Context) error {
-	all, err := takeCensuses(ctx, c.s, c.stage, false)
+	all, err := takeCensuses(ctx, c.s, c.stage, nil)
 	if err != nil {
 		return err
 	}
@@ -139,10 +142,13 @@ func (c *comparison) compareDefinitions(ctx context.Context) error {
 		}
 		for _, t := range want.Tables {
 			staged := found.find(t.Name)
+			_, inner, err := c.part.moves.outgoing(want.Name, t.table)
 			switch {
+			case err != nil:
+				return err
 			case staged == nil:
 				c.differ("table %s is missing", c.label(t))
-			case normalised(staged.Definition) != normalised(t.Definition):
+			case normalised(staged.Definition) != normalised(inner):
 				c.differ("table %s: its definition differs", c.label(t))
 			case below(nextNumber(staged.Definition), nextNumber(t.Definition)):
 				c.differ("table %s: its AUTO_INCREMENT would hand out numbers again", c.label(t))
@@ -189,13 +195,13 @@ func (c *comparison) tasks() []task {
 }
 
 // in is the schema that a table was staged in.
-func (c *comparison) in(t partTable) string {
-	return c.stage[slices.IndexFunc(c.stage, func(p place) bool { return p.name == t.schema })].schema
+func (c *comparison) in(schema string) string {
+	return c.stage[slices.IndexFunc(c.stage, func(p place) bool { return p.name == schema })].schema
 }
 
 func (c *comparison) compareRange(ctx context.Context, r *reader, t partTable, want partRange) error {
 	c.meter.begin(t.Name)
-	read, err := digest(ctx, r, t.table, c.in(t), want, io.MultiWriter(c.meter))
+	read, err := digest(ctx, r, t.table, c.in(t.schema), want, io.MultiWriter(c.meter))
 	if err != nil {
 		return c.d.problem(ctx, c.op, tableName(t.schema, t.Name)+", range "+want.File, err)
 	}

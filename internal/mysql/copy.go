@@ -68,7 +68,7 @@ func (d *Database) choose(p part) (part, error) {
 	s := &p.Schemas[0]
 	from := s.Name
 	var keys, events, texts, defined []string
-	inside := func(schema, table string) bool {
+	within := func(schema, table string) bool {
 		return (schema == "" || schema == from) && slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == table })
 	}
 	for i := range s.Tables {
@@ -82,7 +82,7 @@ func (d *Database) choose(p part) (part, error) {
 			outside := ""
 			for _, m := range named.FindAllStringSubmatch(e, -1) {
 				schema, table := strings.ReplaceAll(m[2], "``", "`"), strings.ReplaceAll(m[3], "``", "`")
-				if m[1] != "" && !inside(schema, table) {
+				if m[1] != "" && !within(schema, table) {
 					outside = strings.TrimPrefix(schema+"."+table, ".")
 				}
 			}
@@ -120,12 +120,12 @@ func (d *Database) choose(p part) (part, error) {
 	note("events come disabled, because a copy does nothing by itself", events)
 	note("these name a schema of the source in their text, and go on to use what is live there", texts)
 	note("these act with the rights of whoever defined them, and fail where that account has none on "+d.chosen.To, defined)
-	s.Name, p.LeftOut = d.chosen.To, nil
+	s.Name, p.LeftOut, p.moves = d.chosen.To, nil, inside{d.chosen.To: nil}
 	return p, nil
 }
 
 // called tells whether a table is meant by a name: "orders", or "shop.orders".
-func (t partTable) called(name string) bool { return name == t.Name || name == t.schema+"."+t.Name }
+func (t partTable) called(name string) bool { return name == t.Name || name == t.String() }
 
 // mentions tells whether the text names something in a schema, as far as that can be told from a text.
 func (o object) mentions(schema string) bool {

@@ -162,7 +162,7 @@ func testOnlyTheTablesThatWereChosenAreCopied(t *testing.T, on *testenv.MySQLSer
 		tables   []string
 		kind     remora.ProblemKind
 	}{
-		"no such table":     {to, "no table nothing", []string{"users", "nothing"}, remora.NotFound},
+		"no such table":     {to, "table nothing", []string{"users", "nothing"}, remora.NotFound},
 		"several schemas":   {to, w.schema + ", " + crm, nil, remora.Invalid},
 		"tables of several": {to, w.schema + ", " + crm, []string{"users", "calls"}, remora.Invalid},
 		"the live schema":   {crm, "a schema of a source", []string{"users"}, remora.Invalid},

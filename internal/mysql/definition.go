@@ -126,15 +126,20 @@ func foreignKey(element string) bool {
 }
 
 // qualifier finds the schema that a foreign key or a sequence in a DEFAULT names, past whatever is quoted otherwise.
-var qualifier = regexp.MustCompile("(?s)(REFERENCES |(?:next|last|set)val\\()`((?:[^`]|``)+)`\\.|`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\.)*'")
+var qualifier = regexp.MustCompile("(?s)(REFERENCES |(?:next|last|set)val\\()`((?:[^`]|``)+)`\\.(`(?:[^`]|``)+`)?|`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\.)*'")
 
-// requalified is a text whose foreign keys and sequences name other schemas than they did: as names says. A key within
-// its own schema names none. Strings stay as they are.
+// requalified is a text whose foreign keys and sequences name other schemas than they did: as names says, of a schema or of
+// one table of it, qualified. A key within its own schema names none. Strings stay as they are.
 func requalified(sql string, names map[string]string) string {
 	return qualifier.ReplaceAllStringFunc(sql, func(m string) string {
 		parts := qualifier.FindStringSubmatch(m)
-		if to, ok := names[strings.ReplaceAll(parts[2], "``", "`")]; ok && parts[1] != "" {
-			return parts[1] + quote(to) + "."
+		if parts[1] == "" {
+			return m
+		}
+		for _, name := range []string{"`" + parts[2] + "`." + parts[3], strings.ReplaceAll(parts[2], "``", "`")} {
+			if to, ok := names[name]; ok {
+				return parts[1] + quote(to) + "." + parts[3]
+			}
 		}
 		return m
 	})
@@ -157,14 +162,14 @@ func (d definition) unsaid(element string) string {
 	return element
 }
 
-// recreate is a definition that creates the same table as SHOW CREATE TABLE showed; without its foreign keys, it does so
-// where the other tables are not.
+// recreate is a definition that creates the same table as SHOW CREATE TABLE showed; without its foreign keys and
+// named checks, it does so where the other tables are not.
 func recreate(name, sql string, foreignKeys bool) string {
 	d, err := parseDefinition(sql)
 	if err != nil {
 		return sql
 	}
-	kept := slices.DeleteFunc(d.elements, func(e string) bool { return !foreignKeys && foreignKey(e) })
+	kept := slices.DeleteFunc(d.elements, func(e string) bool { return !foreignKeys && strings.HasPrefix(e, "CONSTRAINT ") })
 	return d.text(name, mapped(kept, d.unsaid))
 }
 

@@ -160,15 +160,16 @@ func (v server) estimate() (explain string, column int) {
 	return "EXPLAIN FORMAT=TRADITIONAL", 9
 }
 
-// foreignKeys is the table that lists the foreign keys of the whole server, and what gives the schema of the table that a
-// column of it names: MariaDB writes both as it names files.
-func (v server) foreignKeys() (table string, schema func(column string) string) {
+// foreignKeys is the table that lists the foreign keys of the whole server, and what gives the schema and the name of the
+// table that a column of it names: MariaDB writes both as it names files.
+func (v server) foreignKeys() (list string, names func(column string) string) {
+	list, decoded := "information_schema.innodb_foreign", "%s"
 	if v.mariadb() {
-		return "information_schema.innodb_sys_foreign", func(column string) string {
-			return "CONVERT(CONVERT(CAST(SUBSTRING_INDEX(" + column + ", '/', 1) AS BINARY) USING filename) USING utf8mb4)"
-		}
+		list, decoded = "information_schema.innodb_sys_foreign", "CONVERT(CONVERT(CAST(%s AS BINARY) USING filename) USING utf8mb4)"
 	}
-	return "information_schema.innodb_foreign", func(column string) string { return "SUBSTRING_INDEX(" + column + ", '/', 1)" }
+	return list, func(column string) string {
+		return fmt.Sprintf(decoded+", "+decoded, "SUBSTRING_INDEX("+column+", '/', 1)", "SUBSTRING("+column+", LOCATE('/', "+column+") + 1)")
+	}
 }
 
 // schemaColumns are what only one of the servers knows of a schema: whether it is encrypted, and its comment.

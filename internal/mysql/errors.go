@@ -39,6 +39,10 @@ const (
 	codeDefinition      = 1412
 	codeTriggerInSchema = 1435
 	codeKeyNotStandard  = 6125
+	codeNoSuchColumn    = 1072
+	codeNoParentIndex   = 1822
+	codeUnlikeColumns   = 3780
+	codeUnknownSequence = 4091
 	codeLocalRows       = 4166 // MariaDB's 3948
 )
 
@@ -61,8 +65,8 @@ var kinds = map[uint16]remora.ProblemKind{
 // telling are the codes whose text may be passed on although they are not in kinds: it names objects, never values.
 // Texts such as "Duplicate entry '…'" hold row data and stay behind.
 var telling = []uint16{
-	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, 1115, 1117, 1118, 1119, 1146, codeUnknownVariable, 1195, 1215, 1231,
-	1273, 1283, 1298, 1304, 1305, codeViewInvalid, 1359, codeNoDefiner, 1450, 1537, 1822, 1824, 1826, 3008, 3185, 3730, 3780, 3819, 3821, 3825,
+	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, codeNoSuchColumn, 1115, 1117, 1118, 1119, 1146, codeUnknownVariable, 1195, 1215, 1231,
+	1273, 1283, 1298, 1304, 1305, codeViewInvalid, 1359, codeNoDefiner, 1450, 1537, codeNoParentIndex, 1824, 1826, 3008, 3185, 3730, codeUnlikeColumns, 3819, 3821, 3825,
 }
 
 // answer is the server's error code in err, 0 when there is none, and its own text.

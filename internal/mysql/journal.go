@@ -49,6 +49,9 @@ type detail struct {
 	Moving bool `json:"moving,omitempty"`
 	// Copy says that it is built in a schema of its own, and nothing of the source's is put away.
 	Copy bool `json:"copy,omitempty"`
+	// Keys are the foreign keys of each side across the border of what the run moves. On a side that is not live they
+	// are here alone.
+	Keys map[remora.Side][]key `json:"keys,omitempty"`
 	// Booted is when the server had been started at the comparison of a stage that a restart would empty (S27).
 	Booted time.Time `json:"booted,omitzero"`
 	// HeldBy is the backup that holds what is being discarded.
@@ -62,6 +65,8 @@ type sides struct {
 	Name    string `json:"name"`
 	Stage   string `json:"stage"`
 	PutAway string `json:"put_away"`
+	// Only are the tables that the run moves; nil means all of the schema, and whatever else is in it.
+	Only []string `json:"only"`
 	// LiveExisted tells whether the live schema was there before; Live and Restored are both sides as they were seen last.
 	LiveExisted bool `json:"live_existed"`
 	Live        side `json:"live"`
@@ -167,6 +172,15 @@ func (d *Database) mayAct(op string, e *entry, on server) error {
 	return nil
 }
 
+// inside are the tables that a run moves.
+func (e *entry) inside() inside {
+	in := inside{}
+	for _, s := range e.Detail.Schemas {
+		in[s.Name] = s.Only
+	}
+	return in
+}
+
 // schemas are the names of the schemas that a run is about.
 func (e *entry) schemas() []string {
 	return mapped(e.Detail.Schemas, func(s *sides) string { return s.Name })
@@ -261,24 +275,18 @@ func (d *Database) whereIs(ctx context.Context, s *session, op string, e *entry)
 	return f, err
 }
 
-// putAwaySide is where the side lies that a restore put away, and what it has besides its tables.
-func (d *Database) putAwaySide(ctx context.Context, run string) (places []place, objects [][]object, err error) {
+// putAwaySide is which side a restore put away.
+func (d *Database) putAwaySide(ctx context.Context, run string) (e *entry, side remora.Side, err error) {
 	const op = "find what was put away"
-	err = d.with(ctx, d.write, op, "run "+run, func(s *session) error {
-		e, err := d.mine(ctx, s, op, run)
-		if err != nil {
+	err = d.with(ctx, d.write, op, "run "+run, func(s *session) (err error) {
+		if e, err = d.mine(ctx, s, op, run); err != nil {
 			return err
 		}
 		f, err := d.whereIs(ctx, s, op, e)
-		if err != nil {
-			return err
-		}
-		live := f.live(e)
-		places = e.aside(live == remora.Restored)
-		objects = mapped(e.Detail.Schemas, func(s *sides) []object { return s.of(live.Other()).Objects })
-		return nil
+		side = f.live(e).Other()
+		return err
 	})
-	return places, objects, err
+	return e, side, err
 }
 
 // Leftovers lists every run in the journal of the server, of any installation.
@@ -312,6 +320,9 @@ func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, 
 				if exists {
 					l.What = append(l.What, p.schema)
 				}
+			}
+			for _, s := range e.Detail.Schemas {
+				l.What = append(l.What, mapped(s.Only, func(t string) string { return "only " + tableName(s.Name, t) })...)
 			}
 			leftovers = append(leftovers, l)
 		}

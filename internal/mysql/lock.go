@@ -42,9 +42,13 @@ func (d *Database) holding(ctx context.Context, op string, work func(*session) e
 // installation held it before has been killed (S3). Release it with release.
 func (d *Database) hold(ctx context.Context) (*session, error) {
 	const op = "take the lock of the schema"
-	s, err := d.connect(ctx, d.write, forever, "lock_wait_timeout = 5", "innodb_lock_wait_timeout = 5", "foreign_key_checks = 0")
+	s, err := d.connect(ctx, d.write, forever, "lock_wait_timeout = 5", "innodb_lock_wait_timeout = 5")
 	if err != nil {
 		return nil, err
+	}
+	if err := s.loose(ctx); err != nil {
+		s.close()
+		return nil, d.problem(ctx, op, d.subject(), err)
 	}
 	for _, schema := range slices.Sorted(slices.Values(d.cfg.Schemas)) { // in one order, so that no two wait for each other
 		if err := d.take(ctx, s, schema); err != nil {

@@ -26,10 +26,13 @@ type part struct {
 	Consistency string    `json:"consistency"`
 	Position    *position `json:"position,omitempty"`
 	// LeftOut are the kinds of objects that are not in the part because the configuration says so.
-	LeftOut []string     `json:"left_out,omitempty"`
-	Schemas []partSchema `json:"schemas"`
+	LeftOut []string `json:"left_out,omitempty"`
+	// Selected tells that other tables stayed where they were: this is what a restore of some put away.
+	Selected bool         `json:"selected,omitempty"`
+	Schemas  []partSchema `json:"schemas"`
 
 	notes []string // what a plan says of what was chosen of it
+	moves inside   // what a restore of it moves
 }
 
 // position is the moment of the part in the server's binary log.
@@ -89,6 +92,8 @@ type partTable struct {
 	Ranges []partRange `json:"ranges"`
 }
 
+func (t partTable) String() string { return t.schema + "." + t.Name }
+
 // partRange is one file of rows: those from the border From on, and before the border To. The first range of a table
 // begins without one and the last ends without one, so together they hold whatever rows there can be. A range that holds
 // none has no file.
@@ -103,20 +108,25 @@ type partRange struct {
 
 // only leaves in a part the tables that are named, and their triggers. Where none is, everything stays.
 func (p *part) only(op string, names []string) error {
-	p.Schemas = slices.Clone(p.Schemas)
-	for i := range p.Schemas {
-		if s := &p.Schemas[i]; len(names) > 0 {
-			s.Tables = slices.DeleteFunc(slices.Clone(s.Tables), func(t partTable) bool { return !slices.ContainsFunc(names, t.called) })
-			s.Objects = slices.DeleteFunc(slices.Clone(s.Objects), func(o object) bool {
-				return !slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == o.Table })
-			})
+	all, chosen := p.tables(), map[string]bool{}
+	for _, name := range names {
+		found := slices.DeleteFunc(slices.Clone(all), func(t partTable) bool { return !t.called(name) })
+		switch {
+		case len(found) == 0:
+			return remora.Fail(remora.NotFound, op, remora.PartFile, "name tables of the backup: "+listed(all), "the backup holds no table %s", name)
+		case len(found) > 1:
+			return remora.Fail(remora.Invalid, op, "table "+name, "name one of them: "+listed(found), "several schemas have a table of that name")
 		}
+		chosen[found[0].String()] = true
 	}
-	there := func(name string) bool {
-		return slices.ContainsFunc(p.tables(), func(t partTable) bool { return t.called(name) })
-	}
-	if missing := slices.DeleteFunc(slices.Clone(names), there); len(missing) > 0 {
-		return remora.Fail(remora.NotFound, op, remora.PartFile, "name tables of the backup, as schema.table where there are several schemas", "the backup holds no table %s", strings.Join(missing, ", "))
+	p.Schemas, p.moves = slices.Clone(p.Schemas), inside{}
+	for i := range p.Schemas {
+		s := &p.Schemas[i]
+		if p.moves[s.Name] = nil; len(names) > 0 {
+			s.Tables = slices.DeleteFunc(slices.Clone(s.Tables), func(t partTable) bool { return !chosen[t.String()] })
+			only := mapped(s.Tables, func(t partTable) string { return t.Name }) // none, but not nil
+			p.moves[s.Name], s.Objects = only, onTables(s.Objects, only)
+		}
 	}
 	return nil
 }
@@ -153,6 +163,18 @@ func (d *Database) readPart(from fs.FS) (part, error) {
 	return p, nil
 }
 
+// selected reads a part, and leaves in it what a job means: some tables with their triggers, or all there is.
+func (d *Database) selected(op string, job remora.Job, from fs.FS) (p part, err error) {
+	if p, err = d.readPart(from); err != nil || d.copies() { // of a copy, they have been chosen
+		return p, err
+	}
+	if p.Selected && len(job.Selection.Tables) == 0 {
+		return p, remora.Fail(remora.Invalid, op, remora.PartFile, "restore them with --table", "the backup holds some tables alone: %s", listed(p.tables()))
+	}
+	err = p.only(op, job.Selection.Tables)
+	return p, err
+}
+
 const readPartOp = "read the part"
 
 // openPart reads and checks the part.json of a part. What it returns can be relied on: it names sensible paths, and
@@ -166,6 +188,20 @@ func openPart(from fs.FS) (part, error) {
 		return p, remora.Fail(remora.Corrupt, readPartOp, remora.PartFile, "verify the backup", "%w", err)
 	}
 	return p, nil
+}
+
+// after is what the schemas hold after a restore of the part. What is restored alone leaves the options of a schema as
+// they are.
+func (p *part) after(live []census) []census {
+	after := make([]census, len(p.Schemas))
+	for i, schema := range p.Schemas {
+		after[i] = census{place: live[i].place, options: schema.schemaOptions, objects: p.restored(i, live[i])}
+		after[i].tables = mapped(schema.Tables, func(t partTable) table { return t.table })
+		if live[i].exists && p.moves[schema.Name] != nil {
+			after[i].options = live[i].options
+		}
+	}
+	return after
 }
 
 func parsePart(from fs.FS) (p part, err error) {

@@ -28,9 +28,6 @@ func (d *Database) Preflight(ctx context.Context, job remora.Job, intent remora.
 	if intent.Restore() {
 		op, who, needs = "plan the restore of "+d.name(), d.write, d.restoreNeeds
 	}
-	if len(job.Selection.Tables) > 0 && intent.Restore() && !d.copies() {
-		return est, remora.Fail(remora.Unsupported, op, d.subject(), "restore them into another schema with --to, or the database as a whole", "single tables cannot be restored in place yet")
-	}
 	if err := d.mayCopy(op, census{}); err != nil {
 		return est, err
 	}
@@ -50,7 +47,7 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 	if est.Warnings, err = g.checkRights(op, needs); err != nil {
 		return est, err
 	}
-	found, err := takeCensuses(ctx, s, d.live(), g.everywhere("PROCESS"))
+	found, err := takeCensuses(ctx, s, d.live(), nil)
 	if err != nil {
 		return est, err
 	}
@@ -61,7 +58,20 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 		if err := d.unsettled(ctx, s, op, job.Run); err != nil {
 			return est, err
 		}
-		if err := d.checkTarget(ctx, s, op, intent, found, &est); err != nil {
+		p, err := d.selected(op, job, intent.From)
+		if err != nil {
+			return est, err
+		}
+		if err := free(op, &p, found); err != nil {
+			return est, err
+		}
+		found = mapped(found, func(c census) census { return c.only(p.moves) })
+		keys, err := d.checkBorder(ctx, s, g, op, &p, found)
+		if err != nil {
+			return est, err
+		}
+		est.Warnings = append(est.Warnings, keys...)
+		if err := d.checkTarget(ctx, s, op, p, found, &est); err != nil {
 			return est, err
 		}
 	}
@@ -121,11 +131,7 @@ func numbersAgain(p part, live []census) (warnings []string) {
 }
 
 // checkTarget finds out whether the part can be loaded into this server.
-func (d *Database) checkTarget(ctx context.Context, s *session, op string, intent remora.Intent, live []census, est *remora.Estimate) error {
-	p, err := d.readPart(intent.From)
-	if err != nil {
-		return err
-	}
+func (d *Database) checkTarget(ctx context.Context, s *session, op string, p part, live []census, est *remora.Estimate) error {
 	vars, err := s.variables(ctx, "local_infile", "read_only", "super_read_only", "wsrep_on", "group_replication_group_name", "sql_require_primary_key")
 	if err != nil {
 		return err
@@ -222,4 +228,19 @@ func (d *Database) probe(ctx context.Context, s *session) error {
 			"DELETE FROM "+qualified(probe, "parent"),
 			"RENAME TABLE "+qualified(probe, "child")+" TO "+qualified(probe, "renamed")))
 	})
+}
+
+// free refuses a restore of some tables whose names, or those of their triggers, are something else's by now.
+func free(op string, p *part, live []census) error {
+	for i, c := range live {
+		schema := p.Schemas[i]
+		j := slices.IndexFunc(c.objects, func(o object) bool {
+			table := slices.ContainsFunc(schema.Tables, func(t partTable) bool { return t.Name == o.Name })
+			return o.Kind == kindView && table || !p.moves.has(c.name, o.Table) && o.Kind == kindTrigger && slices.ContainsFunc(schema.Objects, o.same)
+		})
+		if j >= 0 && p.moves[c.name] != nil {
+			return remora.Fail(remora.Changed, op, "schema "+c.name, "rename or drop it", "what is restored needs the name that %s has by now", c.objects[j])
+		}
+	}
+	return nil
 }

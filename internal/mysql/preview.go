@@ -33,7 +33,7 @@ const (
 // of the part. Only where a digest differs it reads the range of the part, and the live one again, to count rows.
 func (d *Database) Preview(ctx context.Context, job remora.Job, from fs.FS) (remora.Preview, error) {
 	op := "compare live " + d.name()
-	p, err := d.readPart(from)
+	p, err := d.selected(op, job, from)
 	if err != nil {
 		return remora.Preview{}, err
 	}
@@ -83,9 +83,7 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 	if err != nil {
 		return err
 	}
-	if err := v.choose(job.Selection.Tables, found); err != nil {
-		return err
-	}
+	found = mapped(found, func(c census) census { return c.only(v.part.moves) })
 	v.match(found, len(job.Selection.Tables) == 0)
 	_, size := estimates(found)
 	v.meter = newMeter(job, v.op, size)
@@ -96,21 +94,6 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 	}
 	v.tell()
 	v.said.Compared.Facts, v.said.Compared.Warnings = v.snap.facts, slices.Concat(v.snap.warnings, weaker)
-	return nil
-}
-
-// choose leaves in the part, and of what is live, some tables with their triggers.
-func (v *preview) choose(names []string, live []census) error {
-	if err := v.part.only(v.op, names); err != nil || len(names) == 0 {
-		return err
-	}
-	for i := range live {
-		out := func(name string) bool {
-			return !slices.ContainsFunc(v.part.Schemas[i].Tables, func(t partTable) bool { return t.Name == name })
-		}
-		live[i].tables = slices.DeleteFunc(live[i].tables, func(t table) bool { return out(t.Name) })
-		live[i].objects = slices.DeleteFunc(live[i].objects, func(o object) bool { return out(o.Table) })
-	}
 	return nil
 }
 

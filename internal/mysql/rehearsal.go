@@ -18,23 +18,26 @@ import (
 
 // rehearseBoth rehearses both sides of a restore: the part, and what is live. notes takes what the server noted.
 func (d *Database) rehearseBoth(ctx context.Context, s *session, p *part, notes *[]string) error {
-	live, err := takeCensuses(ctx, s, d.live(), false)
+	live, err := takeCensuses(ctx, s, d.live(), p.moves)
 	if err != nil {
 		return err
 	}
-	restored := make([]census, len(p.Schemas))
-	bare := func(t table) table { return table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence} }
-	for i, schema := range p.Schemas { // only what a rehearsal looks at, so that equal sides are rehearsed once
-		restored[i] = census{place: live[i].place, options: schema.schemaOptions, objects: p.restored(i, live[i])}
-		restored[i].tables = mapped(schema.Tables, func(t partTable) table { return bare(t.table) })
-		live[i] = census{place: live[i].place, options: live[i].options, objects: live[i].objects, tables: mapped(live[i].tables, bare)}
+	bare := func(c census) census { // only what a rehearsal looks at, so that equal sides are rehearsed once
+		return census{place: c.place, options: c.options, objects: c.objects, tables: mapped(c.tables, func(t table) table {
+			return table{Name: t.Name, Definition: t.Definition, Sequence: t.Sequence}
+		})}
 	}
+	restored := mapped(p.after(live), bare)
+	live = mapped(live, bare)
 	sides := [][]census{restored, live}
 	if reflect.DeepEqual(restored, live) {
 		sides = sides[:1]
 	}
 	for _, side := range sides {
-		if err := d.rehearse(ctx, s, side, notes); err != nil {
+		if err := d.rehearseKeys(ctx, s, side, p.moves); err != nil {
+			return err
+		}
+		if err := d.rehearse(ctx, s, side, p.moves, notes); err != nil {
 			return err
 		}
 	}
@@ -42,7 +45,7 @@ func (d *Database) rehearseBoth(ctx context.Context, s *session, p *part, notes 
 }
 
 // rehearse rehearses one side.
-func (d *Database) rehearse(ctx context.Context, s *session, side []census, notes *[]string) error {
+func (d *Database) rehearse(ctx context.Context, s *session, side []census, in inside, notes *[]string) error {
 	if !slices.ContainsFunc(side, func(c census) bool { return len(c.objects) > 0 }) {
 		return nil
 	}
@@ -80,7 +83,7 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 				return err
 			}
 		}
-		if err := createScratchTables(ctx, s, side, names); err != nil {
+		if err := createScratchTables(ctx, s, side, names, in.names(scratch)); err != nil {
 			return d.problem(ctx, "rehearse what a switch creates", d.subject(), err)
 		}
 		noted, err := createObjects(ctx, s, wanted)
@@ -93,10 +96,10 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, note
 }
 
 // createScratchTables creates what views and triggers stand on: empty tables without foreign keys.
-func createScratchTables(ctx context.Context, s *session, side []census, names map[string]string) error {
+func createScratchTables(ctx context.Context, s *session, side []census, schemas, names map[string]string) error {
 	views := slices.ContainsFunc(side, func(c census) bool { return len(ofKinds(c.objects, kindView)) > 0 })
 	for _, c := range side {
-		if err := s.all(ctx, "USE "+quote(names[c.name]), "SET SESSION sql_mode = '"+loadMode+"'"); err != nil {
+		if err := s.all(ctx, "USE "+quote(schemas[c.name]), "SET SESSION sql_mode = '"+loadMode+"'"); err != nil {
 			return err
 		}
 		for _, t := range inSequence(c.tables) {
@@ -156,7 +159,7 @@ func (d *Database) cannotCreate(ctx context.Context, s *session, op string, err 
 
 // sameAsRehearsed reads back what was created.
 func (d *Database) sameAsRehearsed(ctx context.Context, s *session, scratch []place, wanted []shaped) error {
-	found, err := takeCensuses(ctx, s, scratch, false)
+	found, err := takeCensuses(ctx, s, scratch, nil)
 	if err != nil {
 		return err
 	}

@@ -146,20 +146,6 @@ func TestS24EventsWhoseLastTimeHasPassedComeDisabled(t *testing.T) {
 	})
 }
 
-// MariaDB lists foreign keys by names as files have them.
-func TestS6ForeignKeysIntoASchemaOfAnyNameAreFound(t *testing.T) {
-	testenv.EachServer(t, func(t *testing.T, on *testenv.MySQLServer) {
-		w := newWorld(t, on)
-		odd := w.schema + "-a.b`c"
-		w.exec("CREATE DATABASE " + quote(odd))
-		defer w.exec("SET foreign_key_checks = 0; DROP DATABASE " + quote(odd))
-		w.exec("CREATE TABLE " + qualified(odd, "users") + " (id INT PRIMARY KEY); CREATE TABLE outside (id INT PRIMARY KEY, u INT, FOREIGN KEY (u) REFERENCES " + qualified(odd, "users") + " (id))")
-		d := w.database(func(c *Config) { c.Schemas = []string{odd} })
-		_, err := d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{})
-		requireProblem(t, err, remora.Unsupported, "leads into")
-	})
-}
-
 // Names that need quoting are quoted everywhere; a view may be called like a table of the other side, and a routine like a
 // function of the server.
 func TestNamesThatNeedQuotingAreQuotedEverywhere(t *testing.T) {

@@ -29,7 +29,7 @@ const loadMode = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
 // ended and removed first.
 func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remora.Summary, err error) {
 	op := "load " + d.name()
-	p, err := d.readPart(from)
+	p, err := d.selected(op, job, from)
 	if err != nil {
 		return sum, err
 	}
@@ -94,7 +94,12 @@ func (st *stage) begin(ctx context.Context, run string) error {
 	if err := st.resume(ctx, run); err != nil {
 		return err
 	}
-	live, err := takeCensuses(ctx, st.s, st.d.live(), false)
+	live, err := takeCensuses(ctx, st.s, st.d.live(), st.part.moves)
+	if err != nil {
+		return err
+	}
+	after := st.part.after(live)
+	keys, err := leaving(after, st.part.moves)
 	if err != nil {
 		return err
 	}
@@ -107,13 +112,11 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		}
 		st.entry.Attempt++
 		st.entry.State = stateStaging
-		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions), Copy: st.d.copies()}
+		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions), Copy: st.d.copies(), Keys: map[remora.Side][]key{remora.Restored: keys}}
 		for i, schema := range st.part.Schemas {
-			restored := census{options: schema.schemaOptions, objects: st.part.restored(i, live[i])}
-			restored.tables = mapped(schema.Tables, func(t partTable) table { return t.table })
 			st.entry.Detail.Schemas = append(st.entry.Detail.Schemas, &sides{
-				Name: schema.Name, Stage: stageSchema(run, i+1, st.entry.Attempt), PutAway: putAwaySchema(run, i+1),
-				LiveExisted: live[i].exists, Live: live[i].side(), Restored: restored.side(),
+				Only: st.part.moves[schema.Name], Name: schema.Name, Stage: stageSchema(run, i+1, st.entry.Attempt), PutAway: putAwaySchema(run, i+1),
+				LiveExisted: live[i].exists, Live: live[i].side(), Restored: after[i].side(),
 			})
 		}
 		return st.entry.save(ctx, st.s)
@@ -162,7 +165,7 @@ func (st *stage) clear(ctx context.Context) error {
 // create makes the schemas, the fence, and the tables without what would slow the loading down.
 func (st *stage) create(ctx context.Context) error {
 	places := st.entry.aside(false)
-	staged := map[string]string{}
+	staged, names := map[string]string{}, st.part.moves.names(places)
 	for i, p := range places {
 		staged[p.name] = p.schema
 		if err := st.s.exec(ctx, "CREATE DATABASE "+quote(p.schema)+" "+st.part.Schemas[i].clause()); err != nil {
@@ -175,14 +178,11 @@ func (st *stage) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Foreign keys may point to keys that are not unique, as old schemas have them. Without the right to allow that, a key
-	// that needs it is refused later, by name.
-	err = st.s.exec(ctx, "SET SESSION restrict_fk_on_non_standard_key = OFF")
-	if err != nil && !isCode(err, codeUnknownVariable, codeRightDenied) {
-		return err
-	}
 	for _, t := range inSequence(st.part.tables()) {
-		t.Definition = requalified(t.Definition, staged)
+		if _, t.Definition, err = st.part.moves.outgoing(t.schema, t.table); err != nil {
+			return err
+		}
+		t.Definition = requalified(t.Definition, names)
 		plan, err := t.stage()
 		if err != nil {
 			return err

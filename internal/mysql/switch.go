@@ -47,6 +47,8 @@ type switcher struct {
 	fence fence
 	// live and incoming are what the last try to move found on both sides.
 	live, incoming []census
+	// keys are the foreign keys across the border that it found.
+	keys []key
 }
 
 func (sw *switcher) run(ctx context.Context) error {
@@ -174,10 +176,13 @@ func (sw *switcher) mend(ctx context.Context) error {
 // look takes the census of what is live and of what comes in, and refuses what cannot be moved.
 func (sw *switcher) look(ctx context.Context) (err error) {
 	_, in := sw.sides()
-	if sw.live, err = takeCensuses(ctx, sw.s, sw.d.live(), true); err != nil {
+	if sw.live, err = takeCensuses(ctx, sw.s, sw.d.live(), sw.entry.inside()); err != nil {
 		return err
 	}
-	if sw.incoming, err = takeCensuses(ctx, sw.s, in, true); err != nil {
+	if sw.incoming, err = takeCensuses(ctx, sw.s, in, nil); err != nil {
+		return err
+	}
+	if sw.keys, err = sw.findKeys(ctx, sw.live); err != nil {
 		return err
 	}
 	for _, c := range slices.Concat(sw.live, sw.incoming) {
@@ -268,7 +273,11 @@ func (sw *switcher) intend(ctx context.Context) error {
 		}
 		*going = now
 		coming.Tables = sw.incoming[i].side().Tables
+		if sides.Only != nil && sw.live[i].exists {
+			coming.Options = now.Options
+		}
 	}
+	sw.intendKeys()
 	sw.entry.Detail.Moving = true
 	return sw.entry.save(ctx, sw.s)
 }
@@ -293,6 +302,9 @@ func (sw *switcher) exchange(ctx context.Context) (err error) {
 		return err
 	}
 	if err := sw.dropLive(ctx, true, kindEvent, kindView, kindFunction, kindProcedure); err != nil {
+		return err
+	}
+	if err := dropKeys(ctx, sw.s, sw.keys); err != nil {
 		return err
 	}
 	moves, locks := sw.moves()
@@ -442,8 +454,11 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	if err := errors.Join(sw.shape(ctx, side), sw.requalify(ctx)); err != nil || !sw.entry.Detail.Moving {
 		return err
 	}
-	live, err := takeCensuses(ctx, sw.s, sw.d.live(), false)
+	live, err := takeCensuses(ctx, sw.s, sw.d.live(), sw.entry.inside())
 	if err != nil {
+		return err
+	}
+	if err := sw.putKeys(ctx, side, live); err != nil {
 		return err
 	}
 	kinds := objectKinds
@@ -488,9 +503,16 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 
 // verify compares what is live with what should be, after a switch.
 func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string) error {
-	live, err := takeCensuses(ctx, sw.s, sw.d.live(), false)
+	live, err := takeCensuses(ctx, sw.s, sw.d.live(), sw.entry.inside())
 	if err != nil {
 		return err
+	}
+	keys, err := sw.findKeys(ctx, live)
+	if err != nil {
+		return err
+	}
+	if lost := missing(sw.entry.Detail.Keys[side], keys); len(lost) > 0 {
+		return remora.Fail(remora.Changed, sw.op, sw.d.subject(), "", "after the switch these foreign keys are missing: %s", listed(lost))
 	}
 	for i, s := range sw.entry.Detail.Schemas {
 		want := ofKinds(s.of(side).Objects, kinds...)
@@ -568,7 +590,7 @@ func (sw *switcher) shape(ctx context.Context, side remora.Side) error {
 		case err != nil:
 		case side == remora.Replaced && !s.LiveExisted:
 			err = sw.dropEmptyLive(ctx, s.Name)
-		case live == want:
+		case live == want, exists && s.Only != nil:
 		case !exists:
 			err = sw.s.exec(ctx, "CREATE DATABASE "+quote(s.Name)+" "+want.clause())
 		default:
@@ -587,7 +609,7 @@ func (sw *switcher) shape(ctx context.Context, side remora.Side) error {
 
 // dropEmptyLive drops a live schema when nothing at all is in it.
 func (sw *switcher) dropEmptyLive(ctx context.Context, schema string) error {
-	all, err := takeCensuses(ctx, sw.s, []place{{schema, schema}}, true)
+	all, err := takeCensuses(ctx, sw.s, []place{{schema, schema}}, nil)
 	if live := all[0]; err != nil || !live.exists || len(live.tables)+len(live.objects)+len(live.refused) > 0 {
 		return err
 	}
