@@ -128,7 +128,7 @@ func (c *capture) leaveOut(of remora.Subject, found []census) {
 		return
 	}
 	if c.d.cfg.WithoutRoutines {
-		c.left = append(c.left, kindFunction, kindProcedure)
+		c.left = slices.Clone(routineKinds)
 	}
 	if c.d.cfg.WithoutTriggers {
 		c.left = append(c.left, kindTrigger)
@@ -289,7 +289,7 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 	if err != nil {
 		return err
 	}
-	if normalised(requalified(now, liveNames(c.places))) != normalised(t.Definition) {
+	if normalised(requalified(asText(now), liveNames(c.places))) != normalised(t.Definition) {
 		return remora.Fail(remora.Busy, c.op, tableName(t.schema, t.Name), "a migration ran at the same moment: try again when it is over", "its definition changed while it was read")
 	}
 	return r.exec(ctx, "ROLLBACK TO SAVEPOINT remora")

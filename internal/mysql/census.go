@@ -174,7 +174,11 @@ func (c *census) take(ctx context.Context, s *session, together []place, in insi
 		}
 	}
 	*c = c.only(in)
-	names := liveNames(together)
+	return s.asWritten(ctx, func() error { return c.readDefinitions(ctx, s, liveNames(together)) })
+}
+
+// readDefinitions reads the definition of each table, and looks whether it can be created again.
+func (c *census) readDefinitions(ctx context.Context, s *session, names map[string]string) (err error) {
 	for i := range c.tables {
 		t := &c.tables[i]
 		if t.Definition, err = definitionOf(ctx, s, c.schema, t.Name); err != nil {
@@ -263,7 +267,7 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 		}
 		return nil
 	}, `SELECT table_name, table_type, engine, COALESCE(table_rows, 0), COALESCE(data_length, 0), COALESCE(avg_row_length, 0)
-		FROM information_schema.tables WHERE table_schema = ? ORDER BY table_name`, schema)
+		FROM information_schema.tables WHERE table_schema = ? ORDER BY CAST(table_name AS BINARY)`, schema) // names may differ in case alone
 }
 
 // find is the table of that name, nil when it is not among the supported ones.
@@ -343,7 +347,7 @@ func (c *census) listKeys(ctx context.Context, s *session, schema string) error 
 // definitionOf is the server's own text of a table.
 func definitionOf(ctx context.Context, s *session, schema, name string) (definition string, err error) {
 	err = s.row(ctx, "SHOW CREATE TABLE "+qualified(schema, name)).Scan(new(string), &definition)
-	return definition, err
+	return asText(definition), err
 }
 
 // listed names the first few things of a list, and counts the others.

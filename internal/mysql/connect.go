@@ -197,15 +197,26 @@ func (s *session) strings(ctx context.Context, query string, args ...any) (all [
 	return all, err
 }
 
-// warned tells whether the last statement was warned about with this code.
-func (s *session) warned(ctx context.Context, code uint16) (found bool, err error) {
+// warned tells whether the last statement was warned about with this code and name, however either is quoted.
+func (s *session) warned(ctx context.Context, code uint16, name string) (found bool, err error) {
+	bare := strings.NewReplacer("`", "", "'", "", `"`, "").Replace
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var c uint16
-		err := rows.Scan(new(string), &c, new(string))
-		found = found || c == code
+		var message string
+		err := rows.Scan(new(string), &c, &message)
+		found = found || c == code && strings.Contains(bare(message), bare(name))
 		return err
 	}, "SHOW WARNINGS")
 	return found, err
+}
+
+// asWritten has the session answer in the character sets in which things were written.
+func (s *session) asWritten(ctx context.Context, work func() error) error {
+	if err := s.exec(ctx, "SET SESSION character_set_results = NULL"); err != nil {
+		return err
+	}
+	err := work()
+	return errors.Join(err, s.exec(context.WithoutCancel(ctx), "SET SESSION character_set_results = utf8mb4"))
 }
 
 // variables reads global variables that may not exist on this server; missing ones are "".

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // definition is the text of a CREATE TABLE, as SHOW CREATE TABLE writes it, taken apart.
@@ -118,6 +119,25 @@ func (d definition) text(name string, elements []string) string {
 }
 
 var tableCollation = regexp.MustCompile(` COLLATE=(\w+)`)
+
+// spoken finds names, and strings with what they hold.
+var spoken = regexp.MustCompile("(?s)`(?:[^`]|``)*`|'((?:[^'\\\\]|''|\\\\.)*)'")
+
+// asText is a definition whose strings are all text: MariaDB before 11 writes the DEFAULT of a binary column as it is,
+// whatever its bytes mean.
+func asText(sql string) string {
+	if utf8.ValidString(sql) {
+		return sql
+	}
+	return spoken.ReplaceAllStringFunc(sql, func(m string) string {
+		if utf8.ValidString(m) {
+			return m
+		}
+		escaped := spoken.FindStringSubmatch(m)[1]
+		bytes := strings.NewReplacer(`\\`, `\`, `\0`, "\x00", `\n`, "\n", `\r`, "\r", `\Z`, "\x1a", `\'`, `'`, `''`, `'`, `\"`, `"`).Replace(escaped)
+		return fmt.Sprintf("x'%x'", bytes)
+	})
+}
 
 // foreignKey tells whether an element of a definition is one.
 func foreignKey(element string) bool {

@@ -37,6 +37,7 @@ const (
 	codeNoDefiner       = 1449
 	codeAccountDenied   = 1410
 	codeDefinition      = 1412
+	codeMixedGTID       = 1785
 	codeTriggerInSchema = 1435
 	codeKeyNotStandard  = 6125
 	codeNoSuchColumn    = 1072

@@ -46,7 +46,7 @@ func TestAnExportLoadsWithTheStockClientAlone(t *testing.T) {
 func testAnExportLoadsWithTheStockClientAlone(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
 	w.exec(w.exportZoo())
-	w.latin1(t)
+	w.latin1(t, "users")
 	history := func() string {
 		if !on.MariaDB() {
 			return ""

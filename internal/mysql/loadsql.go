@@ -18,7 +18,7 @@ func (p part) loadSQL(to io.Writer) error {
 	b := bufio.NewWriter(to)
 	fmt.Fprintf(b, `-- How to rebuild this database with the stock client, without Remora:
 --   cd into the directory of this file, then
---   %s --local-infile=1 --default-character-set=utf8mb4 -h HOST -u USER -p < %s
+--   %s --local-infile=1 --comments --default-character-set=utf8mb4 -h HOST -u USER -p < %s
 -- The server must have local_infile = ON.
 `, p.Server.client(), loadFile)
 	err := p.script(b, func(t partTable) error {

@@ -14,16 +14,23 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// The kinds of objects, in the order in which they are created: a view may call a function, and an event acts.
+// The kinds of objects, in the order in which they are created: a function may use a library, a view may call a function,
+// and an event acts.
 const (
-	kindFunction  = "function"
-	kindProcedure = "procedure"
-	kindView      = "view"
-	kindTrigger   = "trigger"
-	kindEvent     = "event"
+	kindLibrary     = "library"
+	kindFunction    = "function"
+	kindProcedure   = "procedure"
+	kindPackage     = "package"
+	kindPackageBody = "package body"
+	kindView        = "view"
+	kindTrigger     = "trigger"
+	kindEvent       = "event"
 )
 
-var objectKinds = []string{kindFunction, kindProcedure, kindView, kindTrigger, kindEvent}
+var (
+	routineKinds = []string{kindLibrary, kindFunction, kindProcedure, kindPackage, kindPackageBody}
+	objectKinds  = append(slices.Clone(routineKinds), kindView, kindTrigger, kindEvent)
+)
 
 // object is a view, a trigger, a routine or an event: a statement, and the settings under which it means what it says.
 // It is never looked into but to disable an event; names of its own schema stand in it without the schema, so it can be
@@ -103,15 +110,17 @@ var headers = func() map[string]*regexp.Regexp {
 		quoted = "(?:`(?:[^`]|``)*`|\"(?:[^\"\\\\]|\"\")*\")"
 		name   = "(?:" + quoted + `|(?:[\w$]|[^\x00-\x7f])+)`
 		in     = `(?P<schema>` + name + `\s*\.\s*)?`
-		begin  = `(?s)^CREATE (?:ALGORITHM=\w+ )?(?:DEFINER=(?P<definer>` + quoted + `(?:@` + quoted + `)?) )?(?:SQL SECURITY (?P<security>\w+) )?`
+		begin  = `(?s)^CREATE (?:ALGORITHM=\w+ )?(?:MATERIALIZED /\*\(BY ENGINE=\w+\)\*/ )?(?:DEFINER=(?P<definer>` + quoted + `(?:@` + quoted + `)?) )?(?:SQL SECURITY (?P<security>\w+) )?`
 		at     = `'(?P<end>[-0-9:. ]+)'`
 	)
 	all := map[string]*regexp.Regexp{}
 	for kind, rest := range map[string]string{
-		kindView:      `VIEW ` + in + name + `\s*(?:\(|AS\s)`,
+		kindView:      `(?:JSON RELATIONAL DUALITY )?VIEW ` + in + name + `\s*(?:\(|AS\s)`,
 		kindTrigger:   `(?i:TRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?` + in + name + `\s+(?:BEFORE|AFTER)\s+\w[\w\s]*\sON\s+(?P<on>` + name + `\s*\.\s*)?` + name + `\s)`,
 		kindFunction:  `(?:AGGREGATE )?FUNCTION ` + in + name + `\s*(?:\(|RETURN\s)`,
 		kindProcedure: `PROCEDURE ` + in + name + `\s*(?:\(|AS\s|IS\s)`,
+		// What would be the name of a package could be the word BODY, but for its quotes.
+		kindPackage: `PACKAGE ` + quoted + `\s`, kindPackageBody: `PACKAGE BODY ` + quoted + `\s`, kindLibrary: `LIBRARY ` + quoted + `\s`,
 		kindEvent: `EVENT ` + in + name + ` ON SCHEDULE (?:AT ` + at + `|EVERY (?:\d+|'[^'\\]*') \w+(?: STARTS '[-0-9:. ]+')?(?: ENDS ` + at + `)?)` +
 			` ON COMPLETION (?:NOT )?PRESERVE (?P<state>ENABLE|DISABLE(?: ON SLAVE| ON REPLICA)?) (?:COMMENT '|DO )`,
 	} {
@@ -179,30 +188,44 @@ func (o object) inTime(ctx context.Context, s *session) (object, []string, error
 // objectQuery lists the objects of a schema by kind, name and table, in an order in which they can be created but for
 // views on views: triggers of one moment in the order in which they act.
 const objectQuery = `
-	SELECT LOWER(routine_type) AS kind, routine_name AS name, '' AS on_table, '' AS at, 0 AS place FROM information_schema.routines WHERE routine_schema = ?
-	UNION ALL SELECT 'view', table_name, '', '', 0 FROM information_schema.views WHERE table_schema = ?
-	UNION ALL SELECT 'trigger', trigger_name, event_object_table, CONCAT(action_timing, event_manipulation), action_order FROM information_schema.triggers WHERE trigger_schema = ?
-	UNION ALL SELECT 'event', event_name, '', '', 0 FROM information_schema.events WHERE event_schema = ?
-	ORDER BY on_table, at, place, name`
+	SELECT routine_schema AS in_schema, LOWER(routine_type) AS kind, routine_name AS name, '' AS on_table, '' AS at, 0 AS place FROM information_schema.routines WHERE routine_schema = ?
+	UNION ALL SELECT table_schema, 'view', table_name, '', '', 0 FROM information_schema.views WHERE table_schema = ?
+	UNION ALL SELECT trigger_schema, 'trigger', trigger_name, event_object_table, CONCAT(action_timing, event_manipulation), action_order FROM information_schema.triggers WHERE trigger_schema = ?
+	UNION ALL SELECT event_schema, 'event', event_name, '', '', 0 FROM information_schema.events WHERE event_schema = ?
+	ORDER BY CAST(on_table AS BINARY), at, place, CAST(name AS BINARY)`
+
+// libraryQuery lists those of MySQL since 9.2.
+const libraryQuery = `SELECT library_schema AS in_schema, 'library' AS kind, library_name AS name, '' AS on_table, '' AS at, 0 AS place FROM information_schema.libraries WHERE library_schema = ? UNION ALL`
 
 // listObjects reads everything in a schema that is not a table.
-func (c *census) listObjects(ctx context.Context, s *session, schema string) (err error) {
+func (c *census) listObjects(ctx context.Context, s *session, schema string) error {
 	var all []object
-	err = s.each(ctx, func(rows *sql.Rows) error {
+	query := objectQuery
+	if !s.server.mariadb() && s.server.since(9, 2) {
+		query = libraryQuery + query
+	}
+	err := s.each(ctx, func(rows *sql.Rows) error {
+		var in string
 		var o object
-		err := rows.Scan(&o.Kind, &o.Name, &o.Table, new(string), new(int))
-		all = append(all, o)
+		err := rows.Scan(&in, &o.Kind, &o.Name, &o.Table, new(string), new(int))
+		if in == schema || s.server.LowerCase != 0 { // MariaDB means names in any letters by one
+			all = append(all, o)
+		}
 		return err
-	}, objectQuery, schema, schema, schema, schema)
+	}, query, slices.Repeat([]any{schema}, strings.Count(query, "?"))...)
 	if err != nil || len(all) == 0 {
 		return err
 	}
 	inOrder(all)
 	// The texts are wanted as they were written, and without the schema's name.
-	if err := s.all(ctx, "USE "+quote(schema), "SET SESSION character_set_results = NULL"); err != nil {
+	if err := s.exec(ctx, "USE "+quote(schema)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.exec(ctx, "SET SESSION character_set_results = utf8mb4")) }()
+	return s.asWritten(ctx, func() error { return c.readObjects(ctx, s, schema, all) })
+}
+
+// readObjects reads the text of each object.
+func (c *census) readObjects(ctx context.Context, s *session, schema string, all []object) (err error) {
 	for _, o := range all {
 		if !slices.Contains(objectKinds, o.Kind) {
 			c.refuse(o.Kind, o.Name, "")
@@ -217,8 +240,9 @@ func (c *census) listObjects(ctx context.Context, s *session, schema string) (er
 			c.refuse(o.Kind, o.Name, "its text begins in a way that is not understood: create it again without comments before its body")
 			continue
 		}
+		o = o.unqualified(schema)
 		if o.Kind == kindView {
-			if o.Broken, err = s.warned(ctx, codeViewInvalid); err != nil {
+			if o.Broken, err = s.warned(ctx, codeViewInvalid, ""); err != nil {
 				return err
 			}
 			// MariaDB names the schema where something about the view is amiss. As the name of something else it stands alone, too.
@@ -231,8 +255,19 @@ func (c *census) listObjects(ctx context.Context, s *session, schema string) (er
 	return nil
 }
 
+// unqualified is a routine in another language than SQL without the schema's name, where it says which libraries it uses.
+func (o object) unqualified(schema string) object {
+	const using, as = "\n    LANGUAGE JAVASCRIPT\n    USING (", ")\nAS "
+	head, rest, _ := strings.Cut(string(o.Create), using)
+	if libraries, body, found := strings.Cut(rest, as); found {
+		o.Create = sqlText(head + using + strings.ReplaceAll(libraries, quote(schema)+".", "") + as + body)
+	}
+	return o
+}
+
 // read fills in the text of an object and its settings, from the session's schema.
 func (o *object) read(ctx context.Context, s *session) error {
+	o.Client, o.Connection = "utf8mb4", "utf8mb4_general_ci" // where it says nothing else: a library does not
 	return s.each(ctx, func(rows *sql.Rows) error {
 		names, err := rows.Columns()
 		if err != nil {
@@ -300,7 +335,8 @@ func (o object) create(ctx context.Context, s *session) (notes []string, err err
 	if err := s.all(ctx, append(o.settings(), o.statement())...); err != nil {
 		return nil, err
 	}
-	if missing, err := s.warned(ctx, codeNoDefiner); err != nil || missing {
+	definer, _, _ := o.found("definer") // MariaDB may go on to warn of that of the one before
+	if missing, err := s.warned(ctx, codeNoDefiner, definer); err != nil || missing {
 		notes = append(notes, fmt.Sprintf("%s: its definer does not exist on this server, so it fails when it is used", o))
 		return notes, err
 	}
@@ -331,7 +367,10 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 			if err := s.exec(ctx, "USE "+quote(schema.schema)); err != nil {
 				return nil, err
 			}
-			current, collations[schema.schema] = schema.schema, schema.options.Collation
+			current = schema.schema
+			if _, known := collations[current]; !known {
+				collations[current] = schema.options.Collation
+			}
 		}
 		if o.Database != "" && o.Database != collations[schema.schema] {
 			if err := s.exec(ctx, "ALTER DATABASE "+quote(schema.schema)+" COLLATE "+quote(o.Database)); err != nil {

@@ -132,7 +132,7 @@ func numbersAgain(p part, live []census) (warnings []string) {
 
 // checkTarget finds out whether the part can be loaded into this server.
 func (d *Database) checkTarget(ctx context.Context, s *session, op string, p part, live []census, est *remora.Estimate) error {
-	vars, err := s.variables(ctx, "local_infile", "read_only", "super_read_only", "wsrep_on", "group_replication_group_name", "sql_require_primary_key")
+	vars, err := s.variables(ctx, "local_infile", "read_only", "super_read_only", "wsrep_on", "group_replication_group_name", "sql_require_primary_key", "enforce_gtid_consistency")
 	if err != nil {
 		return err
 	}
@@ -159,8 +159,9 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, p par
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err
 	}
-	if trigger := anyTrigger(p, live); s.server.mariadb() && d.cfg.StaysOnline && trigger != "" {
-		return refuse(remora.Unsupported, "set maintenance: for the source, so that nobody writes meanwhile, or drop the triggers", "while MariaDB switches, %s and all other triggers are absent for a moment, and nothing takes the application offline", trigger)
+	gap := s.server.mariadb() || vars["enforce_gtid_consistency"] != "OFF" && otherEngines(p, live)
+	if trigger := anyTrigger(p, live); gap && d.cfg.StaysOnline && trigger != "" {
+		return refuse(remora.Unsupported, "set maintenance: for the source, so that nobody writes meanwhile, or drop the triggers", "while %s switches these tables, %s and all other triggers are absent for a moment, and nothing takes the application offline", s.server.maker(), trigger)
 	}
 	if i := slices.IndexFunc(p.tables(), func(t partTable) bool { return t.History }); i >= 0 && !p.Server.sameKind(s.server) {
 		return refuse(remora.Unsupported, "restore into a server of the same version, and upgrade that", "table %s is WITH SYSTEM VERSIONING, and versions differ in how they end a row that is current (the backup was taken from %s, this is %s)", p.tables()[i].Name, p.Server, s.server)
@@ -181,6 +182,15 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, p par
 		return err
 	}
 	return d.rehearseBoth(ctx, s, &p, &est.Warnings)
+}
+
+// otherEngines tells whether either side has tables that are not InnoDB.
+func otherEngines(p part, live []census) bool {
+	tables := mapped(p.tables(), func(t partTable) table { return t.table })
+	for _, c := range live {
+		tables = append(tables, c.tables...)
+	}
+	return slices.ContainsFunc(tables, func(t table) bool { return t.Engine != "" })
 }
 
 // anyTrigger is one of either side, "" when there is none (S32).

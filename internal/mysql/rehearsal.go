@@ -114,10 +114,10 @@ func createScratchTables(ctx context.Context, s *session, side []census, schemas
 	return s.exec(ctx, unset)
 }
 
-var pair = regexp.MustCompile("`((?:[^`]|``)+)`\\.`((?:[^`]|``)+)`")
+var pair = regexp.MustCompile("`((?:[^`]|``)+)`\\.`((?:[^`]|``)+)`(\\.?)")
 
-// moved is a view that names the schemas of a side by other names, where it names something in them rather than a column
-// of a table that is called like a schema. It is a view of whoever asks: its definer has no rights on a scratch schema.
+// moved is a view that names the schemas of a side by other names, where it names something in them, by its own name or
+// before a column by another, rather than a column of a table that is called like a schema. It is a view of whoever asks: its definer has no rights on a scratch schema.
 func (o object) moved(side []census, names map[string]string) object {
 	if o.Kind != kindView {
 		return o
@@ -129,8 +129,8 @@ func (o object) moved(side []census, names map[string]string) object {
 	o.Create = sqlText(pair.ReplaceAllStringFunc(string(o.Create), func(m string) string {
 		p := pair.FindStringSubmatch(m)
 		for _, c := range side {
-			if quote(c.name) == "`"+p[1]+"`" && slices.ContainsFunc(append(c.names(), objectNames(c.objects)...), func(n string) bool { return quote(n) == "`"+p[2]+"`" }) {
-				return quote(names[c.name]) + ".`" + p[2] + "`"
+			if quote(c.name) == "`"+p[1]+"`" && (p[3] != "" || slices.ContainsFunc(append(c.names(), objectNames(c.objects)...), func(n string) bool { return quote(n) == "`"+p[2]+"`" })) {
+				return quote(names[c.name]) + ".`" + p[2] + "`" + p[3]
 			}
 		}
 		return m

@@ -78,23 +78,6 @@ func TestAViewOverOneThatChangesComesAndGoesWithIt(t *testing.T) {
 	})
 }
 
-// Triggers act in the order in which they were created, also where the schema's collation was changed in between.
-func TestTriggersOfSeveralCollationsKeepTheirOrder(t *testing.T) {
-	testenv.EachMaker(t, func(t *testing.T, on *testenv.MySQLServer) {
-		w := newWorld(t, on)
-		w.exec(shop + "ALTER DATABASE " + w.schema + " COLLATE utf8mb4_bin; CREATE TRIGGER first_in BEFORE INSERT ON users FOR EACH ROW SET @a = 1; ALTER DATABASE " + w.schema + " COLLATE utf8mb4_general_ci; CREATE TRIGGER a_second BEFORE INSERT ON users FOR EACH ROW SET @a = 2")
-		before := w.reading()
-		part := w.capture()
-		w.exec("DROP TRIGGER a_second")
-		live := w.reading()
-		w.staged("r", part)
-		require.NoError(t, w.turn("r", 1, remora.Restored))
-		require.Equal(t, before, w.reading())
-		require.NoError(t, w.turn("r", 2, remora.Replaced))
-		require.Equal(t, live, w.reading())
-	})
-}
-
 // A column of such a table looks in a view like a table of the schema.
 func TestASchemaMayBeCalledLikeATable(t *testing.T) {
 	testenv.EachMaker(t, func(t *testing.T, on *testenv.MySQLServer) {

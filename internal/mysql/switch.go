@@ -301,7 +301,7 @@ func (sw *switcher) exchange(ctx context.Context) (err error) {
 	if err := sw.renameFence(ctx); err != nil {
 		return err
 	}
-	if err := sw.dropLive(ctx, true, kindEvent, kindView, kindFunction, kindProcedure); err != nil {
+	if err := sw.dropLive(ctx, true, append([]string{kindEvent, kindView}, routineKinds...)...); err != nil {
 		return err
 	}
 	if err := dropKeys(ctx, sw.s, sw.keys); err != nil {
@@ -350,13 +350,14 @@ func (sw *switcher) moved() {
 }
 
 // locked runs work while nobody else uses the tables; what fails is undone by the caller. A worker that froze must not
-// keep everybody out (S17).
+// keep everybody out (S17). With GTIDs, MySQL locks no tables of InnoDB together with others: then there is the gap of
+// MariaDB.
 func (sw *switcher) locked(ctx context.Context, tables []string, work func() error) error {
 	if err := sw.s.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", holderTimeout)); err != nil {
 		return err
 	}
 	err := sw.s.exec(ctx, "LOCK TABLES "+strings.Join(tables, " WRITE, ")+" WRITE")
-	if err == nil {
+	if err == nil || isCode(err, codeMixedGTID) {
 		err = work()
 	}
 	again := context.WithoutCancel(ctx)

@@ -19,15 +19,20 @@ import (
 
 // A part that was damaged is refused while it is loaded, by table and range, and the live data is as it was.
 func TestADamagedPartFailsTheStage(t *testing.T) {
+	testenv.EachMaker(t, testADamagedPartFailsTheStage)
+}
+
+func testADamagedPartFailsTheStage(t *testing.T, on *testenv.MySQLServer) {
 	for name, damage := range map[string]struct{ from, to, says string }{
 		"a value that does not fit":    {"1\tann\n", "1\t" + strings.Repeat("n", 50) + "\n", "warned 1 times"},
+		"a value of another kind":      {"2\tbob\n", "two\tbob\n", "warn"},
 		"a key twice":                  {"2\tbob\n", "1\tbob\n", "warning 1062"},
 		"a column too few":             {"1\tann\n", "1\n", "Row 1 doesn't contain data for all columns"},
 		"a row that is gone":           {"2\tbob\n", "", "2 rows were loaded instead of 3"},
 		"a byte that nobody can check": {"bob", "bib", "not the one that was written"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, testenv.MySQL(t))
+			w := newWorld(t, on)
 			w.exec(shop)
 			part := w.capture()
 			live := w.dumps(w.schema)
