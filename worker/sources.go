@@ -88,16 +88,14 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 				Source: name, Installation: repo.Installation(),
 				Address: d.Address, User: d.User, Password: d.Password,
 				RestoreUser: d.RestoreUser, RestorePassword: d.RestorePassword,
-				Schemas: d.Schemas, Sessions: d.Sessions, Stall: cfg.Stall, Log: log.With("source", name),
+				Schemas: d.Schemas, Sessions: d.Sessions, RestoreSessions: d.RestoreSessions, Limits: d.Limits, SkipBinaryLog: d.SkipBinaryLog, LockAll: !d.SingleTransaction,
+				Stall: cfg.Stall, Log: log.With("source", name),
 				Empty: d.Empty, Reserved: reserved, WithoutRoutines: !d.Routines, WithoutTriggers: !d.Triggers, StaysOnline: source.Maintenance == config.Maintenance{},
 			})
 			if err != nil {
 				return nil, err
 			}
 			s.components[remora.Database][name] = db
-			if !d.SingleTransaction {
-				s.components[remora.Database][name] = mysql.LockAll(db)
-			}
 		}
 		if f := source.Files; f != nil {
 			tree, err := filetree.New(filetree.Config{

@@ -19,7 +19,6 @@ import (
 const (
 	DefaultTemporalAddress = "127.0.0.1:7233"
 	DefaultNamespace       = "remora"
-	DefaultSessions        = 4
 	DefaultVerifyDays      = 30
 )
 
@@ -156,8 +155,13 @@ type Database struct {
 	RestorePassword remora.SecretFunc
 	// Schemas are one or more; they are backed up as of one moment and restored together.
 	Schemas []string
-	// Sessions is how many connections read or write at the same time.
-	Sessions int
+	// Sessions is how many connections read or write at the same time, RestoreSessions how many do in a restore; 0 means
+	// that nobody chose.
+	Sessions, RestoreSessions int
+	// Limits are what copies may ask of the server.
+	Limits remora.Limits
+	// SkipBinaryLog keeps what a restore stages out of the server's binary log.
+	SkipBinaryLog bool
 	// SingleTransaction reads in transactions of one moment; false keeps everybody from writing while it is read.
 	SingleTransaction bool
 	// Empty names the tables that a restore brings back without rows.

@@ -43,8 +43,8 @@ copies:
 sources:
   shop:
     database:
-      {address: 127.0.0.1, user: remora, password_file: /etc/remora/shop.password, schemas: [shop], sessions: 8}
-    restore: {user: remora_restore, password_env: SHOP_RESTORE}
+      {address: 127.0.0.1, user: remora, password_file: /etc/remora/shop.password, schemas: [shop], sessions: 8, limits: {bytes_per_second: 50MB, threads_running: 40, replication_lag: 30s}}
+    restore: {user: remora_restore, password_env: SHOP_RESTORE, sessions: 2, skip_binary_log: true}
     files: {root: /srv/shop/storage/app/public, directories: [pre-alerts, receipts/], exclude: ["*.tmp"], exchange: entries}
     maintenance: {file: /srv/shop/storage/framework/down}
     checks: [{sql: SELECT COUNT(*) > 0 FROM users}, {http: "http://127.0.0.1/up"}]
@@ -78,8 +78,11 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	folder := filepath.Dir(file)
 	want := map[string]*Source{
 		"shop": {
-			Name:        "shop",
-			Database:    &Database{Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, Sessions: 8, SingleTransaction: true, Routines: true, Triggers: true},
+			Name: "shop",
+			Database: &Database{
+				Address: "127.0.0.1:3306", User: "remora", RestoreUser: "remora_restore", Schemas: []string{"shop"}, SingleTransaction: true, Routines: true, Triggers: true,
+				Sessions: 8, RestoreSessions: 2, Limits: remora.Limits{BytesPerSecond: 50e6, ThreadsRunning: 40, ReplicationLag: 30 * time.Second}, SkipBinaryLog: true,
+			},
 			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}, ByEntry: true},
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
 			Checks:      []remora.Check{{SQL: "SELECT COUNT(*) > 0 FROM users"}, {HTTP: "http://127.0.0.1/up"}},

@@ -134,13 +134,16 @@ func (r *reader) sources(c *Config) setter {
 func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	s := &Source{Name: name, UndoWindow: remora.DefaultUndo}
 	user, password := "", secret{key: below(key, "restore"), name: "password"} // of restores
-	var empty []string
+	var restores Database                                                      // what it has for restores
 	scheduled := map[string]planned{}
 	r.mapping(key, n, fields{
 		"database": func(key string, n ast.Node) { s.Database = r.database(c, key, n) },
 		"restore": func(key string, n ast.Node) {
-			r.mapping(key, n, r.places(fields{"user": r.text(&user), "empty": r.texts(&empty)}, &password), "after")
-			if !r.has(key, "user") && (!r.has(key, "empty") || r.has(key, "password_file", "password_env")) {
+			r.mapping(key, n, r.places(fields{
+				"user": r.text(&user), "empty": r.texts(&restores.Empty),
+				"sessions": r.number(&restores.RestoreSessions, 1, 64), "skip_binary_log": r.flag(&restores.SkipBinaryLog),
+			}, &password), "after")
+			if !r.has(key, "user") && (!r.has(key, "empty", "sessions", "skip_binary_log") || r.has(key, "password_file", "password_env")) {
 				r.wrongKey(key, "it needs user: NAME, the database user with writing rights")
 			}
 		},
@@ -163,7 +166,8 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	case r.has(key, "restore") && !hasDatabase:
 		r.wrongKey(below(key, "restore"), "this source has no database to restore into; remove it, or add database:")
 	case s.Database != nil:
-		s.Database.RestoreUser, s.Database.RestorePassword, s.Database.Empty = s.Database.User, s.Database.Password, empty
+		s.Database.RestoreUser, s.Database.RestorePassword = s.Database.User, s.Database.Password
+		s.Database.Empty, s.Database.RestoreSessions, s.Database.SkipBinaryLog = restores.Empty, restores.RestoreSessions, restores.SkipBinaryLog
 		if user != "" {
 			s.Database.RestoreUser, s.Database.RestorePassword = user, r.secret(c, password, "")
 		}
@@ -181,13 +185,14 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 }
 
 func (r *reader) database(c *Config, key string, n ast.Node) *Database {
-	d := &Database{Sessions: DefaultSessions}
+	d := &Database{}
 	password := secret{key: key, name: "password"}
 	r.mapping(key, n, r.places(fields{
 		"address":  r.databaseAddress(&d.Address),
 		"user":     r.text(&d.User),
 		"schemas":  r.texts(&d.Schemas),
 		"sessions": r.number(&d.Sessions, 1, 64),
+		"limits":   r.limits(&d.Limits),
 	}, &password), "tls", "socket", "exclude", "tables", "routines", "triggers", "single_transaction")
 	d.Password = r.secret(c, password, "")
 

@@ -33,16 +33,17 @@ func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subjec
 		}
 		c.who, c.needs, c.places, c.entry, c.side = d.write, d.restoreNeeds, e.aside(side == remora.Replaced), e, side
 	}
-	snap, err := d.openSnapshot(ctx, c.who, c.places)
+	c.meter = d.newMeter(job, op)
+	snap, ctx, stop, err := d.begin(ctx, c.meter, c.who, c.places, of != remora.Subject{})
 	if err != nil {
 		return remora.Summary{}, err
 	}
-	defer snap.close()
 	c.snap = snap
-	kept, stop := guarded(ctx, pingEvery, snap.ping)
-	defer stop()
-	summary, err := c.run(kept, job, of)
-	return summary, d.problem(kept, op, d.subject(), err)
+	summary, err := c.run(ctx, of)
+	err = d.problem(ctx, op, d.subject(), err)
+	stop()
+	c.meter.report(&summary)
+	return summary, err
 }
 
 // capture is one run of Capture.
@@ -88,7 +89,7 @@ func (t *captured) reparse(found *reparsing) {
 	}
 }
 
-func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (remora.Summary, error) {
+func (c *capture) run(ctx context.Context, of remora.Subject) (remora.Summary, error) {
 	found, weaker, err := c.snap.look(ctx, c.op, c.places, c.needs(c.snap.control.server))
 	if err != nil {
 		return remora.Summary{}, err
@@ -107,12 +108,11 @@ func (c *capture) run(ctx context.Context, job remora.Job, of remora.Subject) (r
 			c.snap.warnings = append(c.snap.warnings, "these are invalid, so a restore can only bring back their text: "+listed(invalid))
 		}
 	}
-	_, size := estimates(found)
-	c.meter = newMeter(job, c.op, size)
-	stop := c.meter.watch(ctx)
-	defer stop()
-	if err = c.plan(ctx, found); err == nil {
-		err = perform(ctx, c.snap.readers, c.tasks())
+	if err = c.snap.keep(ctx, found); err == nil {
+		err = c.plan(ctx, found)
+	}
+	if err == nil {
+		err = perform(ctx, c.meter, c.snap.readers, c.tasks())
 	}
 	if err != nil {
 		return remora.Summary{}, c.d.problem(ctx, c.op, c.d.subject(), err)
@@ -152,7 +152,7 @@ func (c *capture) plan(ctx context.Context, found []census) error {
 	slices.SortStableFunc(c.tables, func(a, b *captured) int {
 		return cmp.Or(strings.Compare(b.Engine, a.Engine), cmp.Compare(b.bytes, a.bytes))
 	})
-	return share(ctx, c.snap.readers, c.tables, func(ctx context.Context, r *reader, t *captured) error {
+	return share(ctx, c.meter, c.snap.readers, c.tables, func(ctx context.Context, r *reader, t *captured) error {
 		c.meter.begin(t.Name)
 		err := c.meter.quiet(func() (err error) {
 			t.Ranges, err = c.cutTable(ctx, r, t)
@@ -202,8 +202,8 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 type task func(ctx context.Context, r *reader) error
 
 // perform has readers do tasks.
-func perform(ctx context.Context, readers []*reader, tasks []task) error {
-	return share(ctx, readers, tasks, func(ctx context.Context, r *reader, t task) error { return t(ctx, r) })
+func perform(ctx context.Context, m *meter, readers []*reader, tasks []task) error {
+	return share(ctx, m, readers, tasks, func(ctx context.Context, r *reader, t task) error { return t(ctx, r) })
 }
 
 // tasks lists all work in order: of each table its ranges and, at their end, the check.
@@ -227,7 +227,7 @@ func (c *capture) tasks() []task {
 		}
 		all = append(all, func(ctx context.Context, r *reader) error { // in one piece, since writers wait for its end
 			defer c.snap.done(t.table)
-			return perform(ctx, []*reader{r}, work)
+			return perform(ctx, c.meter, []*reader{r}, work)
 		})
 	}
 	return all
@@ -242,14 +242,14 @@ func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRa
 	}
 	if first == "" {
 		into.File = ""
-		*into, err = digest(ctx, r, t.now(), t.in, *into, c.meter)
+		*into, err = digest(ctx, r, t.now(), t.in, *into, c.meter.pass(ctx))
 		return err
 	}
 	for {
 		of := t.now()
 		err := c.to.Put(ctx, into.File, func(w io.Writer) error {
 			r.watch(of.Columns)
-			read, err := digest(ctx, r, of, t.in, *into, io.MultiWriter(w, c.meter))
+			read, err := digest(ctx, r, of, t.in, *into, io.MultiWriter(w, c.meter.pass(ctx)))
 			*into = read
 			return cmp.Or(err, r.reparsing())
 		})
@@ -298,7 +298,7 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 // finish writes how to load what was read and, last, part.json.
 func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, error) {
 	p := part{
-		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency, Position: c.snap.position, LeftOut: c.left,
+		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency(), Position: c.snap.position, LeftOut: c.left,
 		Selected: c.entry != nil && c.entry.inside().some(),
 	}
 	for _, schema := range found {
@@ -320,7 +320,7 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 		i := slices.IndexFunc(p.Schemas, func(s partSchema) bool { return s.Name == t.schema })
 		p.Schemas[i].Tables = append(p.Schemas[i].Tables, t.partTable)
 	}
-	if err := c.unchanged(ctx, found); err != nil {
+	if err := errors.Join(c.unchanged(ctx, found), c.snap.unlockAll(ctx)); err != nil {
 		return remora.Summary{}, err
 	}
 	for i := range p.Schemas {
@@ -339,6 +339,9 @@ func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, e
 	})
 	if err != nil {
 		return remora.Summary{}, err
+	}
+	if c.snap.sealed.Load() {
+		c.snap.facts["backup_lock"] = fmt.Sprintf("held %s; migrations waited for it, nobody else", time.Since(c.snap.since).Round(time.Millisecond))
 	}
 	sum := remora.Summary{Facts: c.snap.facts, Warnings: c.snap.warnings}
 	sum.Objects, sum.Entries, sum.Bytes = p.counts()
@@ -366,8 +369,8 @@ func (c *capture) unchanged(ctx context.Context, found []census) error {
 	return nil
 }
 
-// share has workers take items in order until none is left or one fails.
-func share[W, T any](ctx context.Context, workers []W, items []T, work func(context.Context, W, T) error) error {
+// share has workers take items in order until none is left or one fails, with pauses in between where the server wants any.
+func share[W, T any](ctx context.Context, m *meter, workers []W, items []T, work func(context.Context, W, T) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	for _, w := range workers {
@@ -380,7 +383,13 @@ func share[W, T any](ctx context.Context, workers []W, items []T, work func(cont
 				if err := ctx.Err(); err != nil {
 					return context.Cause(ctx)
 				}
-				if err := work(ctx, w, items[i]); err != nil {
+				if err := m.rest(ctx); err != nil {
+					return err
+				}
+				m.working.Add(1)
+				err := work(ctx, w, items[i])
+				m.working.Add(-1)
+				if err != nil {
 					return err
 				}
 			}

@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -81,7 +80,7 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	diff.Compared.Objects, diff.Compared.Entries, diff.Compared.Bytes = c.part.counts()
 	diff.Compared.Facts = map[string]string{"stage": schemasOf(c.stage)}
 	if len(c.differences) == 0 { // rows are read by the definitions of the part
-		if err := c.compareRows(ctx, job, diff.Compared.Bytes); err != nil {
+		if err := c.compareRows(ctx, job, &diff.Compared); err != nil {
 			return diff, err
 		}
 	}
@@ -107,8 +106,8 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 
 // booted is when the server was started, to the second.
 func booted(ctx context.Context, s *session) (at time.Time, err error) {
-	var uptime int64
-	if err = s.row(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'").Scan(new(string), &uptime); err != nil {
+	uptime, err := s.status(ctx, "Uptime")
+	if err != nil {
 		return at, err
 	}
 	err = s.row(ctx, "SELECT UTC_TIMESTAMP() - INTERVAL ? SECOND", uptime).Scan(&at)
@@ -172,16 +171,27 @@ func below(a, b string) bool {
 }
 
 // compareRows reads every range back.
-func (c *comparison) compareRows(ctx context.Context, job remora.Job, total int64) error {
-	c.meter = newMeter(job, c.op, total)
-	stop := c.meter.watch(ctx)
-	defer stop()
-	readers, err := c.d.openReaders(ctx, c.d.write, c.d.cfg.Sessions, c.s, forever)
+func (c *comparison) compareRows(ctx context.Context, job remora.Job, sum *remora.Summary) error {
+	c.meter = c.d.newMeter(job, c.op)
+	c.meter.total.Store(sum.Bytes)
+	ctx, stop, err := c.meter.watch(ctx, c.d.write)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stop()
+		c.meter.report(sum)
+	}()
+	sessions, _, err := c.d.sessions(ctx, c.s, c.d.cfg.RestoreSessions, int(sum.Objects), sum.Bytes)
+	if err != nil {
+		return err
+	}
+	readers, err := c.d.openReaders(ctx, c.d.write, sessions, c.s, forever)
 	if err != nil {
 		return err
 	}
 	defer closeReaders(readers)
-	return c.d.problem(ctx, c.op, "schema "+schemasOf(c.stage), perform(ctx, readers, c.tasks()))
+	return c.d.problem(ctx, c.op, "schema "+schemasOf(c.stage), perform(ctx, c.meter, readers, c.tasks()))
 }
 
 func (c *comparison) tasks() []task {
@@ -201,7 +211,7 @@ func (c *comparison) in(schema string) string {
 
 func (c *comparison) compareRange(ctx context.Context, r *reader, t partTable, want partRange) error {
 	c.meter.begin(t.Name)
-	read, err := digest(ctx, r, t.table, c.in(t.schema), want, io.MultiWriter(c.meter))
+	read, err := digest(ctx, r, t.table, c.in(t.schema), want, c.meter.pass(ctx))
 	if err != nil {
 		return c.d.problem(ctx, c.op, tableName(t.schema, t.Name)+", range "+want.File, err)
 	}

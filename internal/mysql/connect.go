@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,8 +77,11 @@ func (d *Database) with(ctx context.Context, who account, op, subject string, wo
 	return d.problem(ctx, op, subject, work(s))
 }
 
-// patience is how long, in seconds, a server may wait for us before it gives up a copy: longer than we do (S22).
-func (d *Database) patience() string { return strconv.Itoa(int((d.cfg.Stall + time.Minute).Seconds())) }
+// patience is how long, in seconds, a server may wait for us before it gives up a copy: longer than we do (S22), and
+// longer than we pause.
+func (d *Database) patience() string {
+	return strconv.Itoa(int((max(d.cfg.Stall, d.pauseLimit) + time.Minute).Seconds()))
+}
 
 // unreachable keeps a failed dial recognisable as such: the driver's text alone would do for people, not for kinds.
 func unreachable(err error) error {
@@ -197,17 +201,35 @@ func (s *session) strings(ctx context.Context, query string, args ...any) (all [
 	return all, err
 }
 
-// warned tells whether the last statement was warned about with this code and name, however either is quoted.
-func (s *session) warned(ctx context.Context, code uint16, name string) (found bool, err error) {
-	bare := strings.NewReplacer("`", "", "'", "", `"`, "").Replace
+// records reads a query whose columns differ from server to server, by their names. NULL is "".
+func (s *session) records(ctx context.Context, query string) (all []map[string]string, err error) {
 	err = s.each(ctx, func(rows *sql.Rows) error {
-		var c uint16
-		var message string
-		err := rows.Scan(new(string), &c, &message)
-		found = found || c == code && strings.Contains(bare(message), bare(name))
+		names, err := rows.Columns()
+		if err != nil {
+			return err
+		}
+		values, into := make([]sql.NullString, len(names)), make([]any, len(names))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		err = rows.Scan(into...)
+		one := map[string]string{}
+		for i, name := range names {
+			one[name] = values[i].String
+		}
+		all = append(all, one)
 		return err
-	}, "SHOW WARNINGS")
-	return found, err
+	}, query)
+	return all, err
+}
+
+// warned tells whether the last statement was warned about with this code and name, however either is quoted.
+func (s *session) warned(ctx context.Context, code int, name string) (bool, error) {
+	bare := strings.NewReplacer("`", "", "'", "", `"`, "").Replace
+	all, err := s.records(ctx, "SHOW WARNINGS")
+	return slices.ContainsFunc(all, func(r map[string]string) bool {
+		return r["Code"] == strconv.Itoa(code) && strings.Contains(bare(r["Message"]), bare(name))
+	}), err
 }
 
 // asWritten has the session answer in the character sets in which things were written.
@@ -231,6 +253,12 @@ func (s *session) variables(ctx context.Context, names ...string) (map[string]st
 		values[name] = value
 	}
 	return values, nil
+}
+
+// status is a number that the server counts.
+func (s *session) status(ctx context.Context, name string) (n int64, err error) {
+	err = s.row(ctx, "SHOW GLOBAL STATUS WHERE Variable_name = ?", name).Scan(new(string), &n)
+	return n, err
 }
 
 // dial opens a connection for a row reader.

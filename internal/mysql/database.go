@@ -35,8 +35,15 @@ type Config struct {
 	WithoutRoutines, WithoutTriggers bool
 	// Reserved are schemas of other sources: nothing is built in them.
 	Reserved []string
-	// Sessions is how many connections copy rows at the same time; 0 means 4.
-	Sessions int
+	// Sessions is how many connections copy rows at the same time, RestoreSessions how many do in a restore; 0 means as
+	// many as this machine and the server have use for, and as Sessions.
+	Sessions, RestoreSessions int
+	// LockAll keeps everybody from writing to the server while it is read.
+	LockAll bool
+	// Limits are what copies may ask of the server.
+	Limits remora.Limits
+	// SkipBinaryLog keeps what a restore stages, but not its switch, out of the server's binary log.
+	SkipBinaryLog bool
 	// Stall is how long a copy may stand still before its caller gives it up: the server waits longer than that for its
 	// reader (S22). 0 means 300 seconds.
 	Stall time.Duration
@@ -46,10 +53,7 @@ type Config struct {
 	Log *slog.Logger
 }
 
-const (
-	defaultSessions = 4
-	maxSessions     = 64
-)
+const maxSessions = 64
 
 // Database is the database component of a source. It holds no connection between calls.
 type Database struct {
@@ -62,6 +66,8 @@ type Database struct {
 	// rangeBytes and maxWaiting are those of the package; tests have smaller ones.
 	rangeBytes int64
 	maxWaiting int
+	// pauseLimit is how long a copy pauses at a time.
+	pauseLimit time.Duration
 }
 
 var (
@@ -83,7 +89,7 @@ func New(cfg Config) (*Database, error) {
 		return invalid("source "+cfg.Source, "the user or its password is missing", "set user and password_file")
 	case len(cfg.Schemas) == 0:
 		return invalid("source "+cfg.Source, "no schema is configured", "set schemas to the application's schemas")
-	case cfg.Sessions < 0 || cfg.Sessions > maxSessions:
+	case max(cfg.Sessions, cfg.RestoreSessions) > maxSessions || min(cfg.Sessions, cfg.RestoreSessions) < 0:
 		return invalid("source "+cfg.Source, fmt.Sprintf("sessions must be between 1 and %d", maxSessions), "")
 	}
 	for i, schema := range cfg.Schemas {
@@ -94,8 +100,8 @@ func New(cfg Config) (*Database, error) {
 			return invalid("schema "+schema, "it is named twice", "name each schema once")
 		}
 	}
-	cfg.Sessions, cfg.Stall = cmp.Or(cfg.Sessions, defaultSessions), cmp.Or(cfg.Stall, remora.DefaultStall)
-	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting}
+	cfg.RestoreSessions, cfg.Stall = cmp.Or(cfg.RestoreSessions, cfg.Sessions), cmp.Or(cfg.Stall, remora.DefaultStall)
+	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting, pauseLimit: defaultPause}
 	d.write = d.read
 	if cfg.RestoreUser != "" {
 		d.write = account{cfg.RestoreUser, cfg.RestorePassword}

@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -195,20 +195,43 @@ type logStatus struct {
 }
 
 func (s *session) logStatus(ctx context.Context) (l logStatus, err error) {
-	into := []any{&l.File, &l.Offset, &l.doDB, &l.ignoreDB}
-	switch {
-	case s.server.mariadb(): // it answers without the GTID
-		if err = s.row(ctx, "SHOW MASTER STATUS").Scan(into...); err == nil {
-			err = s.row(ctx, "SELECT @@gtid_binlog_pos").Scan(&l.GTID)
-		}
-	case s.server.since(8, 2):
-		err = s.row(ctx, "SHOW BINARY LOG STATUS").Scan(append(into, &l.GTID)...)
-	default:
-		err = s.row(ctx, "SHOW MASTER STATUS").Scan(append(into, &l.GTID)...)
+	all, err := s.records(ctx, s.server.named("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS", "SHOW MASTER STATUS"))
+	if err != nil || len(all) == 0 {
+		return l, err
 	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return logStatus{}, nil
+	r := all[0]
+	l.File, l.doDB, l.ignoreDB, l.GTID = r["File"], r["Binlog_Do_DB"], r["Binlog_Ignore_DB"], strings.ReplaceAll(r["Executed_Gtid_Set"], "\n", "")
+	l.Offset, err = strconv.ParseUint(r["Position"], 10, 64)
+	if err == nil && s.server.mariadb() { // it answers without the GTID
+		err = s.row(ctx, "SELECT @@gtid_binlog_pos").Scan(&l.GTID)
 	}
-	l.GTID = strings.ReplaceAll(l.GTID, "\n", "")
 	return l, err
+}
+
+// named chooses the words for what has had three names.
+func (v server) named(now, before, mariadb string) string {
+	switch {
+	case v.mariadb():
+		return mariadb
+	case v.since(8, 2):
+		return now
+	}
+	return before
+}
+
+// behind is how far the server is behind its source, beyond what it is told to be: of several sources, behind the furthest.
+// unknown says why that cannot be told, or not of all.
+func (s *session) behind(ctx context.Context) (lag time.Duration, unknown string, err error) {
+	all, err := s.records(ctx, s.server.named("SHOW REPLICA STATUS", "SHOW SLAVE STATUS", "SHOW ALL SLAVES STATUS"))
+	if len(all) == 0 {
+		unknown = "this server is not a replica, and how far others are behind is not seen from here"
+	}
+	for _, r := range all {
+		seconds, stopped := strconv.Atoi(r["Seconds_Behind_Source"] + r["Seconds_Behind_Master"]) // it has one of them
+		told, _ := strconv.Atoi(r["SQL_Delay"])
+		if lag = max(lag, time.Duration(seconds-told)*time.Second); stopped != nil {
+			unknown = "replication has stopped"
+		}
+	}
+	return lag, unknown, err
 }

@@ -52,6 +52,8 @@ type detail struct {
 	// Keys are the foreign keys of each side across the border of what the run moves. On a side that is not live they
 	// are here alone.
 	Keys map[remora.Side][]key `json:"keys,omitempty"`
+	// Unlogged tells that the stage is not in the binary log.
+	Unlogged bool `json:"unlogged,omitempty"`
 	// Booted is when the server had been started at the comparison of a stage that a restart would empty (S27).
 	Booted time.Time `json:"booted,omitzero"`
 	// HeldBy is the backup that holds what is being discarded.

@@ -25,6 +25,8 @@ func (w watched) Put(ctx context.Context, path string, write func(io.Writer) err
 	return w.folder.Put(ctx, path, write)
 }
 
+func lockAll(c *Config) { c.LockAll = true }
+
 func TestLockAllKeepsWritersOut(t *testing.T) { testenv.EachMaker(t, keepsWritersOut) }
 
 func keepsWritersOut(t *testing.T, server *testenv.MySQLServer) {
@@ -44,7 +46,7 @@ func keepsWritersOut(t *testing.T, server *testenv.MySQLServer) {
 		looked++
 		require.Equal(t, uint16(codeLockWait), codeOf(write()), "somebody wrote")
 	}}
-	sum, err := LockAll(w.d).Capture(t.Context(), remora.Job{Run: "run"}, remora.Subject{}, to)
+	sum, err := w.database(lockAll).Capture(t.Context(), remora.Job{Run: "run"}, remora.Subject{}, to)
 	require.NoError(t, err)
 	require.Positive(t, looked)
 	require.Contains(t, strings.Join(sum.Warnings, "\n"), "nobody could write to the server for ")
@@ -53,6 +55,6 @@ func keepsWritersOut(t *testing.T, server *testenv.MySQLServer) {
 
 	w.exec("CREATE USER poor@'%'; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON " + w.schema + ".* TO poor@'%'")
 	defer w.exec("DROP USER poor@'%'")
-	_, err = LockAll(w.database(withUser("poor"))).Capture(t.Context(), remora.Job{Run: "run"}, remora.Subject{}, folder{t.TempDir()})
+	_, err = w.database(lockAll, withUser("poor")).Capture(t.Context(), remora.Job{Run: "run"}, remora.Subject{}, folder{t.TempDir()})
 	requireProblem(t, err, remora.Denied, "read lock")
 }

@@ -159,6 +159,13 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, p par
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err
 	}
+	unlogged, err := d.skipsLog(ctx, s, op, d.cfg.SkipBinaryLog)
+	if err != nil {
+		return err
+	}
+	if unlogged {
+		est.Warnings = append(est.Warnings, logWarning)
+	}
 	gap := s.server.mariadb() || vars["enforce_gtid_consistency"] != "OFF" && otherEngines(p, live)
 	if trigger := anyTrigger(p, live); gap && d.cfg.StaysOnline && trigger != "" {
 		return refuse(remora.Unsupported, "set maintenance: for the source, so that nobody writes meanwhile, or drop the triggers", "while %s switches these tables, %s and all other triggers are absent for a moment, and nothing takes the application offline", s.server.maker(), trigger)

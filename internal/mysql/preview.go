@@ -37,16 +37,16 @@ func (d *Database) Preview(ctx context.Context, job remora.Job, from fs.FS) (rem
 	if err != nil {
 		return remora.Preview{}, err
 	}
-	snap, err := d.openSnapshot(ctx, d.read, d.live())
+	m := d.newMeter(job, op)
+	snap, ctx, stop, err := d.begin(ctx, m, d.read, d.live(), false)
 	if err != nil {
 		return remora.Preview{}, err
 	}
-	defer snap.close()
-	kept, stop := guarded(ctx, pingEvery, snap.ping)
-	defer stop()
-	v := preview{d: d, op: op, snap: snap, part: p, from: from}
-	err = v.run(kept, job)
-	return v.said, d.problem(kept, op, d.subject(), err)
+	v := preview{d: d, op: op, meter: m, snap: snap, part: p, from: from}
+	err = d.problem(ctx, op, d.subject(), v.run(ctx, job))
+	stop()
+	m.report(&v.said.Compared)
+	return v.said, err
 }
 
 // preview is one run of Preview.
@@ -85,11 +85,10 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 	}
 	found = mapped(found, func(c census) census { return c.only(v.part.moves) })
 	v.match(found, len(job.Selection.Tables) == 0)
-	_, size := estimates(found)
-	v.meter = newMeter(job, v.op, size)
-	stop := v.meter.watch(ctx)
-	defer stop()
-	if err := perform(ctx, v.snap.readers, v.tasks()); err != nil {
+	if err := v.snap.keep(ctx, found); err != nil {
+		return err
+	}
+	if err := perform(ctx, v.meter, v.snap.readers, v.tasks()); err != nil {
 		return err
 	}
 	v.tell()
@@ -219,7 +218,7 @@ func (v *preview) tasks() (all []task) {
 		}
 		all = append(all, func(ctx context.Context, r *reader) error { // in one piece, since writers wait for its end
 			defer v.snap.done(t.live)
-			return perform(ctx, []*reader{r}, reads)
+			return perform(ctx, v.meter, []*reader{r}, reads)
 		})
 	}
 	return all
@@ -241,7 +240,7 @@ func (v *preview) read(ctx context.Context, r *reader, t *previewed, want partRa
 		if t.Then == 0 {
 			rows.removed = now.Rows
 		}
-	} else if now, err = digest(ctx, r, t.then.table, t.in, want, v.meter); err == nil && now.SHA256 != want.SHA256 {
+	} else if now, err = digest(ctx, r, t.then.table, t.in, want, v.meter.pass(ctx)); err == nil && now.SHA256 != want.SHA256 {
 		rows, err = v.compareRows(ctx, r, t, now, want)
 	}
 	if err == nil && !v.snap.sealed.Load() { // lets a migration have the table
@@ -292,7 +291,7 @@ func (v *preview) compareRows(ctx context.Context, r *reader, t *previewed, now,
 	rows := rowDiff{waiting: map[uint64]waiting{}, limit: v.d.maxWaiting / len(v.snap.readers)}
 	seed := maphash.MakeSeed()
 	then, live := rows.stream(t.then.table, seed, -1), rows.stream(t.then.table, seed, 1)
-	text := bufio.NewReaderSize(io.TeeReader(file, v.meter), readBuffer)
+	text := bufio.NewReaderSize(io.TeeReader(file, v.meter.pass(ctx)), readBuffer)
 	var end error
 	live.then = func() {
 		for more := end == nil; more; {
@@ -304,7 +303,7 @@ func (v *preview) compareRows(ctx context.Context, r *reader, t *previewed, now,
 			}
 		}
 	}
-	_, err = r.copy(ctx, t.then.selects(t.in, want), len(t.then.Columns), io.MultiWriter(live, v.meter))
+	_, err = r.copy(ctx, t.then.selects(t.in, want), len(t.then.Columns), io.MultiWriter(live, v.meter.pass(ctx)))
 	for err == nil && end == nil {
 		live.then()
 		err = ctx.Err()

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -45,9 +46,72 @@ func TestS25AReplicaFollowsARestore(t *testing.T) {
 	require.NoError(t, w.turn("r", 3, remora.Restored))
 	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
 	follows()
+	w.lagsAndIsSeen(replica, part)
 	var left int
 	require.NoError(t, replica.DB(t).QueryRowContext(t.Context(), `SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`).Scan(&left))
 	require.Zero(t, left)
+}
+
+// lagsAndIsSeen has a backup of the replica wait until it has caught up, and a restore on the primary refuse to leave the log
+// out, since the replica would break at the switch.
+func (w *world) lagsAndIsSeen(replica *testenv.MySQLServer, part folder) {
+	primary := w.database(func(c *Config) { c.SkipBinaryLog = true })
+	_, err := primary.Preflight(w.Context(), remora.Job{Run: "r3"}, remora.Intent{From: part.fs()})
+	requireProblem(w, err, remora.Unsupported, "a replica reads the binary log", "remove restore.skip_binary_log")
+	_, err = primary.Stage(w.Context(), remora.Job{Run: "r3"}, part.fs())
+	requireProblem(w, err, remora.Unsupported, "a replica reads the binary log")
+
+	d := w.database(func(c *Config) { c.Address, c.Limits = replica.Address, remora.Limits{ReplicationLag: time.Second} })
+	keeper, err := replica.DB(w).Conn(w.Context())
+	require.NoError(w, err)
+	defer func() { _ = keeper.Close() }()
+	_, err = keeper.ExecContext(w.Context(), "LOCK TABLES "+qualified(w.schema, "users")+" READ")
+	require.NoError(w, err)
+	w.exec("INSERT INTO users (name) VALUES ('late')")
+	s, err := d.connect(w.Context(), d.read)
+	require.NoError(w, err)
+	defer s.close()
+	testenv.Wait(w, 20*time.Second, "the replica to fall behind", func() error {
+		lag, unknown, err := s.behind(w.Context())
+		if err == nil && lag <= time.Second {
+			err = fmt.Errorf("it is %s behind (%s)", lag, unknown)
+		}
+		return err
+	})
+	var p told
+	done := w.background(d, &p, remora.Subject{})
+	p.says(w.T, "s behind, limit 1s")
+	_, err = keeper.ExecContext(w.Context(), "UNLOCK TABLES")
+	require.NoError(w, err)
+	result := <-done
+	require.NoError(w, result.err)
+	require.Contains(w, result.sum.Facts["paused"], "the replica is ")
+	require.Empty(w, result.sum.Warnings)
+
+	// A migration waits for the backup, and the replica with it: to wait for that would be to wait for oneself.
+	snap, err := d.openSnapshot(w.Context(), d.read, d.live())
+	require.NoError(w, err)
+	w.exec("ALTER TABLE users COMMENT 'of the shop'")
+	m := d.newMeter(remora.Job{}, "dump")
+	testenv.Wait(w, 20*time.Second, "the replica to wait for the backup", func() error {
+		lag, err := m.lag(w.Context(), s)
+		if err == nil && len(m.remarks) == 0 {
+			err = fmt.Errorf("it is %s behind", lag)
+		}
+		return err
+	})
+	require.Equal(w, []string{"replication_lag is not heeded: replication itself waits for the backup, with a change of a definition"}, m.remarks)
+	snap.close()
+
+	testenv.Wait(w, 10*time.Second, "the lock to be gone", func() error {
+		_, err := keeper.ExecContext(w.Context(), "STOP REPLICA SQL_THREAD")
+		return err
+	})
+	result = <-w.background(d, &p, remora.Subject{})
+	require.NoError(w, result.err)
+	require.Equal(w, []string{"replication_lag is not heeded: replication has stopped"}, result.sum.Warnings)
+	_, err = keeper.ExecContext(w.Context(), "START REPLICA SQL_THREAD")
+	require.NoError(w, err)
 }
 
 // A log that leaves schemas out would break a replica at the switch: it is refused (S25). And a restart after the

@@ -158,6 +158,9 @@ func (d *Database) restoreNeeds(on server) (needs []need) {
 		need{forRestore, slices.Concat([]string{"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}, objects), inOurs, true, "they build the stage, rehearse the switch, and keep the journal"},
 		need{forRestore, []string{"PROCESS"}, everywhere, true, "without it the server hides foreign keys of other schemas"})
 	needs = append(needs, on.routines(forRestore, append(d.scopes(), inOurs)...)...)
+	if d.cfg.SkipBinaryLog {
+		needs = append(needs, need{forRestore, []string{map[bool]string{true: "BINLOG ADMIN", false: "SESSION_VARIABLES_ADMIN"}[on.mariadb()]}, everywhere, true, "without it restore.skip_binary_log cannot keep a stage out of the binary log"})
+	}
 	if !on.mariadb() {
 		needs = append(needs, need{forRestore, []string{"SELECT"}, "performance_schema", false, "without it nobody can tell who blocks a switch"})
 	}
@@ -231,7 +234,7 @@ func (g *grants) add(line string) {
 
 // everywhere tells whether a right holds for the whole server.
 func (g grants) everywhere(privilege string) bool {
-	includedIn := map[string]string{"FLUSH_TABLES": "RELOAD", "SHOW_ROUTINE": "SELECT"}
+	includedIn := map[string]string{"FLUSH_TABLES": "RELOAD", "SHOW_ROUTINE": "SELECT", "SESSION_VARIABLES_ADMIN": "SYSTEM_VARIABLES_ADMIN"}
 	return g.global[privilege] || g.global["ALL PRIVILEGES"] || g.global[includedIn[privilege]]
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -37,16 +38,44 @@ type snapshot struct {
 	d *Database
 	// control holds the backup lock, if anything does.
 	control *session
+	meter   *meter
+	// all holds the global read lock where that is asked for; nil where not.
+	all      *session
+	allSince time.Time
 	// locked holds the tables that no transaction holds; nil where there are none.
 	locked  *tableLock
 	readers []*reader
 	grants  grants
-	// sealed tells that no definition can change while control lives.
-	sealed      atomic.Bool
-	consistency string
-	position    *position
-	facts       map[string]string
-	warnings    []string
+	// sealed tells that no definition can change while control lives, since is when that began.
+	sealed   atomic.Bool
+	since    time.Time
+	position *position
+	facts    map[string]string
+	warnings []string
+}
+
+// begin opens a snapshot for a copy, at a moment in which that disturbs nobody, and keeps it until stop. The context that
+// it returns is the copy's.
+func (d *Database) begin(ctx context.Context, m *meter, who account, of []place, awaited bool) (s *snapshot, kept context.Context, stop func(), err error) {
+	kept, end, err := m.watch(ctx, who)
+	if err != nil {
+		return nil, ctx, nil, err
+	}
+	if err = m.mayBegin(kept, awaited); err == nil {
+		s, err = d.openSnapshot(kept, who, of)
+	}
+	if err != nil {
+		end()
+		return nil, kept, nil, err
+	}
+	s.meter = m
+	m.urgent.Store(s.all != nil || s.locked != nil)
+	kept, leave := guarded(kept, pingEvery, s.ping)
+	return s, kept, func() {
+		leave()
+		s.close()
+		end()
+	}, nil
 }
 
 // openSnapshot takes the moment: with all sessions under a read lock held for milliseconds where rights and traffic
@@ -61,13 +90,52 @@ func (d *Database) openSnapshot(ctx context.Context, who account, of []place) (*
 		s.close()
 		return nil, d.problem(ctx, "take a snapshot", d.cfg.Address, err)
 	}
-	s.facts["consistency"] = s.consistency
 	return s, nil
+}
+
+// consistency says how the rows came to belong to one moment.
+func (s *snapshot) consistency() string {
+	if len(s.readers) == 1 {
+		return "one session, one moment"
+	}
+	return fmt.Sprintf("%d sessions, one moment", len(s.readers))
+}
+
+// keep lets the sessions go that so little would not keep busy.
+func (s *snapshot) keep(ctx context.Context, found []census) error {
+	tables := 0
+	for _, c := range found {
+		tables += len(c.tables)
+	}
+	_, bytes := estimates(found)
+	s.meter.total.Store(bytes)
+	n, why, err := s.d.sessions(ctx, s.control, s.d.cfg.Sessions, tables, bytes)
+	if n > len(s.readers) {
+		n, why = len(s.readers), "more could not begin at one moment"
+	}
+	closeReaders(s.readers[n:])
+	s.readers = s.readers[:n]
+	s.facts["consistency"], s.facts["sessions"] = s.consistency(), fmt.Sprintf("%d: %s", n, why)
+	s.d.log.Info("sessions chosen", "sessions", n, "why", why)
+	return err
+}
+
+// locks says of the locks on the whole server how long they were waited for and held.
+func (s *snapshot) locks(waited, held time.Duration) {
+	s.facts["read_lock"] = fmt.Sprintf("waited %s, held %s", waited.Round(time.Millisecond), held.Round(100*time.Microsecond))
+	if max(waited, held) > time.Second {
+		s.warnings = append(s.warnings, fmt.Sprintf("for the moment of the snapshot nobody could commit: %s", s.facts["read_lock"]))
+	}
 }
 
 func (s *snapshot) open(ctx context.Context, who account, of []place) (err error) {
 	if s.grants, err = readGrants(ctx, s.control); err != nil {
 		return err
+	}
+	if s.d.cfg.LockAll && !ours(of[0].schema) {
+		if err := s.lockAll(ctx, who); err != nil {
+			return err
+		}
 	}
 	together := !slices.ContainsFunc(s.control.server.sealing(), func(right string) bool { return !s.grants.everywhere(right) })
 	if together {
@@ -76,7 +144,11 @@ func (s *snapshot) open(ctx context.Context, who account, of []place) (err error
 		}
 	}
 	if together {
-		if err := s.dial(ctx, who, s.d.cfg.Sessions); err != nil {
+		n, _, err := s.d.sessions(ctx, s.control, s.d.cfg.Sessions, math.MaxInt32, math.MaxInt64)
+		if err != nil {
+			return err
+		}
+		if err := s.dial(ctx, who, n); err != nil {
 			return err
 		}
 		if together, err = s.startTogether(ctx, who, of); err != nil || together {
@@ -90,7 +162,6 @@ func (s *snapshot) open(ctx context.Context, who account, of []place) (err error
 	}
 	closeReaders(s.readers[1:])
 	s.readers = s.readers[:1]
-	s.consistency = "one session, one moment"
 	if err := s.lockTables(ctx, who, of); err != nil {
 		return err
 	}
@@ -121,6 +192,7 @@ func (s *snapshot) seal(ctx context.Context) (bool, error) {
 		return false, s.unseal(ctx)
 	}
 	s.sealed.Store(err == nil)
+	s.since = time.Now()
 	return err == nil, err
 }
 
@@ -155,7 +227,6 @@ func (s *snapshot) start(ctx context.Context) error {
 // startTogether begins all transactions while nothing is committed. It answers false when that is not to be had without
 // making others wait.
 func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (bool, error) {
-	asked := time.Now()
 	hold, free := "FLUSH TABLES WITH READ LOCK", func(ctx context.Context) error { return s.control.exec(ctx, "UNLOCK TABLES") }
 	if s.control.server.mariadb() {
 		// It waits for nothing but commits. What it began can only end as a whole, so definitions are sealed anew: one that
@@ -167,6 +238,7 @@ func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (
 		}
 		return false, err
 	}
+	asked := time.Now()
 	if err := s.control.exec(ctx, hold); err != nil {
 		if isCode(err, codeLockWait) {
 			s.warnings = append(s.warnings, "one session read everything, because the read lock was not to be had in 5 seconds")
@@ -183,8 +255,7 @@ func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (
 		err = s.readPosition(ctx)
 	}
 	err = errors.Join(err, free(context.WithoutCancel(ctx)))
-	s.facts["read_lock"] = fmt.Sprintf("waited %s, held %s", taken.Sub(asked).Round(time.Millisecond), time.Since(taken).Round(100*time.Microsecond))
-	s.consistency = fmt.Sprintf("%d sessions, one moment", len(s.readers))
+	s.locks(taken.Sub(asked), time.Since(taken))
 	if err == nil && !s.sealed.Load() && s.locked == nil { // it would go on to keep writers from tables that have been read
 		_, err = s.seal(ctx)
 	}
@@ -229,7 +300,11 @@ func (s *snapshot) readPosition(ctx context.Context) error {
 // ping keeps the sessions that hold the snapshot. It fails when one is lost, or when somebody's DDL waits for us.
 func (s *snapshot) ping(ctx context.Context) error {
 	const op = "hold the snapshot"
-	if err := s.locked.ping(ctx); err != nil {
+	err := s.locked.ping(ctx)
+	if err == nil && s.all != nil {
+		err = s.all.exec(ctx, "DO 1")
+	}
+	if err != nil {
 		return s.d.problem(ctx, op, s.d.cfg.Address, err)
 	}
 	if !s.grants.everywhere("PROCESS") || s.sealed.Load() && !s.control.server.mariadb() {
@@ -258,5 +333,8 @@ func (s *snapshot) ping(ctx context.Context) error {
 func (s *snapshot) close() {
 	closeReaders(s.readers)
 	s.locked.close()
+	if s.all != nil {
+		s.all.close()
+	}
 	s.control.close()
 }

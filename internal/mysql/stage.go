@@ -37,7 +37,8 @@ func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum r
 		st := stage{d: d, op: op, s: s, from: from, part: p}
 		sum.Objects, sum.Entries, sum.Bytes = p.counts()
 		if err = st.run(ctx, job, sum.Bytes); err == nil {
-			sum.Facts = map[string]string{"server": s.server.String(), "stage": schemasOf(st.entry.aside(false))}
+			sum.Facts = map[string]string{"server": s.server.String(), "stage": schemasOf(st.entry.aside(false)), "sessions": fmt.Sprintf("%d: %s", st.sessions, st.why)}
+			st.meter.report(&sum)
 		}
 		return err
 	})
@@ -46,15 +47,18 @@ func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum r
 
 // stage is one run of Stage.
 type stage struct {
-	d       *Database
-	op      string
-	s       *session
-	from    fs.FS
-	part    part
-	entry   *entry
-	meter   *meter
-	loaders []*session
-	tables  []stagedTable
+	d     *Database
+	op    string
+	s     *session
+	from  fs.FS
+	part  part
+	entry *entry
+	meter *meter
+	// sessions is how many loaders there are, why says why so many.
+	sessions int
+	why      string
+	loaders  []*session
+	tables   []stagedTable
 }
 
 // stagedTable is a table while it is staged: the schema that it is built in, and how.
@@ -72,11 +76,15 @@ func schemasOf(places []place) string {
 }
 
 func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
-	if err := st.begin(ctx, job.Run); err != nil {
+	if err := st.begin(ctx, job.Run, size); err != nil {
 		return err
 	}
-	st.meter = newMeter(job, st.op, size)
-	stop := st.meter.watch(ctx)
+	st.meter = st.d.newMeter(job, st.op)
+	st.meter.total.Store(size)
+	ctx, stop, err := st.meter.watch(ctx, st.d.write)
+	if err != nil {
+		return err
+	}
 	defer stop()
 	for _, step := range []func(context.Context) error{st.clear, st.create, st.connect, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
@@ -90,7 +98,7 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 }
 
 // begin writes the intent: a new attempt of this run, with both sides as they are.
-func (st *stage) begin(ctx context.Context, run string) error {
+func (st *stage) begin(ctx context.Context, run string, size int64) error {
 	if err := st.resume(ctx, run); err != nil {
 		return err
 	}
@@ -103,6 +111,14 @@ func (st *stage) begin(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
+	unlogged, err := st.d.skipsLog(ctx, st.s, st.op, st.d.cfg.SkipBinaryLog)
+	if err != nil {
+		return err
+	}
+	st.sessions, st.why, err = st.d.sessions(ctx, st.s, st.d.cfg.RestoreSessions, len(st.part.tables()), size)
+	if err != nil {
+		return err
+	}
 	return st.d.alone(ctx, st.s, "journal", func() error {
 		if err := st.s.all(ctx, strings.Split(journalDDL, ";\n")...); err != nil {
 			return err
@@ -112,7 +128,7 @@ func (st *stage) begin(ctx context.Context, run string) error {
 		}
 		st.entry.Attempt++
 		st.entry.State = stateStaging
-		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.d.cfg.Sessions), Copy: st.d.copies(), Keys: map[remora.Side][]key{remora.Restored: keys}}
+		st.entry.Detail = detail{Sessions: max(st.entry.Detail.Sessions, st.sessions), Unlogged: unlogged, Copy: st.d.copies(), Keys: map[remora.Side][]key{remora.Restored: keys}}
 		for i, schema := range st.part.Schemas {
 			st.entry.Detail.Schemas = append(st.entry.Detail.Schemas, &sides{
 				Only: st.part.moves[schema.Name], Name: schema.Name, Stage: stageSchema(run, i+1, st.entry.Attempt), PutAway: putAwaySchema(run, i+1),
@@ -164,6 +180,9 @@ func (st *stage) clear(ctx context.Context) error {
 
 // create makes the schemas, the fence, and the tables without what would slow the loading down.
 func (st *stage) create(ctx context.Context) error {
+	if err := st.s.exec(ctx, assignments(st.settings())[0]); err != nil {
+		return err
+	}
 	places := st.entry.aside(false)
 	staged, names := map[string]string{}, st.part.moves.names(places)
 	for i, p := range places {
@@ -172,17 +191,15 @@ func (st *stage) create(ctx context.Context) error {
 			return err
 		}
 	}
-	err := st.s.all(ctx,
-		"CREATE TABLE "+qualified(places[0].schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB",
-		assignments(st.s.server.loading())[0])
-	if err != nil {
+	if err := st.s.exec(ctx, "CREATE TABLE "+qualified(places[0].schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB"); err != nil {
 		return err
 	}
 	for _, t := range inSequence(st.part.tables()) {
-		if _, t.Definition, err = st.part.moves.outgoing(t.schema, t.table); err != nil {
+		_, own, err := st.part.moves.outgoing(t.schema, t.table)
+		if err != nil {
 			return err
 		}
-		t.Definition = requalified(t.Definition, names)
+		t.Definition = requalified(own, names)
 		plan, err := t.stage()
 		if err != nil {
 			return err
@@ -196,10 +213,18 @@ func (st *stage) create(ctx context.Context) error {
 	return nil
 }
 
+// settings are those of every session that builds the stage.
+func (st *stage) settings() []string {
+	if st.entry.Detail.Unlogged {
+		return append(st.s.server.loading(), "sql_log_bin = 0")
+	}
+	return st.s.server.loading()
+}
+
 // connect opens the loading sessions. Each holds a lock by which a successor finds it.
 func (st *stage) connect(ctx context.Context) error {
-	for number := range st.d.cfg.Sessions {
-		l, err := st.d.connect(ctx, st.d.write, append(st.s.server.loading(), forever,
+	for number := range st.sessions {
+		l, err := st.d.connect(ctx, st.d.write, append(st.settings(), forever,
 			"lock_wait_timeout = 60", "net_read_timeout = "+st.d.patience())...)
 		if err != nil {
 			return err
@@ -239,7 +264,7 @@ func (st *stage) load(ctx context.Context) error {
 			}
 		}
 	}
-	return share(ctx, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
+	return share(ctx, st.meter, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
 		st.meter.begin(p.table.Name)
 		subject := tableName(p.table.schema, p.table.Name) + ", range " + p.rows.File
 		err := st.loadRange(ctx, l, p.table, p.rows)
@@ -261,7 +286,7 @@ func (st *stage) loadRange(ctx context.Context, l *session, t stagedTable, r par
 	defer func() { _ = file.Close() }()
 	sum := sha256.New()
 	var size counter
-	body := io.TeeReader(file, io.MultiWriter(sum, &size, st.meter))
+	body := io.TeeReader(file, io.MultiWriter(sum, &size, st.meter.pass(ctx)))
 	name := rand.Text() // unguessable: a server may ask for any reader by name
 	sqldriver.RegisterReaderHandler(name, func() io.Reader { return body })
 	defer sqldriver.DeregisterReaderHandler(name)
@@ -331,7 +356,7 @@ func checkWarnings(ctx context.Context, l *session, t table) error {
 // addKeys adds the secondary keys, several tables at a time: all of a table at once, but one FULLTEXT key after the
 // other, since the first of them builds the table anew.
 func (st *stage) addKeys(ctx context.Context) error {
-	return share(ctx, st.loaders, st.tables, func(ctx context.Context, l *session, t stagedTable) error {
+	return share(ctx, st.meter, st.loaders, st.tables, func(ctx context.Context, l *session, t stagedTable) error {
 		alters := [][]string{t.plan.keys}
 		for _, key := range t.plan.fulltext {
 			alters = append(alters, []string{key})

@@ -91,6 +91,11 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if e.Detail.Unlogged && !e.Switched && sw.turn.Live != sw.fence.live(e) {
+		if _, err := sw.d.skipsLog(ctx, sw.s, sw.op, true); err != nil { // one that came since the stage was begun
+			return err
+		}
+	}
 	// Before anything moves back, it is on record that the stage was live once (S1).
 	e.Switched = e.Switched || sw.fence.live(e) == remora.Restored
 	e.Seq, e.Wanted, e.KeepUntil = sw.turn.Seq, sw.turn.Live, sw.turn.KeepUntil

@@ -236,3 +236,13 @@ type TreeSummary struct {
 type FileOwner struct {
 	UID, GID uint32
 }
+
+// Limits are what a copy may ask of the server that it reads or loads. The zero value of each asks for no limit.
+type Limits struct {
+	// BytesPerSecond bounds the rows that pass, of all sessions of a copy together.
+	BytesPerSecond int64
+	// ThreadsRunning is how many threads may be at work on the server, beside ours, before a copy pauses.
+	ThreadsRunning int
+	// ReplicationLag is how far a replica that is read may be behind its source before a copy pauses.
+	ReplicationLag time.Duration
+}
