@@ -298,7 +298,7 @@ func (c *capture) check(ctx context.Context, r *reader, t *captured) error {
 // finish writes how to load what was read and, last, part.json.
 func (c *capture) finish(ctx context.Context, found []census) (remora.Summary, error) {
 	p := part{
-		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.consistency(), Position: c.snap.position, LeftOut: c.left,
+		Format: partFormat, Taken: time.Now().UTC(), Server: c.snap.control.server, Consistency: c.snap.facts["consistency"], Position: c.snap.position, LeftOut: c.left,
 		Selected: c.entry != nil && c.entry.inside().some(),
 	}
 	for _, schema := range found {

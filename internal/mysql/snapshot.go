@@ -93,14 +93,6 @@ func (d *Database) openSnapshot(ctx context.Context, who account, of []place) (*
 	return s, nil
 }
 
-// consistency says how the rows came to belong to one moment.
-func (s *snapshot) consistency() string {
-	if len(s.readers) == 1 {
-		return "one session, one moment"
-	}
-	return fmt.Sprintf("%d sessions, one moment", len(s.readers))
-}
-
 // keep lets the sessions go that so little would not keep busy.
 func (s *snapshot) keep(ctx context.Context, found []census) error {
 	tables := 0
@@ -115,7 +107,10 @@ func (s *snapshot) keep(ctx context.Context, found []census) error {
 	}
 	closeReaders(s.readers[n:])
 	s.readers = s.readers[:n]
-	s.facts["consistency"], s.facts["sessions"] = s.consistency(), fmt.Sprintf("%d: %s", n, why)
+	s.facts["consistency"], s.facts["sessions"] = fmt.Sprintf("%d sessions, one moment", n), fmt.Sprintf("%d: %s", n, why)
+	if n == 1 {
+		s.facts["consistency"] = "one session, one moment"
+	}
 	s.d.log.Info("sessions chosen", "sessions", n, "why", why)
 	return err
 }
