@@ -14,7 +14,7 @@ import (
 // dumps is the schema as the stock client reads it, and as the server sums it up.
 func (w *world) dumps(schema string) string {
 	w.Helper()
-	names := w.column("SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type <> 'VIEW' ORDER BY 1", schema)
+	names := w.column("SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type <> 'VIEW' ORDER BY CAST(table_name AS BINARY)", schema)
 	var b strings.Builder
 	b.WriteString(w.server.Dump(w.T, schema))
 	for _, name := range names {

@@ -98,6 +98,15 @@ func drawTable(t *rapid.T, name string, parents []string) string {
 	return sql
 }
 
+// try runs statements that the server may refuse, with the schema as default.
+func (w *world) try(statements string) error {
+	conn, err := w.root.Conn(w.Context())
+	require.NoError(w, err)
+	defer func() { _ = conn.Close() }()
+	_, err = conn.ExecContext(w.Context(), "USE "+quote(w.schema)+"; "+statements)
+	return err
+}
+
 // Whatever tables people think of come back; -rapid.checks asks for more of them than are tried by default.
 func TestGeneratedSchemasComeBackIdentical(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
@@ -113,20 +122,25 @@ func TestGeneratedSchemasComeBackIdentical(t *testing.T) {
 			var parents []string
 			for i := range 3 {
 				parents = append(parents, fmt.Sprintf("parent%d", i))
-				sql += fmt.Sprintf("CREATE TABLE parent%d (id INT PRIMARY KEY);", i)
+				sql += fmt.Sprintf("CREATE TABLE IF NOT EXISTS parent%d (id INT PRIMARY KEY);", i)
 			}
-			for i := range rapid.IntRange(3, 8).Draw(r, "tables") {
-				sql += drawTable(r, fmt.Sprintf("`t%d`", i), parents)
-			}
-			r.Log(sql)
 			w.exec(sql)
+			tables := 0
+			for i := range rapid.IntRange(3, 8).Draw(r, "tables") {
+				one := drawTable(r, fmt.Sprintf("`t%d`", i), parents)
+				r.Log(one)
+				if err := w.try(sql + one); err == nil { // no server takes a GEOMETRY in parts, or that many bytes in a key
+					tables++
+				}
+			}
+			require.Positive(r, tables)
 			before := w.witness(w.schema)
 			part := w.capture()
 			w.exec("SET foreign_key_checks = 0; DROP DATABASE " + quote(w.schema))
 			run := fmt.Sprintf("g%d", n)
 			w.staged(run, part)
 			require.NoError(r, w.turn(run, 1, remora.Restored))
-			requireSame(t, before, w.witness(w.schema), sql)
+			requireSame(t, before, w.witness(w.schema), "restored")
 			require.NoError(r, w.d.Discard(w.Context(), remora.Job{Run: run}, "held"))
 		}
 		rapid.Check(t, check)
