@@ -173,7 +173,6 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 	}
 	explain, rowsColumn := c.snap.control.server.estimate()
 	values := strings.Join(mapped(key, column.keyed), ", ")
-	order := [2]string{"", " DESC"}
 	cutter := cutter{
 		key: key, limit: rangeRows(c.d.rangeBytes, t.rowBytes), patience: 64 + 16*(t.bytes/c.d.rangeBytes),
 		estimate: func(in partRange) (int64, error) {
@@ -185,8 +184,8 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 			n, err := strconv.ParseInt(rows, 10, 64)
 			return n / 2, err // InnoDB doubles what it has not counted page by page
 		},
-		edge: func(in partRange, e edge) ([]string, error) {
-			by := mapped(key, func(c column) string { return quote(c.Name) + order[e] })
+		edge: func(in partRange, order string) ([]string, error) {
+			by := mapped(key, func(c column) string { return quote(c.Name) + " " + order })
 			return r.values(ctx, "SELECT "+values+t.within(t.in, in)+" ORDER BY "+strings.Join(by, ", ")+" LIMIT 1")
 		},
 	}

@@ -42,22 +42,14 @@ func (b border) next() border {
 	return border{new(big.Int).Add(floor(b[0]), big.NewInt(1)).String()}
 }
 
-// edge is an end of a range.
-type edge int
-
-const (
-	firstRow edge = iota
-	lastRow
-)
-
 // cutter cuts a table along its key. Its functions ask the server.
 type cutter struct {
 	key []column
 	// limit is how many rows a range may have.
 	limit int64
-	// estimate tells about how many rows there are in a range, edge the key of its first or its last row, nil without one.
+	// estimate tells about how many rows there are in a range, edge the key of its first row in an order, nil without one.
 	estimate func(partRange) (int64, error)
-	edge     func(partRange, edge) ([]string, error)
+	edge     func(in partRange, order string) ([]string, error)
 	// patience is how many more estimates there may be: those of a server that is wrong about them would never end.
 	patience int64
 }
@@ -76,8 +68,8 @@ func (c *cutter) cut(in partRange) ([]border, error) {
 
 // edges finds the first row of one range and the last of another.
 func (c *cutter) edges(of, to partRange) (first, last []string, err error) {
-	if first, err = c.edge(of, firstRow); err == nil && first != nil {
-		last, err = c.edge(to, lastRow)
+	if first, err = c.edge(of, "ASC"); err == nil && first != nil {
+		last, err = c.edge(to, "DESC")
 	}
 	return first, last, err
 }
@@ -114,6 +106,9 @@ func (c *cutter) between(in partRange, shared border, first, last []string) ([]b
 			}
 			upper, err := c.between(right, shared, after, last)
 			return slices.Concat(lower, []border{parting}, upper), err
+		}
+		if high == nil || first[i] != last[i] && column.domain() != characters { // texts may be equal for the server all the same
+			return nil, nil
 		}
 		shared = append(slices.Clone(shared), column.literal(first[i]))
 	}
@@ -179,7 +174,7 @@ func (c column) literal(value string) string {
 	case octets:
 		return fmt.Sprintf("X'%X'", value)
 	case characters:
-		return fmt.Sprintf("_utf8mb4 X'%X'", value)
+		return fmt.Sprintf("_utf8mb4 X'%X'", strings.ToValidUTF8(value, "?"))
 	case moments:
 		return "'" + value + "'"
 	default:
@@ -214,19 +209,20 @@ func floor(text string) *big.Int {
 	return nil
 }
 
-// spanMoments counts days or seconds. A date that no calendar has comes before all others.
+// spanMoments counts days, or seconds from the first one that a TIMESTAMP can have: before it, MariaDB would not look into
+// the index. A date that no calendar has comes before all others.
 func spanMoments(a, b string) (low, high *big.Int, at func(*big.Int) string) {
-	layout, unit := time.DateTime, int64(1)
+	layout, unit, zero := time.DateTime, int64(1), int64(1)
 	if len(b) == len(time.DateOnly) {
-		layout, unit = time.DateOnly, 24*60*60
+		layout, unit, zero = time.DateOnly, 24*60*60, 0
 	}
 	from, _ := time.Parse(layout, a)
 	to, err := time.Parse(layout, b)
 	if err != nil {
 		return nil, nil, nil
 	}
-	return big.NewInt(from.Unix() / unit), big.NewInt(to.Unix() / unit), func(n *big.Int) string {
-		return time.Unix(n.Int64()*unit, 0).UTC().Format(layout)
+	return big.NewInt((from.Unix() - zero) / unit), big.NewInt((to.Unix() - zero) / unit), func(n *big.Int) string {
+		return time.Unix(n.Int64()*unit+zero, 0).UTC().Format(layout)
 	}
 }
 
@@ -324,7 +320,7 @@ func (t table) within(schema string, r partRange) string {
 // between is the condition that a key is not before one border, and before the other. A comparison of tuples would say
 // it shorter, but servers would look through the whole index for it.
 func between(key []string, from, to border) string {
-	if len(from)+len(to) == 0 {
+	if len(key) == 0 || len(from)+len(to) == 0 {
 		return "TRUE"
 	}
 	k, rest := quote(key[0]), key[1:]

@@ -59,12 +59,12 @@ func (o *oracle) cut(t require.TestingT, limit int64) []partRange {
 	c := cutter{
 		key: o.key, limit: limit, patience: 1 << 40,
 		estimate: func(in partRange) (int64, error) { o.asked++; return int64(len(o.in(in))), nil },
-		edge: func(in partRange, e edge) ([]string, error) {
+		edge: func(in partRange, order string) ([]string, error) {
 			rows := o.in(in)
 			switch {
 			case len(rows) == 0:
 				return nil, nil
-			case e == firstRow:
+			case order == "ASC":
 				return rows[0], nil
 			default:
 				return rows[len(rows)-1], nil
@@ -186,9 +186,12 @@ func TestRangesStayWhereTheyAreWhenTheTableGrows(t *testing.T) {
 				first, last := bounds(in)
 				return last - first + 1, nil
 			},
-			edge: func(in partRange, e edge) ([]string, error) {
+			edge: func(in partRange, order string) ([]string, error) {
 				first, last := bounds(in)
-				return []string{strconv.FormatInt([]int64{first, last}[e], 10)}, nil
+				if order == "DESC" {
+					first = last
+				}
+				return []string{strconv.FormatInt(first, 10)}, nil
 			},
 		}
 		borders, err := c.cut(partRange{})
