@@ -169,7 +169,9 @@ func newWords(seed uint64, users int) *words {
 }
 
 // word is often one of few.
-func (w *words) word() string { return w.list[min(w.IntN(len(w.list)), w.IntN(len(w.list)), w.IntN(len(w.list)))] }
+func (w *words) word() string {
+	return w.list[min(w.IntN(len(w.list)), w.IntN(len(w.list)), w.IntN(len(w.list)))]
+}
 
 func (w *words) oneOf(all ...string) string { return all[w.IntN(len(all))] }
 
@@ -264,7 +266,7 @@ func load(ctx context.Context, s *testenv.MySQLServer, schema, table string, wri
 	mysql.RegisterReaderHandler(name, func() io.Reader { return from })
 	defer mysql.DeregisterReaderHandler(name)
 	charset := "utf8mb4"
-	if table == "attachments" {
+	if table == "attachments" { // the bytes of others are text
 		charset = "binary"
 	}
 	_, err = db.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s.%s CHARACTER SET %s", name, schema, table, charset))
