@@ -110,7 +110,9 @@ func (o order) database() (*mysql.Database, error) {
 	})
 }
 
-func create(ctx context.Context, o order, _ *answer) error { return repository.Create(ctx, o.repository()) }
+func create(ctx context.Context, o order, _ *answer) error {
+	return repository.Create(ctx, o.repository())
+}
 
 func backup(ctx context.Context, o order, said *answer) error {
 	began := time.Now()

@@ -31,7 +31,9 @@ func TestMain(m *testing.M) {
 }
 
 // What `make bench` hands over.
-func setting(name, otherwise string) string { return cmp.Or(os.Getenv("REMORA_BENCH_"+name), otherwise) }
+func setting(name, otherwise string) string {
+	return cmp.Or(os.Getenv("REMORA_BENCH_"+name), otherwise)
+}
 
 func number(t testing.TB, name, otherwise string) int {
 	t.Helper()
@@ -69,8 +71,10 @@ func started(t testing.TB, pool int64) *testenv.MySQLServer {
 	default: // mariadb, or mariadb-10.11
 		s = testenv.NewMariaDB(t, cmp.Or(strings.TrimPrefix(strings.TrimPrefix(name, "mariadb"), "-"), "11.8"))
 	}
-	options := []string{"--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--innodb-log-buffer-size=64M",
-		fmt.Sprintf("--innodb-buffer-pool-size=%d", pool)}
+	options := []string{
+		"--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--innodb-log-buffer-size=64M",
+		fmt.Sprintf("--innodb-buffer-pool-size=%d", pool),
+	}
 	if s.MariaDB() {
 		options = append(options, "--innodb-log-buffer-size=16M", "--innodb-log-file-size=96M")
 	} else {
