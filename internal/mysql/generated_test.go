@@ -118,6 +118,7 @@ func TestGeneratedSchemasComeBackIdentical(t *testing.T) {
 		check := func(r *rapid.T) {
 			n++
 			w := newWorld(t, on)
+			defer func() { _ = w.root.Close() }() // there may be hundreds
 			sql := "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00';"
 			var parents []string
 			for i := range 3 {
