@@ -117,9 +117,10 @@ func keysOf(schema string, t table, wanted func(key) bool) (keys []key, without 
 	return keys, d.text(t.Name, kept), nil
 }
 
-// outgoing are the keys of a table that moves to tables that do not, and its definition without them.
-func (in inside) outgoing(schema string, t table) (keys []key, without string, err error) {
-	return keysOf(schema, t, func(k key) bool { return !in.has(k.ToSchema, k.ToTable) })
+// outgoing are the keys of a table that moves to tables that do not move with it, and its definition without them. Those
+// to a table that is not there are among them: where they were put away, they would find the one of the other side.
+func (in inside) outgoing(schema string, t table, there func(schema, table string) bool) (keys []key, without string, err error) {
+	return keysOf(schema, t, func(k key) bool { return !in.has(k.ToSchema, k.ToTable) || !there(k.ToSchema, k.ToTable) })
 }
 
 // whole is the definition of a table with the keys that were taken from it.
@@ -177,11 +178,14 @@ func crossing(ctx context.Context, s *session, of []census, in inside, aside []p
 	return append(all, out...), err
 }
 
-// leaving are the keys of tables of censuses that lead to tables that stay.
+// leaving are the keys of tables of censuses that lead out of these.
 func leaving(of []census, in inside) (all []key, err error) {
+	there := func(schema, table string) bool {
+		return slices.ContainsFunc(of, func(c census) bool { return c.name == schema && c.find(table) != nil })
+	}
 	for _, c := range of {
 		for _, t := range c.tables {
-			keys, _, err := in.outgoing(c.name, t)
+			keys, _, err := in.outgoing(c.name, t, there)
 			if err != nil {
 				return nil, err
 			}
@@ -334,7 +338,7 @@ func (d *Database) checkBorder(ctx context.Context, s *session, g grants, op str
 	}
 	keys, err := crossing(ctx, s, then, p.moves, nil)
 	if out := p.moves.split(keys, true); len(out) > 0 {
-		warnings = append(warnings, "these foreign keys of what comes back lead to tables that stay as they are, and are added after the switch without a look at the rows, which may name others that are gone: "+listed(out))
+		warnings = append(warnings, "these foreign keys of what comes back lead to tables that do not come with them, and are added after the switch without a look at the rows, which may name others that are gone: "+listed(out))
 	}
 	if into := p.moves.split(keys, false); len(into) > 0 {
 		warnings = append(warnings, "these foreign keys of tables that stay as they are lead to what is replaced: they are taken off for the switch and put back without a look at the rows, which may name others that are missing then: "+listed(into))

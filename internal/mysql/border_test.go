@@ -40,6 +40,38 @@ func (w *world) keysIn(schema string) []string {
 	return w.column("SELECT CONCAT(table_name, '.', constraint_name) FROM information_schema.referential_constraints WHERE constraint_schema = ? ORDER BY 1", schema)
 }
 
+// A key to a table that somebody has dropped would find the restored one, from the side that was put away (S6).
+func TestS6AKeyToATableThatIsGoneStaysWithItsSide(t *testing.T) {
+	testenv.EachServer(t, testS6AKeyToATableThatIsGoneStaysWithItsSide)
+}
+
+func testS6AKeyToATableThatIsGoneStaysWithItsSide(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	w.exec(`CREATE TABLE parents (id INT PRIMARY KEY); CREATE TABLE children (id INT PRIMARY KEY, parent INT, KEY (parent), CONSTRAINT of_parent FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE);
+		INSERT INTO parents VALUES (1), (2); INSERT INTO children VALUES (1, 1), (2, 2)`)
+	good, part := w.reading(), w.capture()
+	w.exec("SET foreign_key_checks = 0; DROP TABLE parents; SET foreign_key_checks = 1")
+	damaged := w.reading()
+	w.staged("r", part)
+	for i, side := range []remora.Side{remora.Restored, remora.Replaced, remora.Restored} {
+		require.NoError(t, w.turn("r", i+1, side))
+		if side == remora.Replaced {
+			require.Equal(t, damaged, w.reading())
+			continue
+		}
+		require.Equal(t, good, w.reading())
+		require.Empty(t, w.keysIn(putAwaySchema("r", 1)))
+		w.exec("DELETE FROM parents WHERE id = 1")
+		require.Equal(t, []string{"1", "2"}, w.column("SELECT id FROM "+qualified(putAwaySchema("r", 1), "children")+" ORDER BY id"), "no cascade reaches what is kept")
+		w.exec("INSERT INTO parents VALUES (1); INSERT INTO children VALUES (1, 1)")
+	}
+	replaced, _ := w.captureOf(remora.Subject{PutAway: "r"})
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+	w.staged("r2", replaced)
+	require.NoError(t, w.turn("r2", 1, remora.Restored))
+	require.Equal(t, damaged, w.reading())
+}
+
 // Keys across the border act between live tables alone, and are the same as ever there, on every turn (S6).
 func TestS6KeysAcrossTheBorderActBetweenLiveTablesAlone(t *testing.T) {
 	testenv.EachServer(t, testS6KeysAcrossTheBorderActBetweenLiveTablesAlone)

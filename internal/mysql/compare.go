@@ -141,7 +141,7 @@ func (c *comparison) compareDefinitions(ctx context.Context) error {
 		}
 		for _, t := range want.Tables {
 			staged := found.find(t.Name)
-			_, inner, err := c.part.moves.outgoing(want.Name, t.table)
+			_, inner, err := c.part.moves.outgoing(want.Name, t.table, c.part.has)
 			switch {
 			case err != nil:
 				return err

@@ -82,6 +82,13 @@ func (p *part) tables() (all []partTable) {
 	return all
 }
 
+// has tells whether a table is in the part.
+func (p *part) has(schema, table string) bool {
+	return slices.ContainsFunc(p.Schemas, func(s partSchema) bool {
+		return s.Name == schema && slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == table })
+	})
+}
+
 // partTable is one table with what was read of it.
 type partTable struct {
 	table

@@ -195,7 +195,7 @@ func (st *stage) create(ctx context.Context) error {
 		return err
 	}
 	for _, t := range inSequence(st.part.tables()) {
-		_, own, err := st.part.moves.outgoing(t.schema, t.table)
+		_, own, err := st.part.moves.outgoing(t.schema, t.table, st.part.has)
 		if err != nil {
 			return err
 		}
