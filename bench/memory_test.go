@@ -23,7 +23,7 @@ func TestMemory(t *testing.T) {
 		make func(schema string)
 	}{
 		{"a table of 200 columns", p.wide},
-		{fmt.Sprintf("%d MB of blobs of up to 64 MiB", blobs/1e6), func(schema string) { p.blobs(schema, blobs) }},
+		{fmt.Sprintf("%s of blobs of up to 64 MiB", setting("BLOBS", "1G")), func(schema string) { p.blobs(schema, blobs) }},
 		{setting("TABLES", "5000") + " tables", func(schema string) { p.many(schema, number(t, "TABLES", "5000")) }},
 		{"narrow rows", func(schema string) { p.narrow(schema, number(t, "ROWS", "5000000")) }},
 	}
@@ -96,8 +96,8 @@ func (p *place) wide(schema string) {
 // blobs have 64, 48, 32, 16, 8, 4 and 1 MiB, without any order in their bytes.
 func (p *place) blobs(schema string, total int64) {
 	mib := []int{64, 48, 32, 16, 8, 4, 1}
-	rows := int(total / (173 << 20) * int64(len(mib)))
-	p.table(schema, "attachments", "id INT PRIMARY KEY, content LONGBLOB NOT NULL", max(rows, 1), func(w *words, line []byte, i int) []byte {
+	rows := int((total/(173<<20) + 1) * int64(len(mib)))
+	p.table(schema, "attachments", "id INT PRIMARY KEY, content LONGBLOB NOT NULL", rows, func(w *words, line []byte, i int) []byte {
 		return escape(append(w.number(line, i), '\t'), w.bytes(mib[i%len(mib)]<<20))
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -36,6 +37,7 @@ func (a account) secret() (remora.Secret, error) {
 type session struct {
 	db     *sql.DB
 	conn   *sql.Conn
+	mu     sync.Mutex // of conn: who looks after a session does so while it reads
 	server server
 	// encrypted tells whether this session is, so that the row readers beside it are too.
 	encrypted bool
@@ -157,6 +159,8 @@ func (s *session) close() {
 }
 
 func (s *session) exec(ctx context.Context, query string, args ...any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	_, err := s.conn.ExecContext(ctx, query, args...)
 	return err
 }
@@ -171,12 +175,24 @@ func (s *session) all(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-func (s *session) row(ctx context.Context, query string, args ...any) *sql.Row {
-	return s.conn.QueryRowContext(ctx, query, args...)
+// row is a query of one row, which Scan runs.
+func (s *session) row(ctx context.Context, query string, args ...any) oneRow {
+	return func(into ...any) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.conn.QueryRowContext(ctx, query, args...).Scan(into...)
+	}
 }
+
+type oneRow func(into ...any) error
+
+// Scan asks, and reads the answer.
+func (r oneRow) Scan(into ...any) error { return r(into...) }
 
 // each runs scan for every row of a query.
 func (s *session) each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	rows, err := s.conn.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
