@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,6 +107,9 @@ func (c *capture) run(ctx context.Context, of remora.Subject) (remora.Summary, e
 	for _, schema := range found {
 		if invalid := broken(schema.objects); len(invalid) > 0 {
 			c.snap.warnings = append(c.snap.warnings, "these are invalid, so a restore can only bring back their text: "+listed(invalid))
+		}
+		for _, what := range slices.Sorted(maps.Keys(schema.unsaid)) {
+			c.snap.warnings = append(c.snap.warnings, "a restore does not bring back "+what+": "+listed(schema.unsaid[what]))
 		}
 	}
 	if err = c.snap.keep(ctx, found); err == nil {

@@ -135,6 +135,8 @@ type census struct {
 	objects []object
 	// refused is what is not handled.
 	refused []refused
+	// unsaid is what a restore does not bring back, since no definition says it: by what it is, where.
+	unsaid map[string][]string
 }
 
 func (c census) names() []string {
@@ -168,7 +170,7 @@ func (c *census) take(ctx context.Context, s *session, together []place, in insi
 	if c.options, c.exists, err = optionsOf(ctx, s, c.schema); err != nil || !c.exists {
 		return err
 	}
-	for _, step := range []func(context.Context, *session, string) error{c.listTables, c.listColumns, c.listKeys, c.listObjects} {
+	for _, step := range []func(context.Context, *session, string) error{c.listTables, c.listColumns, c.listKeys, c.listObjects, c.listUnsaid} {
 		if err := step(ctx, s, c.schema); err != nil {
 			return err
 		}
@@ -233,6 +235,20 @@ func optionsOf(ctx context.Context, s *session, schema string) (o schemaOptions,
 	}
 	o.Encrypted = encrypted == "YES"
 	return o, err == nil, err
+}
+
+func (c *census) listUnsaid(ctx context.Context, s *session, schema string) error {
+	c.unsaid = map[string][]string{}
+	for what, query := range s.server.unsaid() {
+		found, err := s.strings(ctx, query, schema)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			c.unsaid[what] = found
+		}
+	}
+	return nil
 }
 
 func (c *census) refuse(kind, name, why string) {

@@ -172,6 +172,21 @@ func (v server) foreignKeys() (list string, names func(column string) string) {
 	}
 }
 
+// readOnlySchema is what tells that nothing may be changed in a schema.
+const readOnlySchema = "that the schema is READ ONLY"
+
+// unsaid are queries for what is in no definition of a schema, by what it is.
+func (v server) unsaid() map[string]string {
+	if v.mariadb() {
+		return map[string]string{"REF_SYSTEM_ID of columns": `SELECT CONCAT(g_table_name, '.', g_geometry_column) FROM information_schema.geometry_columns WHERE BINARY g_table_schema = ? AND srid <> 0`}
+	}
+	all := map[string]string{"histograms of columns": `SELECT CONCAT(table_name, '.', column_name) FROM information_schema.column_statistics WHERE BINARY schema_name = ?`}
+	if v.since(8, 1) {
+		all[readOnlySchema] = `SELECT schema_name FROM information_schema.schemata_extensions WHERE BINARY schema_name = ? AND options LIKE '%READ ONLY=1%'`
+	}
+	return all
+}
+
 // schemaColumns are what only one of the servers knows of a schema: whether it is encrypted, and its comment.
 func (v server) schemaColumns() string {
 	if v.mariadb() {

@@ -52,3 +52,26 @@ func testHugeRowsStream(t *testing.T, on *testenv.MySQLServer) {
 	require.NoError(t, w.turn("big", 1, remora.Restored))
 	require.Equal(t, before, w.ask("SELECT GROUP_CONCAT(id, SHA2(a, 256), SHA2(COALESCE(b, '-'), 256), COALESCE(c, '-') ORDER BY id) FROM "+w.schema+".big"))
 }
+
+// What the server keeps of a schema and no definition says is named in the backup, and never lost in silence.
+func TestWhatNoDefinitionSaysIsNamed(t *testing.T) {
+	testenv.EachMaker(t, testWhatNoDefinitionSaysIsNamed)
+}
+
+func testWhatNoDefinitionSaysIsNamed(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	if on.MariaDB() {
+		w.exec("CREATE TABLE places (id INT PRIMARY KEY, at POINT REF_SYSTEM_ID=4326)")
+		_, sum := w.captureOf(remora.Subject{})
+		require.Contains(t, sum.Warnings, "a restore does not bring back REF_SYSTEM_ID of columns: places.at")
+		return
+	}
+	w.exec("CREATE TABLE numbers (id INT PRIMARY KEY, n INT); INSERT INTO numbers VALUES (1, 1), (2, 2); ANALYZE TABLE numbers UPDATE HISTOGRAM ON n WITH 4 BUCKETS")
+	w.exec("ALTER SCHEMA " + w.schema + " READ ONLY = 1")
+	defer w.exec("ALTER SCHEMA " + w.schema + " READ ONLY = 0")
+	part, sum := w.captureOf(remora.Subject{})
+	require.Contains(t, sum.Warnings, "a restore does not bring back histograms of columns: numbers.n")
+	require.Contains(t, sum.Warnings, "a restore does not bring back that the schema is READ ONLY: "+w.schema)
+	_, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	requireProblem(t, err, remora.Denied, "is READ ONLY")
+}

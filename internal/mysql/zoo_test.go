@@ -264,7 +264,11 @@ func testTheZooComesBackIdentical(t *testing.T, on *testenv.MySQLServer) {
 	w.d = w.database(func(c *Config) { c.Schemas = []string{odd, other} })
 	before := w.witness(odd, other)
 	part, summary := w.captureOf(remora.Subject{})
-	require.Empty(t, summary.Warnings)
+	var unsaid []string
+	if on.MariaDB() {
+		unsaid = []string{"a restore does not bring back REF_SYSTEM_ID of columns: places.p, places.q"}
+	}
+	require.Equal(t, unsaid, summary.Warnings)
 	require.Contains(t, summary.Facts["consistency"], "2 sessions")
 	require.Equal(t, w.ask("SELECT @@log_bin") == "1", summary.Facts["position"] != "", "the binary log is off on one of them")
 	for _, locked := range []string{"`mine`", "`hot`", "`plain`", "nobody could write to them for"} {
