@@ -173,6 +173,24 @@ func TestS5WhatCannotBeCreatedAgainIsRefusedInThePlan(t *testing.T) {
 	testenv.EachServer(t, testS5WhatCannotBeCreatedAgainIsRefusedInThePlan)
 }
 
+// A running backup keeps the server from creating anything: a plan does not wait for its end (S19).
+func TestS19APlanDoesNotWaitForABackup(t *testing.T) {
+	testenv.EachMaker(t, testS19APlanDoesNotWaitForABackup)
+}
+
+func testS19APlanDoesNotWaitForABackup(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	w.exec(objectsZoo)
+	part := w.capture()
+	snap, err := w.d.openSnapshot(t.Context(), w.d.read, w.d.live())
+	require.NoError(t, err)
+	defer snap.close()
+	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(est.Warnings, "\n"), "is tried before the switch instead")
+	require.Empty(t, w.leftovers())
+}
+
 func testS5WhatCannotBeCreatedAgainIsRefusedInThePlan(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
 	w.exec(shop + "CREATE TRIGGER by_root BEFORE INSERT ON users FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
