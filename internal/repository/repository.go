@@ -107,6 +107,7 @@ func Create(ctx context.Context, cfg Config) error {
 
 // begin checks what is configured, and finds the place and the password.
 func (cfg Config) begin(op string) (place, remora.Secret, error) {
+	inOnePiece()
 	if err := cfg.check(op); err != nil {
 		return nil, "", err
 	}
