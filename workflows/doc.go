@@ -3,8 +3,9 @@
 //
 // Backup runs in the lane of its source. Slot is what a schedule starts: it waits for that lane, and accounts for the
 // slot. Restore lives from its plan to the end of its undo window and runs its exclusive phases as children in that
-// lane: Apply stages, proves and switches; Turn makes the other side live again; Discard puts away what is no longer
-// needed, once a backup holds it; Adopt finds out how a restore stands that lost its workflow. Plan and Check only look.
+// lane: Apply stages, proves and switches, or builds a copy in another schema; Turn makes the other side live again;
+// Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost
+// its workflow. Plan and Check only look.
 //
 // Retention deletes what need not be kept, one at a time in each repository. Monitor looks every few minutes whether all
 // is well, and has what was lost taken over; Notify tells people, and nothing waits for it.

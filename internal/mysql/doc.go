@@ -10,6 +10,10 @@
 // around it (decision 0018). The sides are called a and b because a rollback exchanges their roles: a is where the replaced
 // tables lie while they are put away, b is where the restored ones lie.
 //
+// A restore may move some tables alone; foreign keys across the border of what it moves are taken off before the RENAME and
+// put back after it (border.go, decision 0027). A copy is a restore whose live place is another schema (copy.go, decision
+// 0029). A preview compares what is live with a part and changes nothing; an export writes a part without any server.
+//
 // # What holds it together
 //
 // One connection does everything that destroys or moves: it holds a named lock of the server, it is never replaced

@@ -4,7 +4,8 @@
 // knows kopia; everybody else sees parts that are written through a PartWriter and read as an fs.FS.
 //
 // The order of writing is what makes it safe against crashes: blocks first, then the index that names them, then the
-// records that name those. Until the last step a backup does not exist for anyone. Nothing here ever deletes blocks.
+// records that name those. Until the last step a backup does not exist for anyone. Blocks are deleted by Reclaim alone,
+// once nothing has named them for as long as kopia's margins ask.
 //
 // A slot of a schedule has exactly one outcome, whoever crashes when: its backup, committed for it; else the first record
 // of a run of it that failed or was skipped; else that it was missed. Everybody who comes to know how a slot ended
