@@ -108,8 +108,12 @@ func (c *capture) run(ctx context.Context, of remora.Subject) (remora.Summary, e
 		if invalid := broken(schema.objects); len(invalid) > 0 {
 			c.snap.warnings = append(c.snap.warnings, "these are invalid, so a restore can only bring back their text: "+listed(invalid))
 		}
-		for _, what := range slices.Sorted(maps.Keys(schema.unsaid)) {
-			c.snap.warnings = append(c.snap.warnings, "a restore does not bring back "+what+": "+listed(schema.unsaid[what]))
+		lost, err := unwritten(ctx, c.snap.control, schema.schema)
+		if err != nil {
+			return remora.Summary{}, err
+		}
+		for _, what := range slices.Sorted(maps.Keys(lost)) {
+			c.snap.warnings = append(c.snap.warnings, "a restore does not bring back "+what+": "+listed(lost[what]))
 		}
 	}
 	if err = c.snap.keep(ctx, found); err == nil {
@@ -224,14 +228,7 @@ func (c *capture) tasks() []task {
 			work = append(work, one(func(ctx context.Context, r *reader) error { return c.copy(ctx, r, t, &t.Ranges[j]) }))
 		}
 		work = append(work, one(func(ctx context.Context, r *reader) error { return c.check(ctx, r, t) }))
-		if t.Engine == "" {
-			all = append(all, work...)
-			continue
-		}
-		all = append(all, func(ctx context.Context, r *reader) error { // in one piece, since writers wait for its end
-			defer c.snap.done(t.table)
-			return perform(ctx, c.meter, []*reader{r}, work)
-		})
+		all = append(all, c.snap.reads(c.meter, t.table, work)...)
 	}
 	return all
 }

@@ -135,8 +135,6 @@ type census struct {
 	objects []object
 	// refused is what is not handled.
 	refused []refused
-	// unsaid is what a restore does not bring back, since no definition says it: by what it is, where.
-	unsaid map[string][]string
 }
 
 func (c census) names() []string {
@@ -170,7 +168,7 @@ func (c *census) take(ctx context.Context, s *session, together []place, in insi
 	if c.options, c.exists, err = optionsOf(ctx, s, c.schema); err != nil || !c.exists {
 		return err
 	}
-	for _, step := range []func(context.Context, *session, string) error{c.listTables, c.listColumns, c.listKeys, c.listObjects, c.listUnsaid} {
+	for _, step := range []func(context.Context, *session, string) error{c.listTables, c.listColumns, c.listKeys, c.listObjects} {
 		if err := step(ctx, s, c.schema); err != nil {
 			return err
 		}
@@ -237,18 +235,19 @@ func optionsOf(ctx context.Context, s *session, schema string) (o schemaOptions,
 	return o, err == nil, err
 }
 
-func (c *census) listUnsaid(ctx context.Context, s *session, schema string) error {
-	c.unsaid = map[string][]string{}
-	for what, query := range s.server.unsaid() {
+// unwritten is what a restore of a schema does not bring back, since no definition says it: by what it is, where.
+func unwritten(ctx context.Context, s *session, schema string) (map[string][]string, error) {
+	all := map[string][]string{}
+	for what, query := range s.server.unwritten() {
 		found, err := s.strings(ctx, query, schema)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(found) > 0 {
-			c.unsaid[what] = found
+			all[what] = found
 		}
 	}
-	return nil
+	return all, nil
 }
 
 func (c *census) refuse(kind, name, why string) {

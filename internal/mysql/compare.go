@@ -154,7 +154,7 @@ func (c *comparison) compareDefinitions(ctx context.Context) error {
 			}
 		}
 		for _, name := range found.names() {
-			if !slices.ContainsFunc(want.Tables, func(t partTable) bool { return t.Name == name }) {
+			if !c.part.has(want.Name, name) {
 				c.differ("table %s is not in the backup", name)
 			}
 		}

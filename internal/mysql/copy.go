@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,8 +42,8 @@ func (d *Database) mayCopy(op string, found census) error {
 	return nil
 }
 
-// named finds the table that a foreign key names, or the sequence that a DEFAULT does, past whatever is quoted otherwise.
-var named = regexp.MustCompile("(?s)(REFERENCES |(?:next|last|set)val\\()(?:`((?:[^`]|``)+)`\\.)?`((?:[^`]|``)+)`|`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\.)*'")
+// named finds the sequence that a DEFAULT names, past whatever is quoted otherwise.
+var named = regexp.MustCompile("(?s)((?:next|last|set)val\\()(?:`((?:[^`]|``)+)`\\.)?`((?:[^`]|``)+)`|`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\.)*'")
 
 // choose is what was chosen of a part, as the schema that it becomes. Nothing of it may act on what is live: foreign keys
 // that lead out are left out, events come disabled, and what names a schema of the source is noted.
@@ -68,34 +69,22 @@ func (d *Database) choose(p part) (part, error) {
 	s := &p.Schemas[0]
 	from := s.Name
 	var keys, events, texts, defined []string
-	within := func(schema, table string) bool {
-		return (schema == "" || schema == from) && slices.ContainsFunc(s.Tables, func(t partTable) bool { return t.Name == table })
-	}
 	for i := range s.Tables {
 		t := &s.Tables[i]
-		def, err := parseDefinition(t.Definition)
+		out, kept, err := p.moves.outgoing(from, t.table, p.has)
 		if err != nil {
 			return p, err
 		}
-		var kept []string
-		for _, e := range def.elements {
-			outside := ""
-			for _, m := range named.FindAllStringSubmatch(e, -1) {
-				schema, table := strings.ReplaceAll(m[2], "``", "`"), strings.ReplaceAll(m[3], "``", "`")
-				if m[1] != "" && !within(schema, table) {
-					outside = strings.TrimPrefix(schema+"."+table, ".")
-				}
-			}
-			switch {
-			case outside == "":
-				kept = append(kept, e)
-			case foreignKey(e):
-				keys = append(keys, t.Name+" to "+outside)
-			default:
-				return refuse(remora.Invalid, "choose it too: --table "+outside, "table %s takes numbers from the sequence %s", t.Name, outside)
+		for _, k := range out {
+			keys = append(keys, t.Name+" to "+strings.TrimPrefix(k.ToSchema+"."+k.ToTable, from+"."))
+		}
+		for _, m := range named.FindAllStringSubmatch(kept, -1) {
+			schema, table := cmp.Or(strings.ReplaceAll(m[2], "``", "`"), from), strings.ReplaceAll(m[3], "``", "`")
+			if m[1] != "" && !p.has(schema, table) {
+				return refuse(remora.Invalid, "choose it too: --table "+schema+"."+table, "table %s takes numbers from the sequence %s.%s", t.Name, schema, table)
 			}
 		}
-		t.schema, t.Definition = d.chosen.To, requalified(def.text(t.Name, kept), map[string]string{from: d.chosen.To})
+		t.schema, t.Definition = d.chosen.To, requalified(kept, map[string]string{from: d.chosen.To})
 	}
 	if len(d.chosen.Tables) > 0 {
 		note("only these and their triggers are built, no views, routines or events", d.chosen.Tables)

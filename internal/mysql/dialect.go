@@ -175,8 +175,8 @@ func (v server) foreignKeys() (list string, names func(column string) string) {
 // readOnlySchema is what tells that nothing may be changed in a schema.
 const readOnlySchema = "that the schema is READ ONLY"
 
-// unsaid are queries for what is in no definition of a schema, by what it is.
-func (v server) unsaid() map[string]string {
+// unwritten are queries for what is in no definition of a schema, by what it is.
+func (v server) unwritten() map[string]string {
 	if v.mariadb() {
 		return map[string]string{"REF_SYSTEM_ID of columns": `SELECT CONCAT(g_table_name, '.', g_geometry_column) FROM information_schema.geometry_columns WHERE BINARY g_table_schema = ? AND srid <> 0`}
 	}

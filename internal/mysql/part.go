@@ -68,9 +68,7 @@ func (s *partSchema) takeObjects(objects []object) {
 func (p *part) restored(n int, live census) []object {
 	schema := p.Schemas[n]
 	kept := ofKinds(live.objects, p.LeftOut...)
-	kept = slices.DeleteFunc(kept, func(o object) bool {
-		return o.Table != "" && !slices.ContainsFunc(schema.Tables, func(t partTable) bool { return t.Name == o.Table })
-	})
+	kept = slices.DeleteFunc(kept, func(o object) bool { return o.Table != "" && !p.has(schema.Name, o.Table) })
 	return inOrder(slices.Concat(schema.Objects, kept))
 }
 

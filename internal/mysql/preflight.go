@@ -156,8 +156,12 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, p par
 	if i := slices.IndexFunc(p.tables(), func(t partTable) bool { return !strings.Contains(t.Definition, "PRIMARY KEY") }); i >= 0 && vars["sql_require_primary_key"] == "ON" {
 		return refuse(remora.Denied, "SET PERSIST sql_require_primary_key = OFF; for the time of the restore", "table %s has no primary key, and this server demands one", p.tables()[i].Name)
 	}
-	if i := slices.IndexFunc(live, func(c census) bool { return c.unsaid[readOnlySchema] != nil }); i >= 0 {
-		return refuse(remora.Denied, "ALTER SCHEMA "+quote(live[i].schema)+" READ ONLY = 0; for the time of the restore", "the schema %s is READ ONLY", live[i].schema)
+	for _, c := range live {
+		if found, err := unwritten(ctx, s, c.schema); err != nil {
+			return err
+		} else if found[readOnlySchema] != nil {
+			return refuse(remora.Denied, "ALTER SCHEMA "+quote(c.schema)+" READ ONLY = 0; for the time of the restore", "the schema %s is READ ONLY", c.schema)
+		}
 	}
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err

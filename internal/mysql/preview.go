@@ -111,7 +111,7 @@ func (v *preview) match(live []census, whole bool) {
 			v.take(c.schema, t, now)
 		}
 		for _, t := range c.tables {
-			if !slices.ContainsFunc(schema.Tables, func(s partTable) bool { return s.Name == t.Name }) {
+			if !v.part.has(schema.Name, t.Name) {
 				v.take(c.schema, partTable{}, t)
 			}
 		}
@@ -212,14 +212,7 @@ func (v *preview) tasks() (all []task) {
 				return v.d.problem(ctx, v.op, "table "+t.Name, v.read(ctx, r, t, want))
 			}
 		})
-		if t.live.Engine == "" {
-			all = append(all, reads...)
-			continue
-		}
-		all = append(all, func(ctx context.Context, r *reader) error { // in one piece, since writers wait for its end
-			defer v.snap.done(t.live)
-			return perform(ctx, v.meter, []*reader{r}, reads)
-		})
+		all = append(all, v.snap.reads(v.meter, t.live, reads)...)
 	}
 	return all
 }

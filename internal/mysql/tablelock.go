@@ -62,6 +62,17 @@ func (s *snapshot) holdsAll(found []census) error {
 	return nil
 }
 
+// reads are the tasks that read a table: in one piece where no snapshot holds it, since writers wait for the end.
+func (s *snapshot) reads(m *meter, t table, work []task) []task {
+	if t.Engine == "" {
+		return work
+	}
+	return []task{func(ctx context.Context, r *reader) error {
+		defer s.done(t)
+		return perform(ctx, m, []*reader{r}, work)
+	}}
+}
+
 // done says that a table has been read. After the last one, the lock is given back, and it is said how long it was held.
 func (s *snapshot) done(t table) {
 	l := s.locked
