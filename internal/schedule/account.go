@@ -34,6 +34,10 @@ type Run struct {
 // page is how many slots are recorded at once: after an outage of months the next calls go on.
 const page = 200
 
+// settling is how long after the end of a slot's workflow its record may be missing in a history that was read before the
+// workflows were: a minute for the reading, and for clocks that differ.
+const settling = time.Minute
+
 // Horizon is up to when slots may be judged: a younger one may still be caught up with, or is about to begin.
 func Horizon(s remora.Schedule, now time.Time) time.Time {
 	return now.Add(-s.CatchUp - s.Spread - time.Minute)
@@ -41,7 +45,8 @@ func Horizon(s remora.Schedule, now time.Time) time.Time {
 
 // Account gives the records of those slots that nobody has begun, or whose workflow ended without a word, and up to when
 // all slots are accounted for then. It goes no further than the first slot that is still at work, and never back. What was
-// due before the schedule was made or changed, or while it was paused, is not judged. The records are the same for the
+// due before the schedule was made or changed, or while it was paused, is not judged; nor is, until the next time, what
+// ended while the history was being read. The records are the same for the
 // same slots, so that it does no harm to record them twice.
 func Account(k Known) (records []remora.FailedRun, until time.Time) {
 	until = later(k.Until, Horizon(k.Schedule, k.Now))
@@ -57,7 +62,7 @@ func Account(k Known) (records []remora.FailedRun, until time.Time) {
 		run, began := k.run(at)
 		switch {
 		case !at.After(k.Until) || at.After(Horizon(k.Schedule, k.Now)) || recorded[at.Unix()]:
-		case began && run.Ended.IsZero():
+		case began && (run.Ended.IsZero() || run.Ended.After(k.Now.Add(-settling))):
 			return records, later(k.Until, at.Add(-time.Nanosecond))
 		case at.Before(k.Record.Since) || k.Record.Rests(at):
 		case len(records) == page:

@@ -93,6 +93,14 @@ func TestAccount(t *testing.T) {
 			[]string{"8 failed the workflow of the slot was ended in Temporal and left no record"},
 			at(11),
 		},
+		"one that waited for a worker ended while this was read, and its record may have come too late": {
+			func(k *Known) {
+				k.History = []remora.Backup{backedUp(at(6), 0)}
+				k.Runs = []Run{{Due: at(8), Began: at(8), Ended: at(12).Add(-30 * time.Second), Well: true}}
+			},
+			[]string{"7 missed nobody was there to begin it: Temporal or every worker was away; the slot before, of 2026-11-27 06:00 UTC, ended 2026-11-27 06:00 UTC"},
+			at(8).Add(-1),
+		},
 		"one is still at work: nothing after it is judged": {
 			func(k *Known) {
 				k.History = []remora.Backup{backedUp(at(6), 0)}
@@ -192,7 +200,7 @@ func outcome(k Known, d time.Time) remora.Status {
 	}
 	for _, r := range k.Runs {
 		switch {
-		case r.Ended.IsZero() && !r.Due.After(d) && slices.Contains(k.Due, r.Due) && r.Due.After(k.Until) && !recordedAt(k, r.Due) && k.Now.Sub(r.Due) >= grace:
+		case (r.Ended.IsZero() || k.Now.Sub(r.Ended) < time.Minute) && !r.Due.After(d) && slices.Contains(k.Due, r.Due) && r.Due.After(k.Until) && !inHistory(k, r.Due) && k.Now.Sub(r.Due) >= grace:
 			return ""
 		case r.Due.Before(d) && !r.Began.After(d) && (r.Ended.IsZero() || r.Ended.After(d)) && !missed[r.Due] && how == remora.Missed:
 			how = remora.Skipped
@@ -210,8 +218,11 @@ func outcome(k Known, d time.Time) remora.Status {
 }
 
 func recordedAt(k Known, d time.Time) bool {
-	return slices.ContainsFunc(k.Runs, func(r Run) bool { return r.Due.Equal(d) && r.Well }) ||
-		slices.ContainsFunc(k.History, func(b remora.Backup) bool { return b.Slot.Due.Equal(d) })
+	return slices.ContainsFunc(k.Runs, func(r Run) bool { return r.Due.Equal(d) && r.Well }) || inHistory(k, d)
+}
+
+func inHistory(k Known, d time.Time) bool {
+	return slices.ContainsFunc(k.History, func(b remora.Backup) bool { return b.Slot.Due.Equal(d) })
 }
 
 func orNone(p *remora.Pause) []remora.Pause {
