@@ -4,13 +4,16 @@ package remora
 type Selection struct {
 	// Tables are the only tables to restore, "orders" or "shop.orders" where there are several schemas. Empty means all.
 	Tables []string `json:"tables,omitempty"`
-	// To is a schema that does not exist yet, in which the tables are built instead of the live one's. Nothing is switched
-	// then, and nothing can be undone: to drop the schema is all there is to it.
+	// Paths are the only files and directories to restore, relative to the root of the files, with all that is below them:
+	// "receipts/2026". Empty means all.
+	Paths []string `json:"paths,omitempty"`
+	// To is a schema, or for files an absolute directory, that does not exist yet, in which all is built instead of in the
+	// live place. Nothing is switched then, and nothing can be undone: to drop it is all there is to it.
 	To string `json:"to,omitempty"`
 }
 
 // All tells whether everything is meant, in its own place.
-func (s Selection) All() bool { return len(s.Tables) == 0 && s.To == "" }
+func (s Selection) All() bool { return len(s.Tables) == 0 && len(s.Paths) == 0 && s.To == "" }
 
 // Preview is how live data differs from a part: what a restore would change. It never holds row data.
 type Preview struct {
