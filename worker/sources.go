@@ -75,10 +75,15 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 		modes:      map[string]maintenance.Mode{},
 		checks:     map[string][]remora.Check{},
 	}
-	var reserved []string
+	var reserved, directories []string
 	for _, source := range cfg.Sources {
 		if source.Database != nil {
 			reserved = append(reserved, source.Database.Schemas...)
+		}
+		if f := source.Files; f != nil {
+			for _, dir := range f.Directories {
+				directories = append(directories, filepath.Join(f.Root, filepath.FromSlash(dir)))
+			}
 		}
 	}
 	for _, name := range cfg.Names() {
@@ -100,7 +105,7 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 		if f := source.Files; f != nil {
 			tree, err := filetree.New(filetree.Config{
 				Source: name, Installation: repo.Installation(),
-				Root: f.Root, Directories: f.Directories, Exclude: f.Exclude, ByEntry: f.ByEntry,
+				Root: f.Root, Directories: f.Directories, Exclude: f.Exclude, ByEntry: f.ByEntry, Reserved: directories,
 				Log: log.With("source", name),
 			})
 			if err != nil {

@@ -54,7 +54,7 @@ func (t *Tree) mayDiscard(j *journal, heldBy string) error {
 			return refuse(remora.Unsupported, folder, "unmount it first", "a file system is mounted at %q", at)
 		}
 	}
-	if j.State == discarding || !j.Switched {
+	if j.State == discarding || !j.Switched || j.Copy { // of a copy, a backup is what it was built from
 		return nil
 	}
 	spots, err := t.settledSpots(j)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,6 +46,8 @@ type journal struct {
 	Attempt int `json:"attempt"`
 	// ByEntry tells that the directories stay, and that their entries are exchanged.
 	ByEntry bool `json:"by_entry,omitempty"`
+	// Copy tells that it is built in a place of its own: the one directory holds those of the part.
+	Copy bool `json:"copy,omitempty"`
 	// Seq and Live are the last turn.
 	Seq  int         `json:"seq"`
 	Live remora.Side `json:"live"`
@@ -83,6 +86,14 @@ type journalEntry struct {
 
 // stageName is the folder, within the work folder, where the side lies that is not live.
 func (j *journal) stageName() string { return fmt.Sprintf("%s/b%d", j.Run, j.Attempt) }
+
+// stageOf is the folder that the directories of a part are staged in.
+func (j *journal) stageOf() string {
+	if j.Copy {
+		return path.Join(j.stageName(), j.Directories[0].Path)
+	}
+	return j.stageName()
+}
 
 // unproven tells that the stage was not compared with the backup: it never went live, and must not.
 func (j *journal) unproven() bool { return j.State == staging || j.State == staged }
@@ -164,8 +175,8 @@ func (t *Tree) find(run string) (*journal, error) {
 // journals lists every journal that is about this root, also of restores that exchanged in the other way.
 func (t *Tree) journals() ([]*journal, error) {
 	beside, err := t.journalsIn(t.home(false))
-	if err != nil {
-		return nil, err
+	if err != nil || t.copies() {
+		return beside, err
 	}
 	inside, err := t.journalsIn(t.home(true))
 	return append(beside, inside...), err
@@ -235,6 +246,9 @@ func (t *Tree) Leftovers(context.Context) (left []remora.Leftover, err error) {
 			Kind: remora.Files, Run: j.Run, Source: j.Source, Installation: j.Installation, Seq: j.Seq, Live: j.Live,
 			Switched: j.Switched, KeepUntil: j.KeepUntil, Since: j.Since,
 		}
+		if j.Copy {
+			l.To = t.live(j.Directories[0].Path)
+		}
 		spots, err := t.spots(j)
 		if err != nil {
 			return nil, err
@@ -302,6 +316,11 @@ func (t *Tree) spots(j *journal) ([]spot, error) {
 			continue
 		}
 		switch {
+		case j.Copy: // whatever else is there by now is none of ours
+			s.side, s.want = remora.Replaced, away.Inode == d.Staged.Inode
+			if d.Staged.exists() && live.Inode == d.Staged.Inode {
+				s.side, s.want = remora.Restored, true
+			}
 		case live.Inode == d.Before.Inode: // both 0 where nothing was live
 			s.side, s.want = remora.Replaced, away.Inode == d.Staged.Inode
 		case live.Inode != 0 && live.Inode == d.Staged.Inode:

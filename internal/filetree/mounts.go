@@ -36,10 +36,13 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 	all, hidden := otherMounts()
 	all = append(all, own...)
 	hint := fmt.Sprintf("mount %s, or a folder above it, instead of what lies below; or set files.exchange: entries", filepath.Dir(t.cfg.Root))
-	if t.cfg.ByEntry {
+	switch {
+	case t.copies():
+		hint = "choose a directory in it, or elsewhere, that does not exist yet"
+	case t.cfg.ByEntry:
 		hint = "unmount it first; a directory itself may be mounted, what lies in it may not"
 	}
-	home := containing(own, filepath.Dir(t.cfg.Root))
+	home := containing(own, filepath.Dir(t.work)) // of entries, it is not asked for
 	for _, p := range places {
 		live := t.live(p.dir)
 		if m := mountBelow(t.but(own, live), live); m != "" {

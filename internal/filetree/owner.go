@@ -93,6 +93,14 @@ var specialBits = []struct {
 	bit  uint32
 }{{fs.ModeSetuid, unix.S_ISUID}, {fs.ModeSetgid, unix.S_ISGID}, {fs.ModeSticky, unix.S_ISVTX}}
 
+// mode is the mode of a folder to be made; where none is known, the usual one.
+func (o owned) mode() fs.FileMode {
+	if o.Mode == 0 {
+		return 0o755
+	}
+	return fileMode(o.Mode)
+}
+
 // dropInherited removes what a directory took over from the access control list of its parent.
 func dropInherited(at string) error {
 	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {

@@ -111,7 +111,12 @@ func (t *Tree) readPart(from fs.FS) (part, error) {
 			return p, corrupt(remora.PartFile, "directory %q is named twice", d.Path)
 		}
 		seen[d.Path] = true
-		if !slices.Contains(t.cfg.Directories, d.Path) {
+		for other := range seen {
+			if other != d.Path && (within(d.Path, other) || within(other, d.Path)) {
+				return p, corrupt(remora.PartFile, "directories %q and %q overlap", other, d.Path)
+			}
+		}
+		if !t.copies() && !slices.Contains(t.cfg.Directories, d.Path) {
 			return p, refuse(remora.Invalid, "directory "+d.Path, "add it to files.directories", "it is in the backup, but not among the directories of the source")
 		}
 	}

@@ -29,13 +29,18 @@ func (t *Tree) Preflight(ctx context.Context, job remora.Job, intent remora.Inte
 		return est, err
 	}
 	est = remora.Estimate{Identity: t.where(), Fingerprint: fingerprint(found), Empty: !slices.ContainsFunc(found, place.exists)}
+	var p part
 	if intent.Restore() {
-		est.Warnings, err = t.prepareRestore(job, intent.From, found)
+		p, est.Warnings, err = t.prepareRestore(job, intent.From, found)
 	} else if !est.Empty && !intent.Partial {
 		err = refuseMissing(found)
 	}
 	if err != nil {
 		return remora.Estimate{}, err
+	}
+	if t.copies() { // nothing is replaced, so what is built is counted
+		est.Summary = p.summary()
+		return est, nil
 	}
 	return est, t.estimate(ctx, job, intent, found, &est)
 }
@@ -83,28 +88,27 @@ func (t *Tree) estimate(ctx context.Context, job remora.Job, intent remora.Inten
 }
 
 // prepareRestore refuses a restore that could not be done, or not be undone.
-func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnings []string, err error) {
-	p, err := t.readPart(from)
-	if err != nil {
-		return nil, err
+func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (p part, warnings []string, err error) {
+	if p, err = t.readPart(from); err != nil {
+		return p, nil, err
 	}
 	if err := t.unsettled(job.Run); err != nil {
-		return nil, err
+		return p, nil, err
 	}
 	if t.cfg.ByEntry {
 		if err := refuseMissing(found); err != nil {
-			return nil, err
+			return p, nil, err
 		}
 	}
 	var replaced []place
 	for _, at := range found {
 		d, ok := p.directory(at.dir)
-		if !ok {
+		if !ok && !t.copies() {
 			warnings = append(warnings, "directory "+at.dir+" is not in the backup and stays as it is")
 			continue
 		}
 		if err := t.writable(at); err != nil {
-			return nil, err
+			return p, nil, err
 		}
 		if info, err := os.Lstat(at.at); t.cfg.ByEntry && err == nil && ownedBy(info) != d.owned {
 			warnings = append(warnings, "directory "+at.dir+" itself keeps the owner and the mode that it has now; those in the backup differ")
@@ -113,15 +117,15 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (warnin
 	}
 	hidden, err := t.checkMounts(replaced)
 	if err != nil {
-		return nil, err
+		return p, nil, err
 	}
-	if hidden && !t.cfg.ByEntry {
+	if hidden && !t.cfg.ByEntry && !t.copies() {
 		warnings = append(warnings, "the worker may not see what other users' processes have mounted: a container that has one of the directories itself mounted would keep seeing the replaced one")
 	}
-	if p.Host != t.where() {
+	if p.Host != t.where() && !t.copies() {
 		warnings = append(warnings, "the backup was taken of "+p.Host)
 	}
-	return append(warnings, foreignOwners(p)...), t.space(p)
+	return p, append(warnings, foreignOwners(p)...), t.space(p)
 }
 
 // foreignOwners names the owners in a part that this process cannot give back.
@@ -143,7 +147,10 @@ func foreignOwners(p part) []string {
 // changes. Where a directory is missing, on the two lowest folders that lead to it.
 func (t *Tree) writable(at place) error {
 	var folders []string
-	if t.cfg.ByEntry { // it is the entries of the directory that get another parent
+	switch {
+	case t.copies():
+		folders = []string{t.cfg.Root}
+	case t.cfg.ByEntry: // it is the entries of the directory that get another parent
 		entries, err := os.ReadDir(at.at)
 		if err != nil {
 			return err
@@ -154,7 +161,7 @@ func (t *Tree) writable(at place) error {
 				folders = append(folders, filepath.Join(at.at, e.Name()))
 			}
 		}
-	} else {
+	default:
 		there := []string{filepath.Dir(t.cfg.Root)}
 		for _, p := range ancestors(t.cfg.Root, at.dir) {
 			if _, err := os.Lstat(p); err == nil {

@@ -2,8 +2,10 @@ package filetree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -64,6 +66,17 @@ func child(what, parent string) error {
 				return err
 			}
 		}
+	case "copies": // again and again until somebody ends it
+		for part := os.DirFS(filepath.Join(parent, "part")); ; {
+			into := tree.Into(remora.Selection{To: filepath.Join(parent, "look")})
+			if err := childCopy(ctx, into, part); err != nil {
+				return err
+			}
+			gone := filepath.Join(parent, "gone")
+			if err := errors.Join(os.RemoveAll(gone), os.Rename(filepath.Join(parent, "look"), gone)); err != nil {
+				return err
+			}
+		}
 	case "hold":
 		if _, err := tree.lock(ctx, run2); err != nil {
 			return err
@@ -84,6 +97,19 @@ func child(what, parent string) error {
 		return childRestore(ctx, tree, parent)
 	}
 	return fmt.Errorf("no such child: %s", what)
+}
+
+func childCopy(ctx context.Context, into remora.Component, from fs.FS) error {
+	if _, err := into.Stage(ctx, job1, from); err != nil {
+		return err
+	}
+	if diff, err := into.Compare(ctx, job1, from); err != nil || !diff.Equal() {
+		return fmt.Errorf("compare: %v %w", diff.Differences, err)
+	}
+	if err := into.Switch(ctx, remora.Turn{Run: run1, Seq: 1, Live: remora.Restored}); err != nil {
+		return err
+	}
+	return into.Discard(ctx, job1, "")
 }
 
 func nextSeq(tree *Tree) int {

@@ -49,7 +49,7 @@ func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remor
 func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	j := &journal{
 		Format: journalFormat, Installation: t.cfg.Installation, Source: t.cfg.Source, Run: job.Run, Host: t.where(), Root: t.cfg.Root,
-		ByEntry: t.cfg.ByEntry, State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
+		ByEntry: t.cfg.ByEntry, Copy: t.copies(), State: staging, Attempt: 1, Live: remora.Replaced, Since: time.Now().UTC().Truncate(time.Second),
 		Stay: slices.Concat(t.exclude, p.Exclude), RootEntry: p.Root,
 	}
 	old, err := t.ours(h.work, job.Run)
@@ -67,7 +67,10 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 		return nil, err
 	}
 	for _, at := range places {
-		if _, ok := p.directory(at.dir); ok {
+		switch _, ok := p.directory(at.dir); {
+		case j.Copy: // what is empty there gives way, and is nothing to go back to
+			j.Directories = append(j.Directories, journalDirectory{Path: at.dir})
+		case ok:
 			j.Directories = append(j.Directories, journalDirectory{Path: at.dir, Before: at.identity})
 		}
 	}
@@ -86,35 +89,59 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 // fill copies every directory of the part, flushes all to disk, and notes what was made.
 func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p part, from fs.FS) ([]string, error) {
 	s := &stager{from: from, own: currentOwnership()}
-	for i := range j.Directories {
-		d, _ := p.directory(j.Directories[i].Path)
+	for _, d := range p.Directories {
 		s.meter = newMeter(job, "stage "+d.Path, d.Bytes)
 		err := inStage(h, j, d.Path, func(root *os.Root) error {
 			s.root = root
-			if err := s.directory(ctx, d); err != nil {
-				return err
-			}
-			info, err := root.Lstat(d.Path)
-			if err != nil {
-				return err
-			}
-			j.Directories[i].Staged = identityOf(info)
-			return opened(root, ".", func(f *os.File) error { return unix.Syncfs(int(f.Fd())) })
+			return errors.Join(s.directory(ctx, d), s.flush())
 		})
 		if err != nil {
+			return nil, err
+		}
+	}
+	if j.Copy {
+		if err := inStage(h, j, "", s.around(p)); err != nil {
+			return nil, err
+		}
+	}
+	for i := range j.Directories {
+		var err error
+		if j.Directories[i].Staged, err = identityAt(t.putAway(j, j.Directories[i].Path)); err != nil {
 			return nil, err
 		}
 	}
 	return s.warnings(), nil
 }
 
+// flush returns when all that was staged is on disk.
+func (s *stager) flush() error {
+	return opened(s.root, ".", func(f *os.File) error { return unix.Syncfs(int(f.Fd())) })
+}
+
+// around gives the folders around the directories of a copy the owner and the mode of the root that they had.
+func (s *stager) around(p part) func(*os.Root) error {
+	return func(root *os.Root) error {
+		s.root = root
+		for _, at := range p.folders() {
+			if err := root.MkdirAll(at, 0o700); err != nil {
+				return err
+			}
+			e := entry{at: at, mode: fs.ModeDir | p.Root.mode(), owner: remora.FileOwner{UID: p.Root.UID, GID: p.Root.GID}, owned: p.Root.Mode != 0}
+			if err := opened(root, at, func(f *os.File) error { return s.dress(f, e) }); err != nil {
+				return err
+			}
+		}
+		return s.flush()
+	}
+}
+
 // inStage does something in the folder that a directory is staged in.
 func inStage(h *held, j *journal, dir string, do func(*os.Root) error) error {
 	shelf := h.shelf(dir)
-	if err := shelf.MkdirAll(j.stageName(), 0o700); err != nil {
+	if err := shelf.MkdirAll(j.stageOf(), 0o700); err != nil {
 		return err
 	}
-	root, err := shelf.OpenRoot(j.stageName())
+	root, err := shelf.OpenRoot(j.stageOf())
 	if err != nil {
 		return err
 	}

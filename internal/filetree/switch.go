@@ -198,10 +198,7 @@ func (x *exchange) uncarried() (dirs []string) {
 func (x *exchange) makeFolders() error {
 	owner := remora.FileOwner{UID: x.j.RootEntry.UID, GID: x.j.RootEntry.GID}
 	given := x.j.RootEntry.Mode != 0 && currentOwnership().may(owner)
-	mode := safeMode(fs.ModeDir|fileMode(x.j.RootEntry.Mode), given)
-	if mode.Perm() == 0 {
-		mode = 0o755
-	}
+	mode := safeMode(fs.ModeDir|x.j.RootEntry.mode(), given)
 	for _, at := range x.j.Made {
 		err := os.Mkdir(at, 0o700)
 		if errors.Is(err, fs.ErrExist) {
@@ -239,6 +236,8 @@ func (x *exchange) flip(s *spot) error {
 	base := path.Base(s.Path)
 	from, to, how := x.away, x.live, uint(unix.RENAME_NOREPLACE)
 	switch hasLive, hasAway := has(x.live, base), has(x.away, base); {
+	case hasLive && hasAway && x.j.Copy:
+		how = 0 // which replaces an empty directory, and nothing else
 	case hasLive && hasAway:
 		how = unix.RENAME_EXCHANGE
 	case hasLive:
@@ -247,7 +246,11 @@ func (x *exchange) flip(s *spot) error {
 		from = nil // the application has just removed it
 	}
 	if from != nil {
-		if err := unix.Renameat2(int(from.Fd()), base, int(to.Fd()), base, how); err != nil {
+		err := unix.Renameat2(int(from.Fd()), base, int(to.Fd()), base, how)
+		switch {
+		case x.j.Copy && (errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR)):
+			return refuse(remora.Changed, x.t.live(s.Path), "choose a directory that does not exist yet", "somebody else has put something there meanwhile")
+		case err != nil:
 			return &os.PathError{Op: "exchange", Path: x.t.live(s.Path), Err: err}
 		}
 	}

@@ -41,6 +41,8 @@ type Config struct {
 	// ByEntry leaves the directories where they are and exchanges what lies in them, entry by entry: for directories that
 	// are mounted, here or in a container (S7). All of them must exist.
 	ByEntry bool
+	// Reserved are directories that are in use, of this source and of others: nothing is built in or around them.
+	Reserved []string
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -51,6 +53,8 @@ type Tree struct {
 	work    string // the work folder with the lock and the journals
 	exclude patterns
 	log     *slog.Logger
+	// chosen is what of a part is built elsewhere: see Into.
+	chosen remora.Selection
 }
 
 var _ remora.Component = (*Tree)(nil)
@@ -121,10 +125,14 @@ func (t *Tree) live(dir string) string { return filepath.Join(t.cfg.Root, filepa
 
 // shelf is the work folder that holds the other side of a directory: on the file system of that directory.
 func (t *Tree) shelf(byEntry bool, dir string) string {
-	if byEntry {
+	switch {
+	case byEntry:
 		return filepath.Join(t.live(dir), workName)
+	case t.copies():
+		return filepath.Join(t.cfg.Root, workName)
+	default:
+		return filepath.Join(filepath.Dir(t.cfg.Root), workName)
 	}
-	return filepath.Join(filepath.Dir(t.cfg.Root), workName)
 }
 
 // home is the work folder that holds the lock and the journals. It must not depend on the order of the configuration.
@@ -168,6 +176,9 @@ type place struct {
 // places looks at every directory. A symlink on the way is refused: an exchange would move the link, not the data
 // (S7), and a journal beside the link would not lie beside the data.
 func (t *Tree) places() ([]place, error) {
+	if err := t.mayCopy(); err != nil {
+		return nil, err
+	}
 	parent := filepath.Dir(t.cfg.Root)
 	resolved, err := filepath.EvalSymlinks(parent)
 	switch {
@@ -227,7 +238,7 @@ func (t *Tree) where() string {
 	if err != nil {
 		host = "localhost"
 	}
-	return host + ":" + t.cfg.Root
+	return host + ":" + cmp.Or(t.chosen.To, t.cfg.Root)
 }
 
 var runName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
