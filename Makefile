@@ -11,7 +11,7 @@ MINUTES   ?= 45
 DATABASES := mysql mariadb-11.8 mariadb-10.11
 SERVERS   := temporal kopia minio versitygw
 
-.PHONY: help build test lint workflowcheck vulnerabilities check soak bench bench-memory demo demo-clean clean servers $(DATABASES) $(SERVERS)
+.PHONY: help build test lint workflowcheck vulnerabilities check soak torture bench bench-memory demo demo-clean clean servers $(DATABASES) $(SERVERS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ check: lint workflowcheck test vulnerabilities ## all that must hold before a ch
 
 soak: servers ## two sources backed up every minute while workers and Temporal are killed; MINUTES=45
 	REMORA_SOAK=$(MINUTES) go test ./e2e -run '^TestSoak$$' -v -timeout $$(( $(MINUTES) + 30 ))m
+
+torture: servers ## restores while workers, servers and Temporal die and people interfere; MINUTES=45 REMORA_SEED=1
+	REMORA_TORTURE=$(MINUTES) go test ./e2e -run '^TestTorture$$' -v -timeout $$(( $(MINUTES) + 30 ))m
 
 bench: ## speed beside mydumper, mysqldump and what the machine can do; SIZE=1.5G ROUNDS=3 SERVER=mysql SESSIONS=4
 	REMORA_BENCH=bench REMORA_BENCH_SIZE=$(SIZE) REMORA_BENCH_ROUNDS=$(ROUNDS) REMORA_BENCH_SERVER=$(SERVER) \

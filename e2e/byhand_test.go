@@ -31,7 +31,7 @@ func TestABackupComesBackWithoutRemora(t *testing.T) {
 		random, hit := seed(t), false
 		for tries := 0; !hit; tries++ {
 			require.Less(t, tries, 10, "the backup was always over before the worker was killed")
-			_, hit = s.killDuring(random, 1500*time.Millisecond, "backup", s.source())
+			hit = s.killDuring(random, 1500*time.Millisecond, "backup", s.source())
 		}
 		s.comesBackByHand("connect s3 --endpoint=HOST:PORT --bucket=BUCKET --prefix=PREFIX/",
 			"connect s3 --disable-tls --endpoint="+at.bucket.Endpoint+" --bucket="+at.bucket.Name+" --prefix="+at.bucket.Prefix)

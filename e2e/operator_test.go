@@ -87,3 +87,10 @@ func TestWhatAnOperatorDoesInTemporal(t *testing.T) {
 	require.Equal(t, 4, code, out)
 	require.Contains(t, out, "its last restore is over since")
 }
+
+// hasStage tells whether a stage lies on the server.
+func (s *site) hasStage() bool {
+	var n int
+	require.NoError(s.t, s.db().QueryRow(`SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE '\_remora\_%\_b%'`).Scan(&n))
+	return n > 0
+}

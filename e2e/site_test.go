@@ -310,18 +310,21 @@ func (s *site) killWorker() {
 	_ = s.worker.Wait()
 }
 
-func (s *site) stopWorker() {
-	if s.worker == nil || s.worker.ProcessState != nil {
+func (s *site) stopWorker() { s.stop(s.worker) }
+
+// stop ends a worker as its service manager would.
+func (s *site) stop(worker *exec.Cmd) {
+	if worker == nil || worker.ProcessState != nil {
 		return
 	}
-	_ = s.worker.Process.Signal(syscall.SIGTERM)
+	_ = worker.Process.Signal(syscall.SIGTERM)
 	done := make(chan struct{})
-	go func() { _ = s.worker.Wait(); close(done) }()
+	go func() { _ = worker.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(40 * time.Second):
 		s.t.Error("the worker did not stop within 40 s of SIGTERM")
-		_ = s.worker.Process.Kill()
+		_ = worker.Process.Kill()
 		<-done
 	}
 }
