@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,7 +40,7 @@ func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 	for _, purpose := range []struct {
 		who   account
 		needs func(server) []need
-	}{{d.read, d.backupNeeds}, {d.write, d.restoreNeeds}, {d.write, definerNeeds}} {
+	}{{d.read, d.backupNeeds}, {d.write, d.restoreNeeds}, {d.write, d.laterNeeds}} {
 		err := d.with(ctx, purpose.who, "read the rights", purpose.who.user, func(s *session) error {
 			g, err := readGrants(ctx, s)
 			all = append(all, g.missing(purpose.needs(s.server))...)
@@ -126,9 +128,12 @@ func (v server) definer() string {
 	}
 }
 
-// definerNeeds are worth having from the beginning; whether they are needed, a plan finds out (S5).
-func definerNeeds(on server) []need {
-	return []need{{forRestore, strings.Split(on.definer(), ", "), everywhere, false, "without it views, triggers, routines and events that somebody else has defined cannot be restored"}}
+// laterNeeds are worth having from the beginning; whether they are needed, a plan finds out (S5).
+func (d *Database) laterNeeds(on server) (needs []need) {
+	for _, schema := range d.scopes() {
+		needs = append(needs, need{forRestore, []string{"REFERENCES"}, schema, false, "without it tables cannot be restored by --table that have foreign keys to or from others"})
+	}
+	return append(needs, need{forRestore, strings.Split(on.definer(), ", "), everywhere, false, "without it views, triggers, routines and events that somebody else has defined cannot be restored"})
 }
 
 // scopes are the schemas of the source.
@@ -175,19 +180,34 @@ type grants struct {
 	revoked []schemaGrant
 	// routines tells that the table of routines may be read.
 	routines bool
-	// literal tells that wildcards mean nothing (partial_revokes).
-	literal bool
-	fold    bool
+	// literal tells that wildcards mean nothing (partial_revokes), mixed that MySQL has active roles.
+	literal, mixed bool
+	fold           bool
 }
 
+// schemaGrant is what a holder may do in the schemas of a pattern.
 type schemaGrant struct {
 	pattern    string
+	holder     holder
 	privileges map[string]bool
+}
+
+// holder is who has a right: the account itself, or what it has its rights from. MariaDB alone tells them apart.
+type holder int
+
+const (
+	itself holder = iota
+	aRole
+	everybody
+)
+
+func (s schemaGrant) gives(privilege string) bool {
+	return s.privileges[privilege] || s.privileges["ALL PRIVILEGES"]
 }
 
 // grantLine reads grants on everything and on schemas. Grants on single tables, columns and routines are not enough for
 // anything that we do, and roles have been expanded by the server.
-var grantLine = regexp.MustCompile("(?s)^(GRANT|REVOKE) ([A-Z0-9_, ]+) ON (?:(\\*)|`((?:[^`]|``)*)`)\\.\\* (?:TO|FROM) ")
+var grantLine = regexp.MustCompile("(?s)^(GRANT|REVOKE) ([A-Z0-9_, ]+) ON (?:(\\*)|`((?:[^`]|``)*)`)\\.\\* (?:TO|FROM) (.*)")
 
 // procLine is the grant that shows routines on MariaDB before 11.3.
 var procLine = regexp.MustCompile("^GRANT (?:SELECT|ALL PRIVILEGES)[^`']* ON `mysql`\\.`proc` TO ")
@@ -195,11 +215,11 @@ var procLine = regexp.MustCompile("^GRANT (?:SELECT|ALL PRIVILEGES)[^`']* ON `my
 // readGrants reads the rights of a session's account.
 func readGrants(ctx context.Context, s *session) (grants, error) {
 	g := grants{global: map[string]bool{}, fold: s.server.LowerCase != 0}
-	revokes := "@@partial_revokes"
+	means := "@@partial_revokes, CURRENT_ROLE() <> 'NONE'"
 	if s.server.mariadb() {
-		revokes = "FALSE"
+		means = "FALSE, FALSE"
 	}
-	if err := s.row(ctx, "SELECT CURRENT_USER(), "+revokes).Scan(&g.account, &g.literal); err != nil {
+	if err := s.row(ctx, "SELECT CURRENT_USER(), "+means).Scan(&g.account, &g.literal, &g.mixed); err != nil {
 		return g, err
 	}
 	lines, err := s.strings(ctx, "SHOW GRANTS")
@@ -219,7 +239,14 @@ func (g *grants) add(line string) {
 	for p := range strings.SplitSeq(m[2], ",") {
 		set[strings.TrimSpace(p)] = true
 	}
-	one := schemaGrant{strings.ReplaceAll(m[4], "``", "`"), set}
+	one := schemaGrant{strings.ReplaceAll(m[4], "``", "`"), itself, set}
+	switch {
+	case strings.HasPrefix(m[5], "PUBLIC"):
+		one.holder = everybody
+	case !strings.Contains(m[5], "`@`"):
+		one.holder = aRole
+	}
+	same := func(s schemaGrant) bool { return s.holder == one.holder && s.pattern == one.pattern }
 	switch {
 	case m[1] == "REVOKE":
 		g.revoked = append(g.revoked, one)
@@ -227,6 +254,8 @@ func (g *grants) add(line string) {
 		for p := range set {
 			g.global[p] = true
 		}
+	case slices.ContainsFunc(g.schemas, same): // of another role
+		maps.Copy(g.schemas[slices.IndexFunc(g.schemas, same)].privileges, set)
 	default:
 		g.schemas = append(g.schemas, one)
 	}
@@ -245,9 +274,38 @@ func (g grants) in(schema, privilege string) bool {
 	}) {
 		return true
 	}
-	return slices.ContainsFunc(g.schemas, func(s schemaGrant) bool {
-		return (s.privileges[privilege] || s.privileges["ALL PRIVILEGES"]) && g.matches(s.pattern, schema)
-	})
+	for _, h := range []holder{itself, aRole, everybody} {
+		if force := g.inForce(h, schema); len(force) > 0 && len(lacking(force, privilege)) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// inForce are the grants of which a server takes one, the only one, for a schema: of several whose patterns match, that
+// with the most letters before a wildcard. Which of those that are alike in that, and which of all while MySQL has roles,
+// is nobody's to say.
+func (g grants) inForce(h holder, schema string) []schemaGrant {
+	force := slices.DeleteFunc(slices.Clone(g.schemas), func(s schemaGrant) bool { return s.holder != h || !g.matches(s.pattern, schema) })
+	if g.mixed || len(force) == 0 {
+		return force
+	}
+	letters := func(s schemaGrant) int {
+		if at := wildcard.FindStringIndex(s.pattern); at != nil && !g.literal {
+			return at[1]
+		}
+		return math.MaxInt
+	}
+	most := letters(slices.MaxFunc(force, func(a, b schemaGrant) int { return cmp.Compare(letters(a), letters(b)) }))
+	return slices.DeleteFunc(force, func(s schemaGrant) bool { return letters(s) < most })
+}
+
+// wildcard is a pattern up to its first wildcard.
+var wildcard = regexp.MustCompile(`(?s)^(?:\\.|[^%_\\])*[%_]`)
+
+// lacking are the grants that do not give a right.
+func lacking(all []schemaGrant, privilege string) []schemaGrant {
+	return slices.DeleteFunc(slices.Clone(all), func(s schemaGrant) bool { return s.gives(privilege) })
 }
 
 // matches compares a schema with the pattern of a grant: _ and % are wildcards unless escaped, or unless partial_revokes
@@ -272,11 +330,16 @@ func (g grants) has(s scope, privilege string) bool {
 		return g.everywhere(privilege)
 	case procTable:
 		return g.routines || g.in("mysql", privilege)
-	case inOurs: // a pattern that covers both covers all
-		return g.in(prefix, privilege) && g.in(putAwaySchema("a", 1), privilege) && g.in(stageSchema("b", 2, 10), privilege)
-	default:
-		return g.in(string(s), privilege)
 	}
+	return !slices.ContainsFunc(s.schemas(), func(schema string) bool { return !g.in(schema, privilege) })
+}
+
+// schemas are those of a scope. A pattern that covers these of ours covers all.
+func (s scope) schemas() []string {
+	if s == inOurs {
+		return []string{prefix, putAwaySchema("a", 1), stageSchema("b", 2, 10)}
+	}
+	return []string{string(s)}
 }
 
 // missing lists the needs that are not met, one right for each.
@@ -290,10 +353,28 @@ func (g grants) missing(needs []need) []Right {
 		list := strings.Join(lack, ", ")
 		all = append(all, Right{
 			Purpose: n.purpose, Account: g.quoted(), Name: list + " on " + n.scope.String(), Why: n.why, Required: n.required,
-			Grant: fmt.Sprintf("GRANT %s ON %s TO %s;", list, g.target(n.scope), g.quoted()),
+			Grant: strings.Join(mapped(g.targets(n.scope, lack), func(to string) string { return fmt.Sprintf("GRANT %s ON %s TO %s;", list, to, g.quoted()) }), " "),
 		})
 	}
 	return all
+}
+
+// targets are what GRANT has to name, so that rights hold in a scope. To name what no grant in force does would put those
+// out of force.
+func (g grants) targets(s scope, lack []string) (all []string) {
+	if s == everywhere || s == procTable {
+		return []string{g.target(s)}
+	}
+	for _, schema := range s.schemas() {
+		force := g.inForce(itself, schema)
+		targets := []string{g.target(s)}
+		if len(force) > 0 {
+			targets = mapped(slices.Concat(mapped(lack, func(p string) []schemaGrant { return lacking(force, p) })...), func(s schemaGrant) string { return quote(s.pattern) + ".*" })
+		}
+		all = append(all, targets...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // target writes a scope as GRANT wants it. With partial_revokes no pattern covers our schemas, so the right must hold

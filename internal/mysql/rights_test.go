@@ -1,6 +1,8 @@
 package mysql
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,9 +56,9 @@ func testEveryMissingRightIsNamedWithItsGrant(t *testing.T, on *testenv.MySQLSer
 	part := w.capture()
 	poor := w.database(withUser("poor"))
 
-	routines, weaker := "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%';", 5
+	routines, weaker := "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%';", 6
 	if on.MariaDB() {
-		routines, weaker = "GRANT SELECT ON mysql.proc TO 'poor'@'%';", 4
+		routines, weaker = "GRANT SELECT ON mysql.proc TO 'poor'@'%';", 5
 		if found := w.serverFound(); found.since(11, 3) {
 			routines = "GRANT SHOW CREATE ROUTINE ON `" + strings.ReplaceAll(w.schema, "_", `\_`) + "`.* TO 'poor'@'%';"
 		}
@@ -106,18 +108,208 @@ func testEveryMissingRightIsNamedWithItsGrant(t *testing.T, on *testenv.MySQLSer
 	require.Empty(t, missing)
 }
 
+// Each right is missed when it alone is gone, whatever it is needed for: the refusal names it, and its GRANT is all that is
+// missing.
+func TestEachRightIsMissedWhenItAloneIsGone(t *testing.T) {
+	testenv.EachServer(t, testEachRightIsMissedWhenItAloneIsGone)
+}
+
+func testEachRightIsMissedWhenItAloneIsGone(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	other, copied := w.schema+"_other", w.schema+"_copy"
+	w.exec(shop + "DROP USER IF EXISTS poor@'%'; CREATE USER poor@'%'; CREATE DATABASE " + other + "; CREATE TABLE " + other + ".visits (id INT PRIMARY KEY, user INT UNSIGNED, CONSTRAINT of_user FOREIGN KEY (user) REFERENCES " + w.schema + ".users (id))")
+	t.Cleanup(func() { _, _ = w.root.Exec("DROP DATABASE IF EXISTS " + other + "; DROP USER poor@'%'") })
+	part := w.capture()
+	poor := w.database(withUser("poor"))
+	into := poor.Into(remora.Selection{To: copied, Tables: []string{"orders"}}).(*Database)
+	preflight := func(d *Database, tables ...string) func() error {
+		return func() error {
+			_, err := d.Preflight(t.Context(), remora.Job{Run: "r", Selection: remora.Selection{Tables: tables}}, remora.Intent{From: part.fs()})
+			return err
+		}
+	}
+	found := w.serverFound()
+	across := func(schema, right string) []need {
+		return []need{{forRestore, []string{right}, scope(schema), true, ""}}
+	}
+	for _, way := range []struct {
+		name  string
+		needs []need
+		try   func() error
+	}{
+		{"backup", poor.backupNeeds(found), func() error {
+			_, err := poor.Preflight(t.Context(), remora.Job{}, remora.Intent{})
+			return err
+		}},
+		{"capture", poor.backupNeeds(found), func() error {
+			_, err := poor.Capture(t.Context(), remora.Job{}, remora.Subject{}, folder{t.TempDir()})
+			return err
+		}},
+		{"preview", poor.backupNeeds(found), func() error {
+			_, err := poor.Preview(t.Context(), remora.Job{}, part.fs())
+			return err
+		}},
+		{"restore", slices.Concat(poor.restoreNeeds(found), across(other, "ALTER"), across(w.schema, "REFERENCES")), preflight(poor)},
+		{"restore --table orders", across(w.schema, "REFERENCES"), preflight(poor, "orders")},
+		{"restore --to", into.restoreNeeds(found), preflight(into)},
+	} {
+		var hints []string
+		for range 3 { // the other schema is looked at when all else is there
+			var p *remora.Problem
+			if errors.As(way.try(), &p) && p.Kind == remora.Denied {
+				hints = append(hints, p.Hint)
+				w.exec(p.Hint)
+			}
+		}
+		require.NoError(t, way.try(), "%s after %q", way.name, hints)
+		for _, n := range way.needs {
+			for _, right := range n.privileges {
+				if !n.required {
+					continue
+				}
+				target := (grants{}).target(n.scope)
+				w.exec("GRANT " + right + " ON " + target + " TO poor@'%'; REVOKE " + right + " ON " + target + " FROM poor@'%'")
+				err := way.try()
+				requireProblem(t, err, remora.Denied, right+" on "+n.scope.String(), "GRANT "+right+" ON "+target+" TO 'poor'@'%';")
+				var p *remora.Problem
+				require.ErrorAs(t, err, &p)
+				require.Equal(t, 1, strings.Count(p.Hint, "GRANT"), "nothing else is missing: %s", p.Hint)
+				w.exec(p.Hint)
+			}
+		}
+		require.NoError(t, way.try(), way.name)
+	}
+}
+
+// Of several grants whose patterns match a schema a server takes one, and hides what that does not give. What is read from
+// the grants is what it shows, and the GRANTs that are asked for put none out of force.
+func TestOfSeveralGrantsForASchemaOneIsInForce(t *testing.T) {
+	testenv.EachServer(t, testOfSeveralGrantsForASchemaOneIsInForce)
+}
+
+func testOfSeveralGrantsForASchemaOneIsInForce(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	w.exec(shop + "CREATE VIEW v AS SELECT 1 AS one; CREATE TRIGGER acts BEFORE INSERT ON users FOR EACH ROW SET @x = 1; CREATE EVENT daily ON SCHEDULE EVERY 1 DAY DO DO 1; CREATE ROLE role1; CREATE ROLE role2")
+	t.Cleanup(func() { _, _ = w.root.Exec("DROP USER IF EXISTS poor@'%'; DROP ROLE role1; DROP ROLE role2") })
+	d := w.database(withUser("poor"))
+	words := strings.NewReplacer(
+		"REST", "TRIGGER, EVENT, SHOW VIEW", "ME", "poor@'%'", "EXACT", grantPattern(w.schema)+".*", "LOOSE", "`"+w.schema+"`.*", "WIDE", "`"+w.schema[:5]+"%`.*",
+		"NARROW", "`"+grantPattern(w.schema)[1:9]+"%`.*", "ANY", "`%`.*", "TABLE", qualified(w.schema, "users"), "SHOP", w.schema,
+	)
+	for _, c := range []struct{ grants, missing string }{
+		{"GRANT SELECT, REST ON WIDE TO ME", ""},
+		{"GRANT SELECT, REST ON LOOSE TO ME", ""},
+		{"GRANT SELECT ON EXACT TO ME; GRANT REST ON WIDE TO ME", "TRIGGER, EVENT"},
+		{"GRANT REST ON EXACT TO ME; GRANT SELECT ON WIDE TO ME", "SELECT"},
+		{"GRANT REST ON NARROW TO ME; GRANT SELECT ON WIDE TO ME", "SELECT"},
+		{"GRANT REST ON WIDE TO ME; GRANT SELECT ON ANY TO ME", "SELECT"},
+		{"GRANT SELECT ON *.* TO ME; GRANT EVENT ON EXACT TO ME; GRANT TRIGGER, SHOW VIEW ON WIDE TO ME", "TRIGGER"},
+		{"GRANT SELECT ON WIDE TO ME; GRANT SELECT, REST ON LOOSE TO ME", "TRIGGER, EVENT"}, // which of them is not to be told
+		{"GRANT SELECT ON TABLE TO ME; GRANT REST ON EXACT TO ME", "SELECT"},
+		{"GRANT SELECT (id), TRIGGER ON TABLE TO ME; GRANT EVENT, SHOW VIEW ON EXACT TO ME", "SELECT, TRIGGER"},
+		{"GRANT SELECT, REST ON WIDE TO role1; GRANT role1 TO ME", ""},
+		{"GRANT SELECT, REST ON EXACT TO role2; GRANT role2 TO role1; GRANT role1 TO ME", ""},
+		{"GRANT SELECT ON EXACT TO ME; GRANT REST ON WIDE TO role1; GRANT role1 TO ME", "?"},
+		{"GRANT SELECT ON EXACT TO role1; GRANT REST ON WIDE TO role1; GRANT role1 TO ME", "?"},
+		{"GRANT SELECT ON WIDE TO role1; GRANT REST ON EXACT TO role2; GRANT role2 TO role1; GRANT role1 TO ME", "?"},
+		{"GRANT SELECT, SHOW VIEW ON EXACT TO ME; GRANT TRIGGER ON EXACT TO role1; GRANT EVENT ON EXACT TO role2; GRANT role2 TO role1; GRANT role1 TO ME", ""},
+		{"GRANT SELECT, SHOW VIEW ON EXACT TO ME; GRANT TRIGGER, EVENT ON EXACT TO role1; GRANT role1 TO ME; GRANT role2 TO ME; SET DEFAULT ROLE NONE TO ME", "?"},
+	} {
+		w.exec("DROP USER IF EXISTS poor@'%'; DROP ROLE role1; DROP ROLE role2; CREATE USER poor@'%'; CREATE ROLE role1; CREATE ROLE role2")
+		given := words.Replace(c.grants)
+		if on.MariaDB() {
+			given = strings.Replace(given, "SET DEFAULT ROLE NONE TO", "SET DEFAULT ROLE NONE FOR", 1)
+		}
+		w.exec(given)
+		hidden, missing := w.hidden(d)
+		require.Subset(t, missing, hidden, c.grants)
+		if c.missing != "?" {
+			require.Equal(t, c.missing, strings.Join(missing, ", "), c.grants)
+		}
+		s, err := d.connect(t.Context(), d.read)
+		require.NoError(t, err)
+		g, err := readGrants(t.Context(), s)
+		require.NoError(t, err)
+		s.close()
+		for _, r := range g.missing(d.backupNeeds(w.serverFound())) {
+			if r.Required {
+				w.exec(r.Grant)
+			}
+		}
+		hidden, missing = w.hidden(d)
+		require.Empty(t, hidden, c.grants)
+		require.Empty(t, missing, c.grants)
+	}
+}
+
+// hidden are the rights that an account turns out not to have on the schema, and those that its grants say are missing.
+func (w *world) hidden(d *Database) (hidden, missing []string) {
+	w.Helper()
+	s, err := d.connect(w.Context(), d.read)
+	require.NoError(w, err)
+	defer s.close()
+	g, err := readGrants(w.Context(), s)
+	require.NoError(w, err)
+	for _, right := range []struct{ name, query string }{
+		{"SELECT", "SELECT COUNT(*) > 0 FROM " + w.schema + ".users"},
+		{"TRIGGER", "SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '" + w.schema + "'"},
+		{"EVENT", "SELECT COUNT(*) FROM information_schema.events WHERE event_schema = '" + w.schema + "'"},
+	} {
+		var seen int
+		if err := s.row(w.Context(), right.query).Scan(&seen); err != nil || seen == 0 {
+			hidden = append(hidden, right.name)
+		}
+		if !g.in(w.schema, right.name) {
+			missing = append(missing, right.name)
+		}
+	}
+	return hidden, missing
+}
+
+// With partial_revokes a wildcard is a letter, so what covers our schemas is given for all; and what was taken away for one
+// schema is missed there.
+func TestS26PartialRevokesAreRead(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop + "DROP USER IF EXISTS poor@'%'; CREATE USER poor@'%'; SET GLOBAL partial_revokes = ON")
+	defer w.exec("DROP USER poor@'%'; SET GLOBAL partial_revokes = OFF")
+	part, poor := w.capture(), w.database(withUser("poor"))
+	plan := func() error {
+		_, err := poor.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+		return err
+	}
+	w.exec("GRANT ALL ON `\\_remora%`.* TO poor@'%'; GRANT ALL ON " + quote(w.schema[:4]+"%") + ".* TO poor@'%'")
+	requireProblem(t, plan(), remora.Denied, "TRIGGER", "GRANT SELECT", " ON "+quote(w.schema)+".* TO", " ON *.* TO 'poor'@'%';")
+	missing, err := poor.Rights(t.Context())
+	require.NoError(t, err)
+	for _, r := range missing {
+		w.exec(r.Grant)
+	}
+	require.NoError(t, plan())
+	revoke := "REVOKE TRIGGER ON " + quote(w.schema) + ".* FROM poor@'%';"
+	w.exec("GRANT TRIGGER, EVENT ON *.* TO poor@'%';" + revoke + revoke) // what was given for the schema, and what is given for all
+	for _, err := range []error{plan(), func() error {
+		_, err := poor.Capture(t.Context(), remora.Job{}, remora.Subject{}, folder{t.TempDir()})
+		return err
+	}()} {
+		requireProblem(t, err, remora.Denied, "TRIGGER on "+w.schema, "GRANT TRIGGER ON "+quote(w.schema)+".* TO 'poor'@'%';")
+	}
+	w.exec("GRANT TRIGGER ON " + quote(w.schema) + ".* TO 'poor'@'%'")
+	require.NoError(t, plan())
+}
+
 func TestRightsThroughARoleCount(t *testing.T) { testenv.EachServer(t, testRightsThroughARoleCount) }
 
 func testRightsThroughARoleCount(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
-	w.exec(shop + "DROP USER IF EXISTS poor@'%'; CREATE USER poor@'%'; CREATE ROLE dumper; CREATE ROLE reader; GRANT reader TO dumper; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON " + w.schema + ".* TO reader; GRANT dumper TO poor@'%'")
+	w.exec(shop + "DROP USER IF EXISTS poor@'%'; CREATE USER poor@'%'; CREATE ROLE dumper; CREATE ROLE reader; GRANT reader TO dumper; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON " + grantPattern(w.schema) + ".* TO reader; GRANT dumper TO poor@'%'")
 	right := w.serverFound().routines(forBackup, scope(w.schema))[0]
 	w.exec("GRANT " + right.privileges[0] + " ON " + grants{}.target(right.scope) + " TO dumper")
 	defer w.exec("DROP USER poor@'%'; DROP ROLE dumper; DROP ROLE reader")
 	w.d = w.database(withUser("poor"))
 	_, err := w.d.Preflight(t.Context(), remora.Job{}, remora.Intent{})
 	require.NoError(t, err)
-	w.capture()
+	_, summary := w.captureOf(remora.Subject{})
+	require.Equal(t, []int64{2, 6}, []int64{summary.Objects, summary.Entries})
 }
 
 // What cannot be brought back is refused by name, for a backup and for a restore, and never skipped.
