@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ import (
 // restoreFlags are what the command line says about a restore.
 type restoreFlags struct {
 	database, files bool
-	tables          []string
+	tables, paths   []string
 	to              string
 	source, from    string
 	undo            string
@@ -56,18 +57,24 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 	if cmd.Flags().Changed("without-safety-backup") && strings.TrimSpace(f.withoutSafety) == "" {
 		return badFlag("--without-safety-backup", "say why in a few words; they are recorded")
 	}
-	said := cmd.Flags().Changed
+	said, chosen := cmd.Flags().Changed, f.selection()
 	switch {
-	case (said("table") || said("to") || f.preview) && f.files:
-		return badUsage("--files", "--table, --to and --preview are for the database alone", "leave it out, and restore the files by themselves")
+	case said("to") && (chosen.To == "" || !utf8.ValidString(f.to) || strings.Contains(f.to, "/") && !strings.HasPrefix(f.to, "/")):
+		return badFlag("--to "+f.to, "name a schema, or an absolute directory on the worker's machine, that does not exist yet: --to shop_copy, --to /srv/look")
+	case said("to") && chosen.Place() == remora.Files && (f.database || said("table")):
+		return badUsage("--to "+f.to, "a directory is for the files alone", "leave --database and --table out; --to NAME, without a slash, is a schema for the database")
+	case said("to") && chosen.Place() == remora.Database && (f.files || said("path")):
+		return badUsage("--to "+f.to, "a schema is for the database alone", "leave --files and --path out; --to /DIRECTORY is for the files")
+	case f.preview && (f.files || said("path")):
+		return badUsage("--files", "a preview is for the database alone", "leave it out, and restore the files by themselves")
 	case f.preview && said("to"):
-		return badUsage("--to "+f.to, "a schema of its own replaces nothing, so there is nothing to preview", "leave --preview or --to out")
+		return badUsage("--to "+f.to, "a place of its own replaces nothing, so there is nothing to preview", "leave --preview or --to out")
 	case f.preview && f.detach:
 		return badUsage("--detach", "a preview starts nothing that could go on", "leave it out")
-	case slices.Contains(f.selection().Tables, ""):
+	case slices.Contains(chosen.Tables, ""):
 		return badFlag("--table "+strings.Join(f.tables, " --table "), "name a table of the backup, such as orders, or shop.orders where there are several schemas")
-	case said("to") && f.to == "":
-		return badFlag("--to", "name a schema that does not exist yet")
+	case slices.ContainsFunc(chosen.Paths, func(p string) bool { return p == "" || strings.HasPrefix(p, "/") || !utf8.ValidString(p) }):
+		return badFlag(fmt.Sprintf("--path %q", f.paths), "name a file or directory as it lies below files.root, such as receipts/2026; remora ls BACKUP files shows what there is")
 	case f.to != "" && (said("undo-window") || said("without-safety-backup")):
 		return badUsage("--to "+f.to, "nothing live is touched, so there is no safety backup and no undo window", "leave --undo-window and --without-safety-backup out")
 	}
@@ -78,9 +85,14 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 		"run it on a terminal, or add --force: it skips the question and nothing else")
 }
 
-// selection is what the flags choose of the database.
+// selection is what the flags choose of a backup. A path may hold a comma; a slash at its end, or at that of a directory,
+// says nothing.
 func (f restoreFlags) selection() remora.Selection {
-	return remora.Selection{To: f.to, Tables: several(f.tables)}
+	s := remora.Selection{To: strings.TrimRight(f.to, "/"), Tables: several(f.tables)}
+	for _, p := range f.paths {
+		s.Paths = append(s.Paths, strings.TrimRight(p, "/"))
+	}
+	return s
 }
 
 // several splits the values of a flag that may be given several times, and name several things.
@@ -101,7 +113,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 		return remora.PlanRequest{}, err
 	}
 	selection := f.selection()
-	kinds := chosen(f.database || f.preview || !selection.All(), f.files)
+	kinds := selection.With(chosen(f.database || f.preview || f.to != "" && selection.Place() == remora.Database, f.files))
 	if err := missing("restore", src, kinds); err != nil {
 		return remora.PlanRequest{}, err
 	}

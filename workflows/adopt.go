@@ -55,6 +55,11 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 		r.To = left[0].To
 	}
 	op.run, op.restore, op.selection = r.Run, r.ID, r.Selection
+	if len(left) == 0 && r.Place() == remora.Files { // its journal lies beside it
+		if left, err = op.leftBehind(ctx); err != nil {
+			return a, err
+		}
+	}
 
 	var kinds []remora.Kind
 	var restored, switched int
@@ -94,7 +99,7 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	case r.To != "" && restored > 0:
 		r.Outcome, r.Live = remora.OutcomeCopied, ""
 	case r.To != "":
-		r.Outcome, r.Live, r.Problem = remora.OutcomeRolledBack, "", "its workflow was terminated; nothing live was touched, and the schema "+r.To+" is there as a whole or not at all"
+		r.Outcome, r.Live, r.Problem = remora.OutcomeRolledBack, "", "its workflow was terminated; nothing live was touched, and the "+r.Where()+" is there as a whole or not at all"
 	case switched == 0 && (len(left) > 0 || r.Outcome == remora.OutcomeRunning):
 		r.Outcome, r.Live, r.Problem = remora.OutcomeRolledBack, "", "its workflow was terminated before the switch; the source is as it was before"
 	case switched == 0 || ending:

@@ -90,11 +90,11 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	return done, nil
 }
 
-// putInPlace ends what is built elsewhere: it becomes the schema that was asked for, and nothing is kept. There is nobody
+// putInPlace ends what is built elsewhere: it becomes the schema or directory that was asked for, and nothing is kept. There is nobody
 // to take offline, and no application to ask how it is.
 func (op *operation) putInPlace(ctx workflow.Context, req remora.ApplyRequest, plan remora.Plan) error {
-	return op.phase(ctx, "build schema "+req.To, func() (*remora.Summary, error) {
-		if err := op.turn(ctx, remora.Database, remora.Turn{Run: op.run, Seq: firstSwitch, Live: remora.Restored}); err != nil {
+	return op.phase(ctx, "build "+req.Where(), func() (*remora.Summary, error) {
+		if err := op.turn(ctx, req.Place(), remora.Turn{Run: op.run, Seq: firstSwitch, Live: remora.Restored}); err != nil {
 			return nil, err
 		}
 		_, err := op.putAway(ctx, plan.Kinds, req.Started, nil)

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"slices"
+	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -104,12 +105,15 @@ func restorable(b remora.Backup, req remora.PlanRequest) ([]remora.Kind, error) 
 	case b.Status != remora.Completed:
 		return refuse(remora.Invalid, history, "it is %s; only completed backups can be restored", b.Status)
 	}
-	kinds := req.Kinds
-	switch {
-	case !req.All() && slices.Contains(kinds, remora.Files):
-		return refuse(remora.Invalid, "Restore the files by themselves.", "tables and another schema are for the database alone")
-	case !req.All():
-		kinds = []remora.Kind{remora.Database}
+	kinds := req.With(req.Kinds)
+	switch place := req.Place(); {
+	case req.To != "" && len(without(kinds, []remora.Kind{place})) > 0:
+		return refuse(remora.Invalid, "Restore the other half by itself.", "a %s is for the %s alone", strings.Fields(req.Where())[0], place)
+	case req.To != "" && place == remora.Files && len(kinds) == 0 && len(b.Parts) > 1:
+		return refuse(remora.Invalid, "Add --files to build its files there. --to NAME, without a slash, builds its database in a schema of that name.",
+			"it holds more than files, and %s is a directory", req.To)
+	case req.To != "":
+		kinds = []remora.Kind{place}
 	case len(kinds) == 0:
 		for _, part := range b.Parts {
 			kinds = append(kinds, part.Kind)

@@ -274,7 +274,7 @@ func (r *restore) goBack(ctx workflow.Context) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	kinds := r.req.Kinds
 	if r.req.To != "" {
-		kinds = []remora.Kind{remora.Database}
+		kinds = []remora.Kind{r.req.Place()}
 	}
 	if len(kinds) == 0 {
 		kinds = []remora.Kind{remora.Database, remora.Files}

@@ -115,8 +115,8 @@ func words(kind remora.Kind, verb, source string) string {
 	return fmt.Sprintf(verbs[verb], kind, source)
 }
 
-// elsewhere is what people read of verbs that act on a schema of its own, which nothing live is exchanged with.
-var elsewhere = map[string]string{remora.SwitchVerb: "switch schema ", remora.DiscardVerb: "tidy up after schema "}
+// elsewhere is what people read of verbs that act on a place of its own, which nothing live is exchanged with.
+var elsewhere = map[string]string{remora.SwitchVerb: "switch ", remora.DiscardVerb: "tidy up after "}
 
 // of has a verb done to a component. The verbs that copy run on the queue that takes a few at a time; summary is for what
 // the verb alone does not say.
@@ -124,7 +124,7 @@ func of[T any](ctx workflow.Context, op *operation, kind remora.Kind, verb, summ
 	in.Source, in.Run, in.From, in.Selection = op.source, op.run, op.from, op.selection
 	s := step{kind.Activity(verb), remora.Queue, cmp.Or(summary, words(kind, verb, op.source))}
 	if says := elsewhere[verb]; says != "" && in.Selection.To != "" {
-		s.summary = says + in.Selection.To
+		s.summary = says + in.Selection.Where()
 	}
 	p := op.short
 	switch verb {

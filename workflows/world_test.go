@@ -79,6 +79,7 @@ type side struct {
 }
 
 type entry struct {
+	kind     remora.Kind
 	stage    string
 	away     string
 	seq      int
@@ -572,7 +573,7 @@ func (c component) stage(ctx context.Context, in remora.ComponentInput) (s remor
 		if c.w.decided(in.Run) {
 			return broken(remora.Superseded)
 		}
-		c.at(in).journal[in.Run] = &entry{stage: c.w.backups[in.Backup].content[c.kind], live: remora.Replaced}
+		c.at(in).journal[in.Run] = &entry{kind: c.kind, stage: c.w.backups[in.Backup].content[c.kind], live: remora.Replaced}
 		return nil
 	})
 }
@@ -628,11 +629,19 @@ func (c component) discard(ctx context.Context, in remora.ComponentInput) error 
 	})
 }
 
-func (c component) leftovers(ctx context.Context, _ remora.ComponentInput) (all []remora.Leftover, err error) {
+// leftovers are those of a server, or of a place of files, whose journal nobody finds who does not look there.
+func (c component) leftovers(ctx context.Context, in remora.ComponentInput) (all []remora.Leftover, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.LeftoversVerb), func() error {
-		for to, s := range map[string]*side{"": c.w.kinds[c.kind], "shop_copy": c.w.elsewhere} {
+		places := map[string]*side{"": c.w.kinds[c.kind]}
+		switch to := in.Selection; {
+		case c.kind == remora.Database && (to.To == "" || to.Place() == remora.Database):
+			places["shop_copy"] = c.w.elsewhere
+		case c.kind == remora.Files && to.To != "":
+			places = map[string]*side{to.To: c.w.elsewhere}
+		}
+		for to, s := range places {
 			for run, e := range s.journal {
-				if to == "" || c.kind == remora.Database {
+				if e.kind == c.kind {
 					all = append(all, remora.Leftover{
 						Kind: c.kind, Run: run, Source: "shop", Seq: e.seq, Live: e.live, Switched: e.switched, Since: time.Unix(0, 0), To: to,
 					})

@@ -48,7 +48,7 @@ func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Up
 		return remora.Plan{}, err
 	}
 	if asked, planned := fmt.Sprint(req.Selection), fmt.Sprint(ended.Plan.Selection); asked != planned { // it would restore in place, all of it
-		return remora.Plan{}, remora.Fail(remora.Unsupported, op, req.Source, "upgrade the worker, and try again", "the worker is of an earlier version, which knows no --table and no --to")
+		return remora.Plan{}, remora.Fail(remora.Unsupported, op, req.Source, "upgrade the worker, and try again", "the worker is of an earlier version, which does not know all of --table, --path and --to")
 	}
 	return *ended.Plan, nil
 }

@@ -1,5 +1,10 @@
 package remora
 
+import (
+	"slices"
+	"strings"
+)
+
 // Selection says what of a backup a restore brings back, and where to.
 type Selection struct {
 	// Tables are the only tables to restore, "orders" or "shop.orders" where there are several schemas. Empty means all.
@@ -14,6 +19,38 @@ type Selection struct {
 
 // All tells whether everything is meant, in its own place.
 func (s Selection) All() bool { return len(s.Tables) == 0 && len(s.Paths) == 0 && s.To == "" }
+
+// With adds to the components that were asked for those of which something is chosen.
+func (s Selection) With(kinds []Kind) []Kind {
+	kinds = slices.Clone(kinds)
+	if len(s.Tables) > 0 && !slices.Contains(kinds, Database) {
+		kinds = append(kinds, Database)
+	}
+	if len(s.Paths) > 0 && !slices.Contains(kinds, Files) {
+		kinds = append(kinds, Files)
+	}
+	return kinds
+}
+
+// Place is the component that To is a place of: directories are absolute, and no schema has such a name.
+func (s Selection) Place() Kind {
+	if strings.HasPrefix(s.To, "/") {
+		return Files
+	}
+	return Database
+}
+
+// Where names To for people; empty when there is none.
+func (s Selection) Where() string {
+	switch {
+	case s.To == "":
+		return ""
+	case s.Place() == Files:
+		return "directory " + s.To
+	default:
+		return "schema " + s.To
+	}
+}
 
 // Preview is how live data differs from a part: what a restore would change. It never holds row data.
 type Preview struct {
