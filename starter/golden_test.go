@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +101,47 @@ func overRestore() remora.Restore {
 	return r
 }
 
+// everyRestore is one restore of each outcome.
+func everyRestore() (all []remora.Restore) {
+	loaded := remora.Summary{Objects: 3, Entries: 123_456, Bytes: 45_000_000}
+	before := []remora.Phase{
+		{Name: "look up backup " + goodBackup().ID, Took: 3 * time.Millisecond}, {Name: "check database of shop", Took: 40 * time.Millisecond, Summary: &loaded},
+		{Name: "dump database of shop", Took: 4 * time.Second, Summary: &loaded}, {Name: "verify", Took: time.Second, Summary: &remora.Summary{Bytes: 2_000_000}},
+		{Name: "stage database of shop", Took: 9 * time.Second, Summary: &loaded},
+	}
+	switched := append(slices.Clone(before), remora.Phase{Name: "maintenance on", Took: 20 * time.Millisecond},
+		remora.Phase{Name: "switch database of shop", Took: 250 * time.Millisecond}, remora.Phase{Name: "maintenance off", Took: 30 * time.Millisecond})
+	for i, one := range []remora.Restore{
+		{Outcome: remora.OutcomeRunning, Hint: "It waits for the running operation on shop, which was asked to stop."},
+		{Outcome: remora.OutcomeApplied, Live: remora.Restored, Phases: append(slices.Clone(switched), remora.Phase{Name: "extend the undo window until 2026-11-24T09:00:00Z", Took: 40 * time.Millisecond, RequestedBy: "grace@desk"})},
+		{Outcome: remora.OutcomeUndone, Live: remora.Replaced, Phases: append(slices.Clone(switched), remora.Phase{Name: "make the replaced side live", Took: time.Second, RequestedBy: "grace@desk"})},
+		{Outcome: remora.OutcomeAccepted, Live: remora.Restored, PutAwayBackup: "shop-20261123T120000Z-9f9f", Phases: append(slices.Clone(switched), remora.Phase{Name: "save and discard what was put away", Took: 6 * time.Second, RequestedBy: "grace@desk"})},
+		{Outcome: remora.OutcomeExpired, Live: remora.Restored, PutAwayBackup: "shop-20261123T120000Z-9f9f", Phases: append(slices.Clone(switched), remora.Phase{Name: "save and discard what was put away", Took: 6 * time.Second})},
+		{
+			Outcome: remora.OutcomeRolledBack, Problem: "switch database of shop (schema shop): its tables are in use by connection 12 of web (340 s); nothing was changed; the source is as it was before", Hint: "end them, for instance with KILL 12",
+			Phases: append(slices.Clone(before), remora.Phase{Name: "maintenance on", Took: 20 * time.Millisecond}, remora.Phase{Name: "switch database of shop", Took: 15 * time.Second, Failed: true},
+				remora.Phase{Name: "way back: switch database back", Took: 90 * time.Millisecond}, remora.Phase{Name: "way back: leave maintenance", Took: 30 * time.Millisecond}, remora.Phase{Name: "way back: discard what was staged", Took: time.Second}),
+		},
+		{Outcome: remora.OutcomeCopied, Selection: remora.Selection{To: "shop_copy"}, Phases: append(slices.Clone(before), remora.Phase{Name: "build schema shop_copy", Took: time.Second})},
+		{
+			Outcome: remora.OutcomeRefused, Problem: "plan the restore of shop (127.0.0.1:3306): the server does not take rows from a client: local_infile is OFF", Hint: "SET PERSIST local_infile = ON; on the server, as an administrator",
+			Phases: []remora.Phase{before[0], {Name: "check database of shop", Took: 40 * time.Millisecond, Failed: true}},
+		},
+	} {
+		r := openRestore()
+		r.ID = strings.Replace(r.ID, "0c0c", fmt.Sprintf("000%d", i), 1)
+		r.Outcome, r.Live, r.Selection, r.PutAwayBackup, r.Phases, r.Problem, r.Hint = one.Outcome, one.Live, one.Selection, one.PutAwayBackup, one.Phases, one.Problem, one.Hint
+		if r.Kinds = r.Kinds[:1]; !r.Outcome.Unsettled() {
+			r.Ended = ago(2 * time.Hour)
+		}
+		if r.Outcome == remora.OutcomeRunning || r.Outcome == remora.OutcomeCopied || r.Outcome == remora.OutcomeRefused {
+			r.SafetyBackup = ""
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
 func plan() remora.Plan {
 	b := goodBackup()
 	return remora.Plan{
@@ -148,6 +191,9 @@ func TestTextsForPeople(t *testing.T) {
 		"show-safety":    func(a *app) error { return a.printBackup(safetyBackup()) },
 		"show-restore":   func(a *app) error { return a.printRestore(openRestore()) },
 		"show-over":      func(a *app) error { return a.printRestore(overRestore()) },
+		"show-restores":  func(a *app) error { return errors.Join(each(everyRestore(), a.printRestore)...) },
+		"restores-ended": func(a *app) error { return a.printRestores(everyRestore()) },
+		"extended":       func(a *app) error { return a.answer(nil, a.text("extended", openRestore())) },
 		"restores":       func(a *app) error { return a.printRestores([]remora.Restore{openRestore(), overRestore()}) },
 		"plan":           func(a *app) error { return a.printPlan(plan(), "/srv/shop/storage/framework/down", "") },
 		"plan-no-safety": func(a *app) error { return a.printPlan(plan(), "", "the disk is\nfull") },

@@ -167,6 +167,28 @@ func counts(k remora.Kind, s remora.Summary) string {
 	return fmt.Sprintf("%s, %s, %s", count(s.Objects, "directory", "directories"), count(s.Entries, "file", "files"), size(s.Bytes))
 }
 
+// did says what a phase of a restore came to, and how fast.
+func did(r remora.Restore, p remora.Phase) string {
+	said := p.Name
+	if s := p.Summary; s != nil && s.Bytes > 0 {
+		handled := size(s.Bytes)
+		if kind := r.Kind(p); kind != "" {
+			handled = counts(kind, *s)
+		}
+		said += ": " + handled
+		if p.Took >= time.Second {
+			said += ", " + size(int64(float64(s.Bytes)/p.Took.Seconds())) + "/s"
+		}
+	}
+	if p.Failed {
+		said += ": failed"
+	}
+	if p.RequestedBy != "" {
+		said += ", by " + p.RequestedBy
+	}
+	return said
+}
+
 // both joins the kinds: "database and files".
 func both(kinds []remora.Kind) string {
 	words := make([]string, len(kinds))

@@ -23,9 +23,13 @@ func newRestoresCommand(a *app) *cobra.Command {
 }
 
 func (a *app) printRestores(restores []remora.Restore) error {
-	head := []string{"RESTORE", "OUTCOME", "STARTED", "AGE", "OF BACKUP", "UNDO UNTIL", "PUT AWAY IN"}
+	head := []string{"RESTORE", "OUTCOME", "STARTED", "BY", "OF BACKUP", "UNDO UNTIL", "NOTE"}
 	return list(a, restores, "Nothing was restored yet.", head, func(r remora.Restore) []string {
-		return []string{r.ID, string(r.Outcome), clock(r.Started), a.age(r.Started), r.Backup, undoable(r), r.PutAwayBackup}
+		note := fit(r.Problem, 80)
+		if note == "" && r.PutAwayBackup != "" {
+			note = "put away in " + r.PutAwayBackup
+		}
+		return []string{r.ID, string(r.Outcome), clock(r.Started), r.RequestedBy, r.Backup, undoable(r), note}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,46 @@ func newRollbackCommand(a *app) *cobra.Command {
 
 func newAcceptCommand(a *app) *cobra.Command {
 	return a.command("accept", nil, a.inWindow("accept", (*control.Control).Accept, "accepted"))
+}
+
+func newExtendCommand(a *app) *cobra.Command {
+	var by, until string
+	var end func(now time.Time) time.Time
+	extend := func(c *control.Control, ctx context.Context, source string, tell func(control.Update)) (remora.Restore, error) {
+		return c.Extend(ctx, source, end, tell)
+	}
+	cmd := a.command("extend", flags{"for": &by, "until": &until}, a.inWindow("extend", extend, "extended"))
+	cmd.PreRunE = func(*cobra.Command, []string) (err error) {
+		end, err = a.laterEnd(by, until)
+		return err
+	}
+	return cmd
+}
+
+// laterEnd is what an extend makes of the end of an undo window: one that is so much later, or a moment.
+func (a *app) laterEnd(by, until string) (func(time.Time) time.Time, error) {
+	switch {
+	case by == "" && until == "":
+		return nil, badUsage("", "it does not say until when", "add --for 24h, or --until 2026-11-30T18:00")
+	case by != "" && until != "":
+		return nil, badUsage("--for "+by, "--until says it already", "leave one of them out")
+	case by != "":
+		d, err := parseAge(by)
+		if err != nil || d < time.Minute || d > longestUndo {
+			return nil, badFlag("--for "+by, "use a length from 1m to 90d, such as 24h or 7d")
+		}
+		return func(end time.Time) time.Time {
+			if now := a.Now(); end.Before(now) { // what should have ended it has failed
+				end = now
+			}
+			return end.Add(d)
+		}, nil
+	}
+	at, err := a.parseTime("--until", until)
+	if ahead := at.Sub(a.Now()); err == nil && (ahead <= 0 || ahead > longestUndo) {
+		err = badFlag("--until "+until, "use a date, or a date and time, that is to come within 90 days")
+	}
+	return func(time.Time) time.Time { return at }, err
 }
 
 // windowAction is what may be done in the undo window of a source's restore.

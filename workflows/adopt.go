@@ -31,6 +31,7 @@ func Adopt(ctx workflow.Context, req remora.AdoptRequest) (remora.Adopted, error
 
 // adopt is the story of an adoption.
 func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
+	began := workflow.Now(ctx)
 	left, err := op.leftBehind(ctx)
 	if err != nil {
 		return a, err
@@ -95,6 +96,8 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	a.Seq++
 
 	r.Hint = "Its workflow was lost; " + op.actor + " has taken it over."
+	r.Phases = append(r.Phases, remora.Phase{Name: "take over", Took: workflow.Now(ctx).Sub(began), RequestedBy: op.actor})
+	op.findSafety(ctx, &r)
 	switch {
 	case r.To != "" && restored > 0:
 		r.Outcome, r.Live = remora.OutcomeCopied, ""
@@ -122,6 +125,18 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	}
 	a.Record = r
 	return a, nil
+}
+
+// findSafety names the safety backup in the record of a restore that was lost, and so could not say what it had taken.
+func (op *operation) findSafety(ctx workflow.Context, r *remora.Restore) {
+	if r.SafetyBackup != "" || workflow.GetVersion(ctx, "a lost restore finds its safety backup", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return
+	}
+	taken, err := take[remora.Backup](ctx, bestEffort, step{remora.DescribeActivity, remora.Queue, "look for its safety backup"},
+		remora.DescribeInput{Source: op.source, Backup: remora.BackupID(op.source, op.run, "safety", r.Started)})
+	if err == nil && taken.Status == remora.Completed {
+		r.SafetyBackup = taken.ID
+	}
 }
 
 // leftBehind is what the journals beside the data know of one restore of the source: of op.run, or whichever they know.

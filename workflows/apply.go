@@ -25,8 +25,11 @@ func Apply(ctx workflow.Context, req remora.ApplyRequest) (remora.Applied, error
 	var undo compensations
 	applied, err := op.apply(ctx, req, &undo)
 	if err != nil {
-		return applied, op.rollBack(ctx, &undo, err)
+		err = op.rollBack(ctx, &undo, err)
+		applied.Phases = op.told.done
+		return applied, with(err, applied)
 	}
+	applied.Phases = op.told.done
 	how := remora.OutcomeApplied
 	if req.To != "" {
 		how = remora.OutcomeCopied
@@ -86,7 +89,6 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	if done.Warnings = append(done.Warnings, warnings...); err != nil {
 		return done, err
 	}
-	done.Phases = op.told.done
 	return done, nil
 }
 
@@ -176,7 +178,7 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 		warnings = append(warnings, "the application was offline already, and stays so: whoever took it offline brings it back")
 	} else {
 		undo.push("leave maintenance", op.backwards().endMaintenance)
-		err := op.phase(ctx, "maintenance on", func() (*remora.Summary, error) { return nil, op.enterMaintenance(ctx) })
+		err := op.phase(ctx, remora.OfflinePhase, func() (*remora.Summary, error) { return nil, op.enterMaintenance(ctx) })
 		if err != nil {
 			return nil, err
 		}
@@ -212,8 +214,11 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 		}
 	}
 	if !theirs {
-		op.insist(ctx, "leave maintenance", op.backwards().endMaintenance)
-		if err := op.phase(ctx, "maintenance off", nothingToDo); err != nil {
+		err := op.phase(ctx, remora.OnlinePhase, func() (*remora.Summary, error) {
+			op.insist(ctx, "leave maintenance", op.backwards().endMaintenance)
+			return nil, nil
+		})
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -75,17 +75,18 @@ func (op *operation) backwards() *operation {
 	return &back
 }
 
-// phase does one named part of the story, and tells when it begins and how long it took.
+// phase does one named part of the story, and tells when it begins, how long it took and whether it failed.
 func (op *operation) phase(ctx workflow.Context, name string, do func() (*remora.Summary, error)) error {
 	began := workflow.Now(ctx)
 	op.told.phase = name
 	workflow.SetCurrentDetails(ctx, name)
 	summary, err := do()
-	if err != nil {
-		return err
+	done := remora.Phase{Name: name, Took: workflow.Now(ctx).Sub(began), Failed: err != nil}
+	if err == nil {
+		done.Summary = summary
 	}
-	op.told.done = append(op.told.done, remora.Phase{Name: name, Took: workflow.Now(ctx).Sub(began), Summary: summary})
-	return nil
+	op.told.done = append(op.told.done, done)
+	return err
 }
 
 // outcome tells the list of runs how it stands.

@@ -47,6 +47,27 @@ func ending(ctx workflow.Context, p *remora.Problem, err error) error {
 	return failure(p)
 }
 
+// with adds to the error that a workflow ends with what it came to until then; came reads it.
+func with(err error, done any) error {
+	app, failed := errors.AsType[*temporal.ApplicationError](err)
+	switch {
+	case temporal.IsCanceledError(err):
+		return temporal.NewCanceledError(done)
+	case !failed:
+		return err
+	}
+	return temporal.NewApplicationErrorWithOptions(app.Message(), app.Type(),
+		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{problemOf("", app).Text(), done}})
+}
+
+func came(err error, done any) {
+	if stopped, ok := errors.AsType[*temporal.CanceledError](err); ok && stopped.HasDetails() {
+		_ = stopped.Details(done) // what an earlier version did not tell is not known
+	} else if app, ok := errors.AsType[*temporal.ApplicationError](err); ok && app.HasDetails() {
+		_ = app.Details(new(remora.ProblemText), done)
+	}
+}
+
 // failure is a problem as the end of a workflow or the answer to an update: its type is the kind, its first detail
 // the ProblemText.
 func failure(p *remora.Problem) error {

@@ -77,8 +77,10 @@ func TestRecord(t *testing.T) {
 		"restore-rolled-back":  playRolledBack,
 		"restore-stops-backup": playRunningBackup,
 		"restore-terminated":   playTerminatedApply,
+		"restore-lost":         playTerminatedApply,
 		"restore-checked":      playChecked,
 		"restore-to":           playCopiedElsewhere,
+		"restore-extended":     playExtended,
 
 		"adopted":                  playAdopted,
 		"terminated-before-switch": playTerminatedBeforeSwitch,
@@ -414,6 +416,48 @@ func playRunningBackup(t *testing.T, r *recording) {
 	r.tidy()
 }
 
+// An extend waits for a running backup, stops none, and is no hindrance to a rollback.
+func playExtended(t *testing.T, r *recording) {
+	run := r.startRestore(time.Hour)
+	r.await(remora.OutcomeApplied)
+	extend := func(by time.Duration) (time.Time, client.WorkflowUpdateHandle) {
+		until := time.Now().Add(by).UTC()
+		handle, err := r.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+			WorkflowID: "restore/shop", UpdateName: remora.ExtendUpdate, WaitForStage: client.WorkflowUpdateStageAccepted,
+			Args: []any{remora.WishInput{RequestedBy: "ada", Until: until}},
+		})
+		require.NoError(t, err)
+		return until, handle
+	}
+	granted := func(until time.Time, handle client.WorkflowUpdateHandle) {
+		var record remora.Restore
+		require.NoError(t, handle.Get(t.Context(), &record))
+		require.Equal(t, until, record.KeepUntil)
+	}
+	granted(extend(2 * time.Hour))
+
+	waiting := make(chan struct{}, 1)
+	r.mu.Lock()
+	r.gate = untilCancelled("files.Preflight", waiting)
+	r.mu.Unlock()
+	backup := r.start("op/shop", remora.BackupWorkflow, backupRequest())
+	<-waiting
+	r.mu.Lock()
+	r.gate = nil
+	r.mu.Unlock()
+	until, handle := extend(3 * time.Hour)
+	described, err := r.DescribeWorkflowExecution(t.Context(), "op/shop", backup.GetRunID())
+	require.NoError(t, err)
+	require.Equal(t, enums.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus(), "a backup goes first")
+	require.Equal(t, remora.OutcomeUndone, r.update(remora.RollbackUpdate).Outcome)
+	require.True(t, temporal.IsCanceledError(backup.Get(t.Context(), nil)))
+	granted(until, handle)
+	r.lives(original)
+	require.Equal(t, remora.OutcomeAccepted, r.update(remora.AcceptUpdate).Outcome)
+	require.NoError(t, run.Get(t.Context(), nil))
+	r.tidy()
+}
+
 // S20: an Apply that is terminated in the middle of its switch is undone by its parent.
 func playTerminatedApply(t *testing.T, r *recording) {
 	waiting := make(chan struct{}, 1)
@@ -428,6 +472,9 @@ func playTerminatedApply(t *testing.T, r *recording) {
 	require.Equal(t, string(remora.RolledBack), kindOf(err))
 	r.lives(original)
 	r.tidy()
+	record, phases := r.recorded(t)
+	r.held(t, record.SafetyBackup, original)
+	require.Equal(t, []string{"way back: go back to what was before"}, phases)
 }
 
 // Checks that fail undo a restore, alarm once it is online again, and report after a rollback.

@@ -67,6 +67,9 @@ type restore struct {
 	wish *wish
 	// accepting is the accept that waits for its Discard to succeed.
 	accepting *wish
+	// extending is the extend that waits for the journals to know of it, and extendAt when that is tried again.
+	extending *wish
+	extendAt  time.Time
 	// endAt is when the window is ended, or tried to be ended again; zero means: not by time.
 	endAt time.Time
 	// endAs is what the end will be called.
@@ -86,6 +89,7 @@ type restore struct {
 type wish struct {
 	update string
 	by     string
+	until  time.Time
 	done   bool
 	err    error
 }
@@ -97,17 +101,18 @@ func (r *restore) listen(ctx workflow.Context) error {
 	}
 	for _, u := range []struct {
 		name, description string
-		allowed           func() error
+		allowed           func(remora.WishInput) error
 	}{
 		{remora.RollbackUpdate, "Make the other side live again.", r.mayTurn},
 		{remora.AcceptUpdate, "End the undo window: save what was put away as a backup, then discard it.", r.mayAccept},
+		{remora.ExtendUpdate, "Keep the other side until a later time.", r.mayExtend},
 		{remora.ResolveUpdate, "What a person was asked for has been done: try again to end the window.", r.mayResolve},
 	} {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name,
 			func(ctx workflow.Context, in remora.WishInput) (remora.Restore, error) {
-				return r.grant(ctx, &wish{update: u.name, by: in.RequestedBy})
+				return r.grant(ctx, &wish{update: u.name, by: in.RequestedBy, until: in.Until})
 			},
-			workflow.UpdateHandlerOptions{Description: u.description, Validator: func(remora.WishInput) error { return u.allowed() }})
+			workflow.UpdateHandlerOptions{Description: u.description, Validator: u.allowed})
 		if err != nil {
 			return err
 		}
@@ -146,32 +151,50 @@ func (w *wish) answer(err error) {
 	}
 }
 
-func (r *restore) mayTurn() error {
+func (r *restore) mayTurn(remora.WishInput) error {
 	op := "roll back " + r.record.ID
 	switch {
 	case !r.record.Outcome.Open():
 		return failure(remora.Fail(remora.Invalid, op, "", "", "its undo window is not open; it is %s", r.record.Outcome))
-	case r.working || r.wish != nil:
+	case r.working && r.extending == nil || r.wish != nil: // an extend takes a moment; what is asked meanwhile comes next
 		return failure(remora.Fail(remora.Busy, op, "", "Follow it: remora watch "+r.source, "it is at work on an earlier request"))
 	}
 	return nil
 }
 
-func (r *restore) mayAccept() error {
+func (r *restore) mayAccept(in remora.WishInput) error {
 	if r.accepting != nil {
 		return failure(remora.Fail(remora.Busy, "accept "+r.record.ID, "", "", "it was accepted already, and waits for a backup of the source to end"))
 	}
-	return r.mayTurn()
+	return r.mayTurn(in)
 }
 
-func (r *restore) mayResolve() error {
+// mayExtend refuses what would not lengthen the window.
+func (r *restore) mayExtend(in remora.WishInput) error {
+	op := "extend " + r.record.ID
+	switch {
+	case !r.record.Outcome.Open():
+		return r.mayTurn(in)
+	case r.record.KeepUntil.IsZero():
+		return failure(remora.Fail(remora.Invalid, op, "", "End it with: remora accept "+r.source,
+			"its undo window does not end by time, since no safety backup was taken (%s)", r.record.WithoutSafety))
+	case r.extending != nil:
+		return failure(remora.Fail(remora.Busy, op, "", "", "it is being extended already, and waits for a backup of the source to end"))
+	case !in.Until.After(r.record.KeepUntil):
+		return failure(remora.Fail(remora.Invalid, op, "", "Name a later time, or end the window with: remora accept "+r.source,
+			"it is kept until %s already, and an undo window is only ever lengthened", r.record.KeepUntil.UTC().Format(time.RFC3339)))
+	}
+	return r.mayAccept(in)
+}
+
+func (r *restore) mayResolve(in remora.WishInput) error {
 	if r.person.asked {
 		return nil
 	}
 	if !r.stuck {
 		return failure(remora.Fail(remora.Invalid, "resolve "+r.record.ID, "", "", "nothing here waits for a person"))
 	}
-	return r.mayTurn()
+	return r.mayTurn(in)
 }
 
 // apply runs the Apply child and opens the undo window.
@@ -197,12 +220,17 @@ func (r *restore) apply(ctx workflow.Context) error {
 	applied, err := inLane[remora.Applied](ctx, call)
 	r.working = false
 	if err != nil {
-		return r.notApplied(ctx, laneProblem("restore "+r.source, r.source, err))
+		came(err, &applied)
 	}
-	r.record.Empty = applied.Empty
-	r.record.Kinds, r.record.SafetyBackup = applied.Kinds, applied.SafetyBackup
+	if len(applied.Kinds) > 0 {
+		r.record.Kinds = applied.Kinds
+	}
+	r.record.Empty, r.record.SafetyBackup = applied.Empty, applied.SafetyBackup
 	r.record.Phases = append(r.record.Phases, applied.Phases...)
 	r.record.Warnings, r.record.Hint = applied.Warnings, ""
+	if err != nil {
+		return r.notApplied(ctx, laneProblem("restore "+r.source, r.source, err))
+	}
 	if r.req.To != "" {
 		r.record.Outcome, r.record.Ended = remora.OutcomeCopied, workflow.Now(ctx)
 	} else {
@@ -280,11 +308,15 @@ func (r *restore) goBack(ctx workflow.Context) {
 		kinds = []remora.Kind{remora.Database, remora.Files}
 	}
 	r.working = true
-	r.insist(ctx, "go back to what was before", func(ctx workflow.Context) error {
+	const back = "go back to what was before"
+	began := workflow.Now(ctx)
+	r.insist(ctx, back, func(ctx workflow.Context) error {
 		_, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: kinds, Started: r.record.Started, BackFirst: true}, lanePatience)
 		return err
 	})
 	r.working = false
+	r.record.Phases = append(r.record.Phases, remora.Phase{Name: remora.WayBack + back, Took: workflow.Now(ctx).Sub(began)})
+	r.findSafety(ctx, &r.record)
 }
 
 // ended records how a restore ended without a window, and gives the error to end with.
@@ -328,7 +360,13 @@ func (r *restore) keepWindow(ctx workflow.Context) {
 		due := r.await(ctx)
 		w := r.wish
 		r.wish = nil
+		if w != nil && (w.update == remora.AcceptUpdate || w.update == remora.ResolveUpdate) {
+			r.extending.answer(remora.Fail(remora.Changed, "extend "+r.record.ID, "", "", "somebody wants the window to end"))
+			r.extending = nil
+		}
 		switch {
+		case w == nil && due && r.extending != nil:
+			r.extend(ctx)
 		case w == nil && due:
 			r.end(ctx)
 		case w == nil:
@@ -338,6 +376,9 @@ func (r *restore) keepWindow(ctx workflow.Context) {
 		case w.update == remora.AcceptUpdate:
 			r.accepting, r.endAs = w, remora.OutcomeAccepted
 			r.end(ctx)
+		case w.update == remora.ExtendUpdate:
+			r.extending = w
+			r.extend(ctx)
 		default: // resolve: the answer is whether the end succeeds now
 			r.accepting.answer(nil)
 			r.accepting = w
@@ -353,14 +394,21 @@ func (r *restore) await(ctx workflow.Context) (due bool) {
 		workflow.SetCurrentDetails(ctx, r.state()+". The window does not end by time. "+r.choices())
 		return workflow.Await(ctx, woken) != nil // never: this context cannot be cancelled
 	}
-	until := r.endAt.UTC().Format(time.RFC3339)
+	at := r.endAt
+	if r.extending != nil { // the window does not end before that is done
+		at = r.extendAt
+	}
+	until := at.UTC().Format(time.RFC3339)
 	text := "undo window until " + until
-	if r.stuck || r.endAt != r.record.KeepUntil {
+	switch {
+	case r.extending != nil:
+		text = "try again to extend the undo window at " + until
+	case r.stuck || r.endAt != r.record.KeepUntil:
 		text = "try again to end the undo window at " + until
 	}
 	workflow.SetCurrentDetails(ctx, r.state()+". "+text+". "+r.choices()+"\n\n"+r.record.Problem)
 	ok, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
-		Timeout: r.endAt.Sub(workflow.Now(ctx)), TimerOptions: workflow.TimerOptions{Summary: text},
+		Timeout: at.Sub(workflow.Now(ctx)), TimerOptions: workflow.TimerOptions{Summary: text},
 	}, woken)
 	return !ok && err == nil
 }
@@ -401,6 +449,7 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 		err = laneProblem("roll back "+r.record.ID, r.source, err)
 		p := problemOf("roll back "+r.record.ID, err)
 		r.record.Problem, r.record.Hint = p.Error(), p.Text().Hint
+		r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", Took: workflow.Now(ctx).Sub(began), RequestedBy: by, Failed: true})
 		r.save(ctx)
 		return err
 	}
@@ -451,8 +500,7 @@ func (r *restore) end(ctx workflow.Context) {
 	switch {
 	case errors.Is(err, errLaneTaken),
 		killed(err) && workflow.GetVersion(ctx, "a terminated discard is repeated", workflow.DefaultVersion, 1) > workflow.DefaultVersion:
-		r.busyFor = min(max(2*r.busyFor, 5*time.Second), 5*time.Minute)
-		r.endAt = workflow.Now(ctx).Add(r.busyFor)
+		r.endAt = r.patiently(ctx)
 		return
 	case err != nil:
 		r.cannotEnd(ctx, err)
@@ -484,6 +532,50 @@ func (r *restore) cannotEnd(ctx workflow.Context, err error) {
 	}
 	r.accepting.answer(err)
 	r.accepting = nil
+}
+
+// patiently is when a lane that is taken is tried again.
+func (r *restore) patiently(ctx workflow.Context) time.Time {
+	r.busyFor = min(max(2*r.busyFor, 5*time.Second), 5*time.Minute)
+	return workflow.Now(ctx).Add(r.busyFor)
+}
+
+// extend writes a later end of the undo window into the journals beside the data, and only then answers (S10). A backup
+// that is at work goes first; the window stays open meanwhile, and can be turned and ended.
+func (r *restore) extend(ctx workflow.Context) {
+	began, w := workflow.Now(ctx), r.extending
+	keep := later(r.record.KeepUntil, w.until)
+	until := keep.UTC().Format(time.RFC3339)
+	r.working = true
+	workflow.SetCurrentDetails(ctx, "extending the undo window until "+until+"; follow workflow "+remora.Lane(r.source))
+	_, err := inLane[remora.Turned](ctx, laneCall{
+		workflow: remora.TurnWorkflow, source: r.source, summary: "extend the undo window of " + r.record.ID + " until " + until,
+		input: remora.TurnRequest{
+			Source: r.source, Run: r.run, Kinds: r.record.Kinds, Seq: r.seq, Live: r.record.Live, KeepUntil: keep, RequestedBy: w.by, Stay: true,
+		},
+	})
+	r.working = false
+	taken := errors.Is(err, errLaneTaken)
+	if !taken {
+		r.seq++
+	}
+	if taken || killed(err) {
+		r.extendAt = r.patiently(ctx)
+		return
+	}
+	r.extending, r.busyFor = nil, 0
+	if err != nil { // whoever asked may ask again
+		r.endAt = later(r.endAt, workflow.Now(ctx).Add(r.pause()))
+		w.answer(err)
+		return
+	}
+	if r.stuck {
+		r.stuck, r.record.Problem, r.record.Hint = false, "", ""
+	}
+	r.record.KeepUntil, r.endAt, r.endAs = keep, keep, remora.OutcomeExpired
+	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "extend the undo window until " + until, Took: workflow.Now(ctx).Sub(began), RequestedBy: w.by})
+	r.save(ctx)
+	w.answer(nil)
 }
 
 // pause is how long the next end of the window is away, after a rollback or a failure.

@@ -64,13 +64,16 @@ type asked struct {
 	rejected error
 	result   any
 	err      error
+	over     bool
 }
 
 func (a *asked) Accept()          {}
 func (a *asked) Reject(err error) { a.rejected = err }
 func (a *asked) Complete(result any, err error) {
-	a.result, a.err = result, err
+	a.result, a.err, a.over = result, err, true
 }
+
+func (a *asked) done() bool { return a.over && a.err == nil }
 
 func (s *stage) ask(after time.Duration, update string) *asked {
 	a := &asked{}

@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"cmp"
-	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -95,25 +94,8 @@ func take[T any](ctx workflow.Context, p policy, s step, in any) (out T, err err
 
 type nothing struct{}
 
-// verbs are what people read of each verb of a component; its kind and source follow.
-var verbs = map[string]string{
-	remora.PreflightVerb: "check %s of %s",
-	remora.CaptureVerb:   "archive %s of %s",
-	remora.StageVerb:     "stage %s of %s",
-	remora.CompareVerb:   "compare staged %s of %s",
-	remora.SwitchVerb:    "switch %s of %s",
-	remora.DiscardVerb:   "discard put-away %s of %s",
-	remora.LeftoversVerb: "look at journal of %s of %s",
-	remora.PreviewVerb:   "compare live %s of %s",
-}
-
 // words says in the language of the trade what a verb does to a component.
-func words(kind remora.Kind, verb, source string) string {
-	if kind == remora.Database && verb == remora.CaptureVerb {
-		return "dump database of " + source
-	}
-	return fmt.Sprintf(verbs[verb], kind, source)
-}
+func words(kind remora.Kind, verb, source string) string { return remora.PhaseName(kind, verb, source) }
 
 // elsewhere is what people read of verbs that act on a place of its own, which nothing live is exchanged with.
 var elsewhere = map[string]string{remora.SwitchVerb: "switch ", remora.DiscardVerb: "tidy up after "}
@@ -199,6 +181,9 @@ func (op *operation) check(ctx workflow.Context, online bool) (remora.ChecksResu
 
 func (op *operation) turn(ctx workflow.Context, kind remora.Kind, turn remora.Turn) error {
 	summary := words(kind, remora.SwitchVerb, op.source) + " to the " + string(turn.Live) + " side"
+	if turn.Stay {
+		summary = "keep put-away " + string(kind) + " of " + op.source + " for longer"
+	}
 	_, err := of[nothing](ctx, op, kind, remora.SwitchVerb, summary, remora.ComponentInput{Turn: turn})
 	return err
 }

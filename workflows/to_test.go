@@ -82,6 +82,7 @@ func TestRestoreElsewhereEndsWithoutAWindow(t *testing.T) {
 		var r remora.Restore
 		require.NoError(t, s.GetWorkflowResult(&r))
 		require.Equal(t, remora.OutcomeCopied, r.Outcome)
+		require.NotEmpty(t, r.Phases)
 		require.Equal(t, req.Selection, r.Selection)
 		require.Equal(t, []remora.Kind{kind}, r.Kinds)
 		require.Empty(t, r.Live)

@@ -29,7 +29,9 @@ func (c *compensations) any() bool { return len(c.steps) > 0 }
 func (c *compensations) run(ctx workflow.Context, op *operation) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	for i := len(c.steps) - 1; i >= 0; i-- {
+		began := workflow.Now(ctx)
 		op.insist(ctx, c.steps[i].name, c.steps[i].do)
+		op.told.done = append(op.told.done, remora.Phase{Name: remora.WayBack + c.steps[i].name, Took: workflow.Now(ctx).Sub(began)})
 	}
 	c.steps = nil
 }

@@ -118,6 +118,89 @@ func TestAnUndoCanBeUndone(t *testing.T) {
 	w.held(t, r.PutAwayBackup, original)
 }
 
+// extend asks, some time after the start, for a window of a length from now on.
+func (s *stage) extend(after, length time.Duration) *asked {
+	a := &asked{}
+	s.RegisterDelayedCallback(func() {
+		s.UpdateWorkflow(remora.ExtendUpdate, remora.ExtendUpdate+after.String(), a, remora.WishInput{RequestedBy: "grace", Until: s.Now().Add(length)})
+	}, after)
+	return a
+}
+
+// S10: extend answers after the journals know of it. It moves nothing, and takes nobody offline.
+func TestS10ExtendAnswersOnceTheJournalsKnow(t *testing.T) {
+	w, s := restoring(t)
+	began := s.Now()
+	extended := s.extend(time.Hour, 71*time.Hour)
+	shorter := s.extend(2*time.Hour, 30*time.Hour)
+	s.RegisterDelayedCallback(func() {
+		r := extended.granted(t)
+		require.Equal(t, remora.OutcomeApplied, r.Outcome)
+		require.WithinDuration(t, began.Add(72*time.Hour), r.KeepUntil, time.Minute)
+		require.Equal(t, r.KeepUntil, w.restores[r.ID].KeepUntil)
+		for _, kind := range both {
+			require.True(t, r.KeepUntil.Equal(w.kinds[kind].journal["default-test-run-id"].keep), "the journal of %s", kind)
+		}
+		last := r.Phases[len(r.Phases)-1]
+		require.Equal(t, "extend the undo window until "+r.KeepUntil.UTC().Format(time.RFC3339), last.Name)
+		require.Equal(t, "grace", last.RequestedBy)
+		require.Equal(t, string(remora.Invalid), kindOf(shorter.rejected), "it is never shortened")
+		require.ErrorContains(t, shorter.rejected, "only ever lengthened")
+	}, 3*time.Hour)
+	undo := s.ask(70*time.Hour, remora.RollbackUpdate)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	r := s.restored(t)
+	require.Equal(t, remora.OutcomeUndone, undo.granted(t).Outcome, "long after the window that was first asked for")
+	require.Equal(t, remora.OutcomeExpired, r.Outcome)
+	require.GreaterOrEqual(t, s.Now().Sub(began), 72*time.Hour)
+	require.Equal(t, 2, w.count("maintenance.Enter"), "for the restore and its undo alone")
+	w.lives(original)
+	w.tidy()
+}
+
+// Whatever fails in an extend: where it was granted the window stays open, and where not, it does no harm.
+func TestExtendWithEveryStepFailing(t *testing.T) {
+	faults(t, allFaults, func(t *testing.T, f fault) bool {
+		w, s := restoring(t)
+		began, step := s.Now(), f.nth // the first three are those of the extend
+		s.RegisterDelayedCallback(func() {
+			f.nth += len(w.calls)
+			w.fault = f
+		}, time.Hour)
+		extended := s.extend(2*time.Hour, 94*time.Hour)
+		undo := s.ask(23*time.Hour, remora.RollbackUpdate)
+		redo := s.ask(25*time.Hour, remora.RollbackUpdate)
+		s.resolveSoon("op/shop")
+		s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+		r := s.restored(t)
+		require.Equal(t, remora.OutcomeExpired, r.Outcome)
+		if extended.err == nil {
+			require.GreaterOrEqual(t, s.Now().Sub(began), 96*time.Hour)
+			require.NoError(t, redo.rejected)
+		}
+		require.True(t, undo.done() || step > 3, "an extend does not stand in the way of a rollback")
+		w.lives(map[remora.Side]string{remora.Restored: saved, remora.Replaced: original}[r.Live])
+		w.tidy()
+		return w.fired && step <= 6
+	})
+}
+
+// A window whose end has failed can be extended, and then ends again by time.
+func TestExtendAfterTheEndHasFailed(t *testing.T) {
+	w, s := restoring(t)
+	s.RegisterDelayedCallback(func() { w.fault = fault{nth: len(w.calls) + 3, when: "before", how: "final"} }, 23*time.Hour) // the capture
+	began := s.Now()
+	extended := s.extend(24*time.Hour+10*time.Minute, 24*time.Hour)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	require.True(t, w.fired)
+	require.Empty(t, extended.granted(t).Problem)
+	r := s.restored(t)
+	require.Equal(t, remora.OutcomeExpired, r.Outcome)
+	require.Greater(t, s.Now().Sub(began), 48*time.Hour)
+	w.held(t, r.PutAwayBackup, original)
+	w.tidy()
+}
+
 // A rollback in the last minutes keeps the other side long enough for a second thought.
 func TestLateRollbackCanBeUndone(t *testing.T) {
 	w, s := restoring(t)
@@ -293,6 +376,70 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}
 }
 
+// recorded is the one record of a restore, and the names of its phases.
+func (w *world) recorded(t *testing.T) (r remora.Restore, phases []string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.Len(t, w.restores, 1)
+	for _, r = range w.restores {
+		for _, p := range r.Phases {
+			name := p.Name
+			if p.Failed {
+				name += ": failed"
+			}
+			phases = append(phases, name)
+		}
+	}
+	return r, phases
+}
+
+// The record of a restore that ended early says how far it had come, and how it went back.
+func TestARestoreThatEndsEarlyIsOnRecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		at      string
+		cancel  bool
+		outcome remora.Outcome
+		safety  bool
+		phases  []string
+	}{
+		"refused": {"files.Preflight", false, remora.OutcomeRefused, false, []string{"look up backup good", "check database of shop", "check files of shop: failed"}},
+		"cancelled": {"database.Stage", true, remora.OutcomeRolledBack, true, []string{
+			"dump database of shop", "archive files of shop", "commit", "verify", "stage database of shop: failed", "way back: discard what was staged",
+		}},
+		"blocked": {"files.Switch", false, remora.OutcomeRolledBack, true, []string{
+			"maintenance on", "switch database of shop", "switch files of shop: failed",
+			"way back: switch files back", "way back: switch database back", "way back: leave maintenance",
+			"dump database of shop", "commit", "verify", "way back: discard what was staged", // it was live for a moment (S1)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, s := restoring(t)
+			w.gate = func(_ context.Context, step string, nth int) {
+				if step != c.at || w.fired {
+					return
+				}
+				if w.fired = true; c.cancel {
+					s.CancelWorkflow()
+				}
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.refuse = nth
+			}
+			s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+			require.Error(t, s.GetWorkflowError())
+			r, phases := w.recorded(t)
+			require.Equal(t, c.outcome, r.Outcome)
+			require.NotEmpty(t, r.Problem)
+			require.Equal(t, c.safety, r.SafetyBackup != "")
+			require.Equal(t, both, append(r.Kinds, both...)[:2], "what was asked for")
+			require.Equal(t, c.phases, phases[len(phases)-len(c.phases):])
+			w.lives(original)
+			w.tidy()
+		})
+	}
+}
+
 func TestPlanHashOfTheShownPlanIsAccepted(t *testing.T) {
 	w := newWorld(t)
 	s := newStage(t, w, "plan/1")
@@ -367,10 +514,12 @@ func TestS14WithoutSafetyBackupTheWindowWaits(t *testing.T) {
 			require.Equal(t, remora.OutcomeApplied, r.Outcome)
 		}
 	}, 30*24*time.Hour)
+	extend := s.extend(30*24*time.Hour, time.Hour)
 	accept := s.ask(31*24*time.Hour, remora.AcceptUpdate)
 	s.ExecuteWorkflow(remora.RestoreWorkflow, req)
 	r := s.restored(t)
 	accept.granted(t)
+	require.ErrorContains(t, extend.rejected, "does not end by time, since no safety backup was taken (the disk under the database is dying)")
 	require.Empty(t, r.SafetyBackup)
 	require.Empty(t, w.of(remora.Safety))
 	require.Len(t, w.of(remora.PutAway), 1)

@@ -85,6 +85,7 @@ type entry struct {
 	seq      int
 	switched bool
 	live     remora.Side
+	keep     time.Time
 }
 
 type stored struct {
@@ -597,10 +598,12 @@ func (c component) turn(ctx context.Context, in remora.ComponentInput) error {
 			return broken(remora.NotFound)
 		case turn.Seq < e.seq:
 			return broken(remora.Superseded)
-		case len(c.w.offline) == 0 && !c.w.theirs && in.Selection.To == "":
+		case turn.Stay && turn.Live != e.live:
+			return broken(remora.Fenced)
+		case len(c.w.offline) == 0 && !c.w.theirs && in.Selection.To == "" && !turn.Stay:
 			return errors.New("switched while the application was online")
 		}
-		if e.seq = turn.Seq; turn.Live == e.live {
+		if e.seq, e.keep = turn.Seq, turn.KeepUntil; turn.Live == e.live {
 			return nil
 		}
 		if !e.switched {

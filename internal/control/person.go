@@ -46,7 +46,7 @@ func (c *Control) Resolve(ctx context.Context, source string) error {
 		if !l.open {
 			continue
 		}
-		err = c.ask(ctx, l.run(source), remora.ResolveUpdate, nil)
+		err = c.ask(ctx, l.run(source), remora.ResolveUpdate, remora.WishInput{RequestedBy: c.cfg.Actor}, nil)
 		p := carried(err)
 		switch {
 		case err == nil:

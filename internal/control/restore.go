@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -101,22 +102,27 @@ func (c *Control) recordOf(ctx context.Context, l look) (remora.Restore, error) 
 // Rollback makes the other side of a source's open restore live: what was replaced, or, after a rollback, what was
 // restored. tell may be nil.
 func (c *Control) Rollback(ctx context.Context, source string, tell func(Update)) (remora.Restore, error) {
-	return c.endOrTurn(ctx, "roll back", remora.RollbackUpdate, source, tell)
+	return c.endOrTurn(ctx, "roll back", remora.RollbackUpdate, source, nil, tell)
 }
 
 // Accept ends the undo window of a source's open restore: what is live stays, and what was put away is removed once a
 // verified backup holds it. It returns when that is done. tell may be nil.
 func (c *Control) Accept(ctx context.Context, source string, tell func(Update)) (remora.Restore, error) {
-	return c.endOrTurn(ctx, "accept", remora.AcceptUpdate, source, tell)
+	return c.endOrTurn(ctx, "accept", remora.AcceptUpdate, source, nil, tell)
 }
 
-func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell func(Update)) (remora.Restore, error) {
+// Extend lengthens the undo window of a source's open restore to what until makes of its present end. It returns when the
+// journals beside the data know of it, which waits for a running backup to end. tell may be nil.
+func (c *Control) Extend(ctx context.Context, source string, until func(time.Time) time.Time, tell func(Update)) (remora.Restore, error) {
+	return c.endOrTurn(ctx, "extend", remora.ExtendUpdate, source, until, tell)
+}
+
+func (c *Control) endOrTurn(ctx context.Context, op, update, source string, until func(time.Time) time.Time, tell func(Update)) (remora.Restore, error) {
 	s, err := c.stateOf(ctx, op, source)
 	if err != nil {
 		return remora.Restore{}, err
 	}
-	run := s.restore.run(source)
-	var record remora.Restore
+	run, record, end := s.restore.run(source), remora.Restore{}, s.record.KeepUntil
 	if !s.restore.open {
 		var was remora.Outcome
 		record, run, was, err = c.takeOver(ctx, op, s, tell)
@@ -124,8 +130,13 @@ func (c *Control) endOrTurn(ctx context.Context, op, update, source string, tell
 		if err != nil || back || !record.Outcome.Open() { // to go back is what was asked for, and it has been done
 			return record, err
 		}
+		end, record = record.KeepUntil, remora.Restore{} // which the answer fills
 	}
-	if err := c.update(ctx, run, update, &record, tell); err != nil {
+	wish := remora.WishInput{RequestedBy: c.cfg.Actor}
+	if until != nil {
+		wish.Until = until(end)
+	}
+	if err := c.update(ctx, run, update, wish, &record, tell); err != nil {
 		return remora.Restore{}, c.updateProblem(ctx, op, source, err)
 	}
 	if update == remora.AcceptUpdate {
@@ -178,14 +189,14 @@ func noOpenRestore(op, source, why string) error {
 }
 
 // update sends an update to a workflow and waits for its answer, while telling what the workflow does meanwhile.
-func (c *Control) update(ctx context.Context, run Run, name string, answer any, tell func(Update)) error {
+func (c *Control) update(ctx context.Context, run Run, name string, wish remora.WishInput, answer any, tell func(Update)) error {
 	f := c.newFollower(run, nil)
 	_, _ = f.round(ctx) // what happened before is not news, and what cannot be told hinders nothing
 	if tell != nil {
 		f.say = tell
 	}
 	answered := make(chan error, 1)
-	go func() { answered <- c.ask(ctx, run, name, answer) }()
+	go func() { answered <- c.ask(ctx, run, name, wish, answer) }()
 	for {
 		select {
 		case err := <-answered:
@@ -197,10 +208,10 @@ func (c *Control) update(ctx context.Context, run Run, name string, answer any, 
 	}
 }
 
-func (c *Control) ask(ctx context.Context, run Run, name string, answer any) error {
+func (c *Control) ask(ctx context.Context, run Run, name string, wish remora.WishInput, answer any) error {
 	handle, err := c.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: run.ID, RunID: run.RunID, UpdateName: name, WaitForStage: client.WorkflowUpdateStageAccepted,
-		Args: []any{remora.WishInput{RequestedBy: c.cfg.Actor}},
+		Args: []any{wish},
 	})
 	if err != nil {
 		return err
@@ -215,6 +226,9 @@ func (c *Control) updateProblem(ctx context.Context, op, source string, err erro
 	}
 	if errors.As(err, new(*serviceerror.NotFound)) {
 		return noOpenRestore(op, source, "the restore has just ended")
+	}
+	if strings.Contains(err.Error(), "unknown update") {
+		return remora.Fail(remora.Unsupported, op, source, "upgrade the worker, and try again", "the worker is of an earlier version, which cannot do that")
 	}
 	if carried(err) == nil && away(err) {
 		return c.unreachable(err)

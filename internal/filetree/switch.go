@@ -32,6 +32,10 @@ func (t *Tree) Switch(ctx context.Context, turn remora.Turn) (err error) {
 	if err != nil {
 		return err
 	}
+	if turn.Stay {
+		j.Seq, j.KeepUntil = turn.Seq, turn.KeepUntil
+		return h.write(j)
+	}
 	x := &exchange{t: t, h: h, j: j, spots: spots, wasLive: j.Switched}
 	defer func() { _ = x.close() }()
 	before, ok := level(spots)
@@ -69,6 +73,10 @@ func (t *Tree) admit(j *journal, turn remora.Turn) ([]spot, error) {
 			"turn %d to %s comes after turn %d to %s: %w", turn.Seq, turn.Live, j.Seq, j.Live, remora.ErrStaleTurn)
 	case j.State == discarding:
 		return nil, refuse(remora.Fenced, run, "start a new restore", "one side is already being discarded")
+	case turn.Stay && (turn.Live != j.Live || j.State != turned):
+		return nil, refuse(remora.Fenced, run, "finish it first: remora rollback", "the %s side is not live", turn.Live)
+	case turn.Stay: // wherever the directories are: none is touched
+		return nil, nil
 	case j.unproven() && turn.Live == remora.Restored:
 		return nil, refuse(remora.Fenced, run, "start a new restore", "the stage has not been compared with the backup")
 	case j.unproven():

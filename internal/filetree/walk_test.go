@@ -3,6 +3,7 @@ package filetree
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,6 +43,18 @@ func TestAWalkThereAndBackAndThereAgain(t *testing.T) {
 	require.True(t, left[0].Switched)
 	require.Equal(t, 3, left[0].Seq)
 	require.True(t, keep.Equal(left[0].KeepUntil))
+
+	longer := remora.Turn{Run: run1, Seq: 4, Live: remora.Restored, KeepUntil: keep.Add(time.Hour), Stay: true}
+	require.NoError(t, s.tree.Switch(t.Context(), longer), "S10: the journal knows how long, and nothing moves")
+	require.Equal(t, before, s.look())
+	left, err = s.tree.Leftovers(t.Context())
+	require.NoError(t, err)
+	require.True(t, longer.KeepUntil.Equal(left[0].KeepUntil))
+	require.Equal(t, 4, left[0].Seq)
+	longer.Seq, longer.Live = 5, remora.Replaced
+	require.Equal(t, remora.Fenced, remora.KindOf(s.tree.Switch(t.Context(), longer)), "what is not live cannot stay so")
+	require.Equal(t, before, s.look())
+	require.ErrorIs(t, s.turn(3, remora.Restored), remora.ErrStaleTurn)
 
 	away := &dirWriter{dir: t.TempDir()}
 	sum, err := s.tree.Capture(t.Context(), job1, remora.Subject{PutAway: run1}, away)

@@ -33,6 +33,9 @@ func (d *Database) Switch(ctx context.Context, turn remora.Turn) error {
 	const op = "switch"
 	return d.holding(ctx, op, func(s *session) error {
 		sw := switcher{d: d, op: op, s: s, turn: turn}
+		if err := sw.accept(ctx); err != nil || turn.Stay {
+			return err
+		}
 		return sw.run(ctx)
 	})
 }
@@ -52,9 +55,6 @@ type switcher struct {
 }
 
 func (sw *switcher) run(ctx context.Context) error {
-	if err := sw.accept(ctx); err != nil {
-		return err
-	}
 	if err := sw.mend(ctx); err != nil {
 		return sw.explained(ctx, err)
 	}
@@ -90,6 +90,9 @@ func (sw *switcher) accept(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if sw.turn.Stay && sw.fence.live(e) != sw.turn.Live {
+		return remora.Fail(remora.Fenced, sw.op, "run "+e.Run, "finish it first: remora rollback", "the %s side is not live", sw.turn.Live)
 	}
 	if e.Detail.Unlogged && !e.Switched && sw.turn.Live != sw.fence.live(e) {
 		if _, err := sw.d.skipsLog(ctx, sw.s, sw.op, true); err != nil { // one that came since the stage was begun

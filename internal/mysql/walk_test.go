@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,6 +25,7 @@ func TestARestoreCanBeAppliedUndoneAndRedone(t *testing.T) {
 func testARestoreCanBeAppliedUndoneAndRedone(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
 	w.exec(shop)
+	options := w.ask("SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = ?", w.schema)
 	before := w.server.Dump(t, w.schema)
 	part := w.capture()
 
@@ -54,6 +56,22 @@ func testARestoreCanBeAppliedUndoneAndRedone(t *testing.T, on *testenv.MySQLServ
 	require.Len(t, left, 1)
 	require.Equal(t, remora.Restored, left[0].Live)
 	require.True(t, left[0].Switched)
+
+	// S10: the journal knows for how long, and nothing moves; not even what people have changed since is set right.
+	w.exec("ALTER DATABASE COLLATE utf8mb4_bin; CREATE TABLE since (id INT PRIMARY KEY)")
+	changed := w.server.Dump(t, w.schema)
+	longer := remora.Turn{Run: "r1", Seq: 4, Live: remora.Restored, KeepUntil: time.Now().Add(99 * time.Hour).UTC().Truncate(time.Second), Stay: true}
+	require.NoError(t, w.d.Switch(t.Context(), longer))
+	left, err = w.d.Leftovers(t.Context())
+	require.NoError(t, err)
+	require.True(t, longer.KeepUntil.Equal(left[0].KeepUntil), "%s", left[0].KeepUntil)
+	require.Equal(t, 4, left[0].Seq)
+	longer.Seq, longer.Live = 5, remora.Replaced
+	requireProblem(t, w.d.Switch(t.Context(), longer), remora.Fenced, "the replaced side is not live")
+	require.ErrorIs(t, w.turn("r1", 3, remora.Restored), remora.ErrStaleTurn)
+	require.Equal(t, changed, w.server.Dump(t, w.schema))
+	require.Equal(t, "utf8mb4_bin", w.ask("SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = ?", w.schema))
+	w.exec("DROP TABLE since; ALTER DATABASE COLLATE " + options)
 
 	requireProblem(t, w.d.Discard(t.Context(), remora.Job{Run: "r1"}, ""), remora.Fenced, "no backup is named")
 	aside, _ := w.captureOf(remora.Subject{PutAway: "r1"})

@@ -142,6 +142,8 @@ type Turn struct {
 	// Hold keeps back what acts by itself (events of a database) until the same turn is asked for without it, after the
 	// live checks (S24).
 	Hold bool `json:"hold,omitempty"`
+	// Stay moves nothing: Live is live already, and only the later KeepUntil is written.
+	Stay bool `json:"stay,omitempty"`
 }
 
 // ErrStaleTurn says that the journal has already seen a later turn of the same run.

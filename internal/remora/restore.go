@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -101,11 +102,58 @@ type Restore struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Phase is one finished phase of a run.
+// Phase is one phase of a run that is over.
 type Phase struct {
 	Name string        `json:"name"`
 	Took time.Duration `json:"took"`
+	// Failed is the phase that a run failed in, or was cancelled in.
+	Failed bool `json:"failed,omitempty"`
 	// RequestedBy is who asked for a phase that somebody asked for after the start: a rollback, an accept.
 	RequestedBy string   `json:"requested_by,omitempty"`
 	Summary     *Summary `json:"summary,omitempty"`
+}
+
+// Names of phases. An application is offline from the one to the end of the other.
+const (
+	OfflinePhase = "maintenance on"
+	OnlinePhase  = "maintenance off"
+	// WayBack begins the names of the phases that undo others.
+	WayBack = "way back: "
+)
+
+// PhaseName says in the language of the trade what a verb does to a component of a source. The phases of a run are called
+// so in its record.
+func PhaseName(kind Kind, verb, source string) string {
+	does := map[string]string{
+		PreflightVerb: "check", CaptureVerb: "archive", StageVerb: "stage", CompareVerb: "compare staged", SwitchVerb: "switch",
+		DiscardVerb: "discard put-away", LeftoversVerb: "look at journal of", PreviewVerb: "compare live",
+	}[verb]
+	if kind == Database && verb == CaptureVerb {
+		does = "dump"
+	}
+	return does + " " + string(kind) + " of " + source
+}
+
+// Interruption is for how long the restore had the application offline, at its switch and until it was back.
+func (r Restore) Interruption() (long time.Duration) {
+	began := false
+	for _, p := range r.Phases {
+		if began = began || p.Name == OfflinePhase; began {
+			long += p.Took
+		}
+		if p.Name == OnlinePhase || p.Name == WayBack+"leave maintenance" {
+			break
+		}
+	}
+	return long
+}
+
+// Kind is the component that a phase of the restore was about; empty where it was about none.
+func (r Restore) Kind(p Phase) Kind {
+	for _, kind := range []Kind{Database, Files} {
+		if strings.HasSuffix(p.Name, string(kind)+" of "+r.Source) {
+			return kind
+		}
+	}
+	return ""
 }

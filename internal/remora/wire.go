@@ -31,10 +31,11 @@ const (
 	MonitorWorkflow   = "remora.Monitor"
 	NotifyWorkflow    = "remora.Notify"
 
-	// RollbackUpdate and AcceptUpdate are for the Restore workflow while its undo window is open; ResolveUpdate is for
-	// any workflow whose way back waits for a person.
+	// RollbackUpdate, AcceptUpdate and ExtendUpdate are for the Restore workflow while its undo window is open; ResolveUpdate
+	// is for any workflow whose way back waits for a person.
 	RollbackUpdate = "rollback"
 	AcceptUpdate   = "accept"
+	ExtendUpdate   = "extend"
 	ResolveUpdate  = "resolve"
 
 	// RecordQuery answers with the Restore record of a running restore.
@@ -239,6 +240,8 @@ type RestoreRequest struct {
 // WishInput comes with the updates of a Restore. Runs of earlier versions sent none.
 type WishInput struct {
 	RequestedBy string `json:"requested_by,omitempty"`
+	// Until is the end that an extend asks for.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // AdoptRequest starts an Adopt, the child of a Restore that finds out how a restore stands that lost its workflow.
@@ -274,7 +277,7 @@ type Applied struct {
 	Warnings     []string  `json:"warnings,omitempty"`
 }
 
-// TurnRequest starts a Turn, the child of a Restore that makes a side live.
+// TurnRequest starts a Turn, the child of a Restore that makes a side live, or keeps the other one for longer.
 type TurnRequest struct {
 	Source    string    `json:"source"`
 	Run       string    `json:"run"`
@@ -284,6 +287,8 @@ type TurnRequest struct {
 	KeepUntil time.Time `json:"keep_until"`
 	// RequestedBy is who asked for it.
 	RequestedBy string `json:"requested_by,omitempty"`
+	// Stay is that of the Turn.
+	Stay bool `json:"stay,omitempty"`
 }
 
 // DiscardRequest starts a Discard, the child of a Restore that captures the put-away side, verifies that, and only
