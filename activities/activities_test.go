@@ -86,6 +86,7 @@ func (f *fake) List(context.Context) ([]remora.Backup, error)         { return f
 func (f *fake) Copies() []string                                      { return nil }
 func (f *fake) RecordFailure(context.Context, remora.FailedRun) error { return nil }
 func (f *fake) RecordRestore(context.Context, remora.Restore) error   { return nil }
+func (f *fake) RecordProof(context.Context, remora.Proof) error       { return nil }
 
 func (f *fake) Check(context.Context, string) (repository.Health, error) {
 	return repository.Health{Where: "/backups", Free: new(int64)}, f.finish

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -9,7 +10,8 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// Checks holds the step that asks an application how it is after a restore has switched.
+// Checks holds the step that asks an application how it is after a restore has switched, or a database what a drill has
+// built of it.
 type Checks struct {
 	// Of finds the checks of a source, Database its database, and Mode how it is taken offline.
 	Of       func(source string) ([]remora.Check, error)
@@ -31,13 +33,22 @@ func (c *Checks) run(ctx context.Context, in remora.ChecksInput) (remora.ChecksR
 		if err != nil {
 			return result, err
 		}
+		asked, notes, err := c.asked(ctx, in)
+		if err != nil {
+			return result, err
+		}
+		result.Warnings = few(notes)
 		for i, check := range checks {
 			var why string
 			switch {
 			case check.SQL != "" && in.Online:
 				continue
+			case check.SQL != "" && asked == nil:
+				why = "this kind of database cannot be asked"
 			case check.SQL != "":
-				why, err = c.ask(ctx, in.Source, check.SQL)
+				why, err = asked.Check(ctx, check.SQL)
+			case in.Run != "":
+				continue
 			case pass == nil && !in.Online:
 				result.Later++
 				continue
@@ -70,14 +81,19 @@ func (c *Checks) pass(source string) (*http.Cookie, error) {
 	return nil, nil
 }
 
-func (c *Checks) ask(ctx context.Context, source, query string) (string, error) {
-	component, err := c.Database(source)
-	if err != nil {
-		return "", err
+// asked is the database that answers: what is live, or what a drill has built; nil for one that cannot be asked. A source
+// without a database has nothing to ask it.
+func (c *Checks) asked(ctx context.Context, in remora.ChecksInput) (remora.Checker, []string, error) {
+	component, err := c.Database(in.Source)
+	if errors.Is(err, errNoComponent) {
+		return nil, nil, nil
 	}
-	checker, ok := component.(remora.Checker)
-	if !ok {
-		return "this kind of database cannot be asked", nil
+	if stager, ok := component.(remora.Stager); ok && err == nil && in.Run != "" {
+		return stager.Staged(ctx, in.Run)
 	}
-	return checker.Check(ctx, query)
+	checker, _ := component.(remora.Checker)
+	if in.Run != "" {
+		checker = nil // it would answer for what is live
+	}
+	return checker, nil, err
 }

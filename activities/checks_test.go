@@ -27,6 +27,16 @@ func (a *asked) Check(_ context.Context, query string) (string, error) {
 	return a.answers[query], a.err
 }
 
+// stager is one with a stage that answers in its place.
+type stager struct {
+	asked
+	staged *asked
+}
+
+func (s *stager) Staged(_ context.Context, run string) (remora.Checker, []string, error) {
+	return s.staged, []string{"function f of " + run}, nil
+}
+
 func TestChecks(t *testing.T) {
 	dir := t.TempDir()
 	down := filepath.Join(dir, "storage", "framework", "down")
@@ -61,6 +71,22 @@ func TestChecks(t *testing.T) {
 		require.NoError(t, out.Get(&result))
 		return result
 	}
+	drilled := func() remora.ChecksResult {
+		t.Helper()
+		out, err := env.ExecuteActivity(remora.ChecksActivity, remora.ChecksInput{Source: "shop", Run: "drill-1"})
+		require.NoError(t, err)
+		var result remora.ChecksResult
+		require.NoError(t, out.Get(&result))
+		return result
+	}
+	mode = maintenance.None()
+	require.Equal(t, []string{"sources.shop.checks[0]: this kind of database cannot be asked", "sources.shop.checks[1]: this kind of database cannot be asked"}, drilled().Failed,
+		"what is live must not answer for a drill")
+	component = &stager{asked: *database, staged: &asked{answers: map[string]string{"yes": "not staged"}}}
+	require.Equal(t, remora.ChecksResult{Passed: 1, Failed: []string{"sources.shop.checks[0]: not staged"}, Warnings: []string{"function f of drill-1"}}, drilled(),
+		"the stage answers, and no requests are made")
+	component = database
+
 	sql, gone := "sources.shop.checks[1]: it gives no row", "sources.shop.checks[3]: it answered 404 Not Found"
 
 	mode = maintenance.None()

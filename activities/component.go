@@ -146,7 +146,11 @@ func (c *Component) preview(ctx context.Context, t task) (differs remora.Preview
 
 // reading reads the part of a backup that nobody deletes meanwhile (S29).
 func (c *Component) reading(ctx context.Context, t task, read func(from fs.FS) error) error {
-	end, err := c.Store.Lease(ctx, t.From, t.Backup, t.Run, "a restore of "+t.Source)
+	what := "a restore of "
+	if remora.IsDrill(t.Run) {
+		what = "a drill of "
+	}
+	end, err := c.Store.Lease(ctx, t.From, t.Backup, t.Run, what+t.Source)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,10 @@ func (l *Lane) open(ctx context.Context, id string) (h remora.Holder, err error)
 		return h, err
 	}
 	info := d.GetWorkflowExecutionInfo()
-	return remora.Holder{Operation: remora.OperationName(info.GetType().GetName()), By: keyword(info, remora.ActorAttribute), Since: info.GetStartTime().AsTime()}, nil
+	return remora.Holder{
+		Operation: remora.OperationName(info.GetType().GetName()), By: keyword(info, remora.ActorAttribute), Since: info.GetStartTime().AsTime(),
+		Workflow: info.GetType().GetName(), Run: info.GetExecution().GetRunId(),
+	}, nil
 }
 
 // callTime bounds one question to Temporal.

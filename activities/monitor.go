@@ -61,12 +61,12 @@ func (m *Monitor) look(ctx context.Context, in remora.LookInput) (remora.LookRes
 			g.now = m.Now().UTC()
 		}
 		g.part(ctx, "the repository", g.ofRepository, "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "undelivered",
-			"left/", "foreign/", "schedule/")
+			"left/", "foreign/", "schedule/", "unproven/", "slow/", "drill/", "drilled/")
 		g.part(ctx, "the runs in Temporal", g.ofRuns, "failing/", "stuck/", "person/")
 		g.part(ctx, "the queues in Temporal", g.ofQueues, "queue/")
 		if g.home != nil {
 			g.part(ctx, "the runs that left no record", g.terminated)
-			g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/")
+			g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/", "drilled/")
 			g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
 		}
 		g.forget(ctx)
@@ -93,6 +93,7 @@ type glance struct {
 	missing   []remora.FailedRun
 	accounted map[string]time.Time
 	lost      []string
+	drilled   []remora.DrillRequest
 }
 
 // The bounds of what travels through a history. Of what is missing there may be a page of slots more.
@@ -103,7 +104,7 @@ const (
 
 func (g *glance) result() remora.LookResult {
 	before := g.state.Alerts
-	r := remora.LookResult{Accounted: g.accounted, Missing: g.missing, Lost: g.lost}
+	r := remora.LookResult{Accounted: g.accounted, Missing: g.missing, Lost: g.lost, Drilled: g.drilled}
 	g.state.Alerts, r.Notices = monitor.Turn(before, g.found[:min(len(g.found), mostAlerts)], g.unknown, g.now)
 	same := func(a, b remora.Alert) bool {
 		return a.Key == b.Key && a.Level == b.Level && a.Told.Equal(b.Told) && a.Gone.IsZero() == b.Gone.IsZero()
@@ -151,6 +152,10 @@ func (g *glance) ofRepository(ctx context.Context) error {
 		return err
 	}
 	g.wanted = schedule.Plan(g.Schedules, g.Copies, g.scheduled)
+	proofs, err := r.Proofs(ctx, "")
+	if err != nil {
+		return err
+	}
 	undelivered, err := r.Undelivered(ctx)
 	if err != nil {
 		return err
@@ -162,7 +167,8 @@ func (g *glance) ofRepository(ctx context.Context) error {
 	for _, s := range g.Sources {
 		s.Schedules = schedule.Of(s.Source, g.Schedules, g.scheduled)
 		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Source })
-		g.found = append(g.found, monitor.Findings(s, runs, g.now)...)
+		drills := slices.DeleteFunc(slices.Clone(proofs), func(p remora.Proof) bool { return p.Source != s.Source })
+		g.found = append(g.found, monitor.Findings(s, runs, drills, g.now)...)
 		g.halved(s.Source, runs)
 		g.behind(s.Source, runs)
 	}
@@ -242,7 +248,7 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 			return err
 		}
 		if running(lane) || running(restore) {
-			g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source)
+			g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source, "drilled/"+s.Source)
 			continue
 		}
 		records, err := g.home.Restores(ctx, s.Source) // after that: what ends meanwhile is settled here
@@ -250,12 +256,20 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 			return err
 		}
 		left := slices.ContainsFunc(records, func(r remora.Restore) bool { return r.Outcome.Unsettled() })
+		var drilled []remora.Leftover
 		for _, kind := range s.Kinds {
-			ours, err := g.journal(ctx, kind, s.Source)
+			ours, of, err := g.journal(ctx, kind, s.Source)
 			if err != nil { // its database is away: backups tell that
-				g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source)
+				g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source, "drilled/"+s.Source)
 			}
 			left = left || ours
+			drilled = append(drilled, of...)
+		}
+		switch last := lane.GetWorkflowExecutionInfo(); {
+		case len(drilled) > 0 && g.tried(last) && last.GetType().GetName() == remora.DrillWorkflow:
+			g.add("drilled/"+s.Source, remora.Warning, s.Source, "see why in Temporal: workflow "+remora.Lane(s.Source), "what a drill built cannot be removed: %s", strings.Join(few(drilled[0].What), ", "))
+		case len(drilled) > 0 && !left: // else whatever is done about that has the lane
+			g.drilled = append(g.drilled, remora.DrillRequest{Source: s.Source, RequestedBy: remora.MonitorActor, Settle: drilled})
 		}
 		switch {
 		case left && g.tried(restore.GetWorkflowExecutionInfo()):
@@ -273,11 +287,12 @@ func (g *glance) tried(last *workflowpb.WorkflowExecutionInfo) bool {
 	return last.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_FAILED && keyword(last, remora.ActorAttribute) == remora.MonitorActor && g.now.Sub(last.GetCloseTime().AsTime()) < time.Hour
 }
 
-// journal tells whether the journal beside the data knows a restore of ours. Those of others are reported, and left alone.
-func (g *glance) journal(ctx context.Context, kind remora.Kind, source string) (ours bool, err error) {
+// journal tells whether the journal beside the data knows a restore of ours, and which drills. Those of others are reported,
+// and left alone.
+func (g *glance) journal(ctx context.Context, kind remora.Kind, source string) (ours bool, drilled []remora.Leftover, err error) {
 	component, err := g.Of(kind)(source)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, leftoverTime)
 	defer cancel()
@@ -287,9 +302,11 @@ func (g *glance) journal(ctx context.Context, kind remora.Kind, source string) (
 		case l.Installation != g.home.Installation():
 			g.add("foreign/"+source, remora.Warning, source, "settle it with the program of that installation",
 				"a restore of another installation left %s beside the %s", strings.Join(few(l.What), ", "), kind)
+		case l.Source == source && remora.IsDrill(l.Run):
+			drilled = append(drilled, l)
 		case l.Source == source:
 			ours = true
 		}
 	}
-	return ours, err
+	return ours, drilled, err
 }

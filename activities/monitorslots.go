@@ -37,7 +37,7 @@ func (g *glance) ofSchedules(ctx context.Context) error {
 			g.add("schedule/"+w.ID+"/paused", remora.Warning, w.Source, "let it go on with: remora schedule resume "+schedule.Ref(w.ID),
 				"the schedule %s is paused for %s, %s", schedule.Ref(w.ID), remora.Span(g.now.Sub(w.Paused.At)), w.Paused.String())
 		}
-		if req, ok := w.Args.(remora.SlotRequest); ok {
+		if req, ok := w.Args.(remora.SlotRequest); ok && !req.Schedule.Drill { // of drills, the newest proof tells
 			i := slices.IndexFunc(g.scheduled, func(r remora.ScheduleRecord) bool { return r.ID == w.ID && !r.Deleted })
 			if i < 0 {
 				continue // a starting worker writes it, and its slots count from then on

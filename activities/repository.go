@@ -36,6 +36,7 @@ func (r *Repository) Register(to Registry) {
 	register(to, remora.RecordFailureActivity, r.recordFailure)
 	register(to, remora.RecordRestoreActivity, r.recordRestore)
 	register(to, remora.FindRestoreActivity, r.findRestore)
+	register(to, remora.RecordProofActivity, r.recordProof)
 	register(to, remora.CheckRepositoryActivity, r.check)
 }
 
@@ -71,6 +72,10 @@ func (r *Repository) recordRestore(ctx context.Context, in remora.Restore) error
 		}
 		return r.Store.RecordRestore(ctx, in)
 	})
+}
+
+func (r *Repository) recordProof(ctx context.Context, in remora.Proof) error {
+	return act(ctx, r.Watch, "record the drill "+in.ID, func(ctx context.Context) error { return r.Store.RecordProof(ctx, in) })
 }
 
 func (r *Repository) findRestore(ctx context.Context, in remora.FindRestoreInput) (remora.Restore, error) {

@@ -41,6 +41,7 @@ type Store interface {
 	Verify(ctx context.Context, in remora.VerifyInput, report func(remora.Progress)) (remora.Verification, error)
 	RecordFailure(ctx context.Context, failed remora.FailedRun) error
 	RecordRestore(ctx context.Context, restore remora.Restore) error
+	RecordProof(ctx context.Context, proof remora.Proof) error
 	// Restores are the records of a source's restores, newest first.
 	Restores(ctx context.Context, source string) ([]remora.Restore, error)
 	// Check looks at the repository, or at one of its Copies.
@@ -135,6 +136,11 @@ func (s store) RecordFailure(ctx context.Context, failed remora.FailedRun) error
 
 func (s store) RecordRestore(ctx context.Context, restore remora.Restore) error {
 	_, err := at(ctx, s, true, func(r *repository.Repository) (struct{}, error) { return struct{}{}, r.RecordRestore(ctx, restore) })
+	return err
+}
+
+func (s store) RecordProof(ctx context.Context, proof remora.Proof) error {
+	_, err := at(ctx, s, false, func(r *repository.Repository) (struct{}, error) { return struct{}{}, r.RecordProof(ctx, proof) })
 	return err
 }
 

@@ -212,13 +212,14 @@ type endJSON struct {
 	Copied    *remora.Copied          `json:"copied,omitempty"`
 	Verified  *remora.Verified        `json:"verified,omitempty"`
 	Retention *remora.RetentionResult `json:"retention,omitempty"`
+	Proof     *remora.Proof           `json:"proof,omitempty"`
 }
 
 // ended is what a run came to, for a program.
 func ended(a *app, end control.Ended) endJSON {
 	said := endJSON{
 		Event: string(remora.Completed), At: a.Now(),
-		Backup: end.Backup, Restore: end.Restore, Copied: end.Copied, Verified: end.Verified, Retention: end.Retention,
+		Backup: end.Backup, Restore: end.Restore, Copied: end.Copied, Verified: end.Verified, Retention: end.Retention, Proof: end.Proof,
 	}
 	if end.Restore != nil {
 		said.Event = string(end.Restore.Outcome)

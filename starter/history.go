@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/remora-backup/remora/internal/control"
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/remora-backup/remora/internal/repository"
 )
@@ -112,6 +113,11 @@ func label(b remora.Backup, now time.Time) string {
 		words = append(words, "(before a restore)")
 	case remora.PutAway:
 		words = append(words, "(put away by a restore)")
+	}
+	if p := b.Proof; p != nil && p.Outcome == remora.Proven {
+		words = append(words, "(proven "+control.Span(now.Sub(p.Started))+" ago, back in "+remora.Timed(p.Took)+")")
+	} else if p != nil {
+		words = append(words, "(its drill failed)")
 	}
 	if h := b.ActiveHold(now); h != nil {
 		words = append(words, "(held by "+h.By+")")

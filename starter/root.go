@@ -81,7 +81,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root := a.group("remora",
 		newBackupCommand(a), newHistoryCommand(a), newShowCommand(a), newLsCommand(a), newExportCommand(a),
 		newStatusCommand(a), newWatchCommand(a), newCancelCommand(a),
-		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newExtendCommand(a), newRestoresCommand(a), newResolveCommand(a),
+		newRestoreCommand(a), newRollbackCommand(a), newAcceptCommand(a), newExtendCommand(a), newRestoresCommand(a), newResolveCommand(a), newDrillCommand(a),
 		newVerifyCommand(a), newCleanupCommand(a), newHoldCommand(a), newReleaseCommand(a),
 		newCopyCommand(a), newRepositoryCommand(a), newScheduleCommand(a),
 		newInitCommand(a), newUpCommand(a), newCheckCommand(a), newNotifyCommand(a), newConfigCommand(a), newVersionCommand(a),

@@ -37,6 +37,7 @@ func newMetrics() (*prometheus.Registry, client.MetricsHandler, error) {
 type records struct {
 	backups  []remora.Backup // and failed runs, newest first
 	restores []remora.Restore
+	proofs   []remora.Proof
 	monitor  remora.MonitorState
 }
 
@@ -47,11 +48,12 @@ func readRecords(ctx context.Context, locations *repository.Locations) (none rec
 	}
 	backups, err1 := repo.List(ctx, repository.Filter{})
 	restores, err2 := repo.Restores(ctx, "")
-	state, err3 := repo.MonitorState(ctx)
-	if err := cmp.Or(err1, err2, err3); err != nil {
+	proofs, err3 := repo.Proofs(ctx, "")
+	state, err4 := repo.MonitorState(ctx)
+	if err := cmp.Or(err1, err2, err3, err4); err != nil {
 		return none, err
 	}
-	return records{backups, restores, state}, nil
+	return records{backups, restores, proofs, state}, nil
 }
 
 // newestGood is the newest backup of a source that somebody or a schedule asked for, and that was read back; nil when
@@ -106,6 +108,15 @@ func (s *stock) Collect(to chan<- prometheus.Metric) {
 	}
 	if s.err != nil {
 		return
+	}
+	proven := map[string]bool{}
+	for _, p := range s.known.proofs { // newest first
+		if p.Outcome == remora.Proven && !proven[p.Source] && s.cfg.Sources[p.Source] != nil {
+			proven[p.Source] = true
+			of := prometheus.Labels{"source": p.Source}
+			tell("remora_proof_age_seconds", "How long ago the last drill began that was a proof.", time.Since(p.Started).Seconds(), of)
+			tell("remora_proof_duration_seconds", "How long it took that drill to bring the data back.", p.Took.Seconds(), of)
+		}
 	}
 	count := map[[3]string]float64{} // by the metric's name, source and outcome
 	for _, b := range s.known.backups {

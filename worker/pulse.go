@@ -66,7 +66,7 @@ func (p *pulse) beat(ctx context.Context) {
 }
 
 func objectiveOf(s *config.Source) time.Duration {
-	return remora.Objective(s.RecoveryPoint, s.Schedules)
+	return remora.Objective(s.RecoveryPoint, slices.DeleteFunc(slices.Clone(s.Schedules), func(one remora.Schedule) bool { return one.Drill }))
 }
 
 // unwell says why somebody should come and look. A source without an objective does not count.

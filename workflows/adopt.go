@@ -148,7 +148,7 @@ func (op *operation) leftBehind(ctx workflow.Context) (left []remora.Leftover, e
 			return nil, err
 		}
 		for _, l := range all {
-			if l.Source == op.source && (run == "" || l.Run == run) {
+			if l.Source == op.source && (run == "" || l.Run == run) && !remora.IsDrill(l.Run) {
 				run = l.Run
 				left = append(left, l)
 				break

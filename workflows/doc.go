@@ -7,6 +7,9 @@
 // Discard puts away what is no longer needed, once a backup holds it; Adopt finds out how a restore stands that lost
 // its workflow. Plan and Check only look.
 //
+// Drill does the first half of a restore, asks the checks of what it has built, and removes that: it proves a backup, in
+// the lane of its source, and gives way to everybody.
+//
 // Retention deletes what need not be kept, one at a time in each repository. Monitor looks every few minutes whether all
 // is well, and has what was lost taken over; Notify tells people, and nothing waits for it.
 //
@@ -45,6 +48,7 @@ func Register(r Registry) {
 		remora.NotifyWorkflow:  Notify,
 		remora.SlotWorkflow:    Slot,
 		remora.MonitorWorkflow: Monitor,
+		remora.DrillWorkflow:   Drill,
 
 		remora.VerifyWorkflow:    Verify,
 		remora.VerifyAllWorkflow: VerifyAll,

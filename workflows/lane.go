@@ -66,8 +66,11 @@ func inLane[T any](ctx workflow.Context, call laneCall) (result T, err error) {
 			call.waiting(ctx)
 			call.waiting = nil
 		}
-		if !call.polite {
+		switch {
+		case !call.polite:
 			askHolderToStop(ctx, call.source)
+		case call.workflow != remora.DrillWorkflow && askDrillToStop(ctx, call.source):
+			pause = time.Second // it does at once
 		}
 		pause = min(pause, deadline.Sub(workflow.Now(ctx)))
 		if err := pauseFor(ctx, pause, "wait for whoever is at work on "+call.source); err != nil {
@@ -88,6 +91,27 @@ func askHolderToStop(ctx workflow.Context, source string) {
 	if err != nil { // it has just ended, or knows already
 		workflow.GetLogger(ctx).Debug("the holder of the lane was not asked to stop", "source", source, "error", err)
 	}
+}
+
+// askDrillToStop cancels a drill that holds the lane, and nobody else: it may be made at any time, and proves nothing that
+// could not wait. It tells whether there was one.
+func askDrillToStop(ctx workflow.Context, source string) bool {
+	if workflow.GetVersion(ctx, "drills give way", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return false
+	}
+	who, err := holderOf(ctx, source)
+	if err != nil || who.Workflow != remora.DrillWorkflow {
+		return false
+	}
+	if err := workflow.RequestCancelExternalWorkflow(ctx, remora.Lane(source), who.Run).Get(ctx, nil); err != nil {
+		workflow.GetLogger(ctx).Debug("a drill was not asked to stop", "source", source, "error", err)
+	}
+	return true
+}
+
+// holderOf asks who holds the lane of a source.
+func holderOf(ctx workflow.Context, source string) (remora.Holder, error) {
+	return take[remora.Holder](ctx, bestEffort, step{remora.HolderActivity, remora.Queue, "see who is at work on " + source}, remora.HolderInput{Source: source})
 }
 
 // laneProblem puts a taken lane into words.

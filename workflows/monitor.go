@@ -34,6 +34,9 @@ func Monitor(ctx workflow.Context) (remora.MonitorState, error) {
 	for _, source := range found.Lost {
 		op.takeOver(ctx, source)
 	}
+	for _, d := range found.Drilled {
+		letGo(child(ctx, remora.Lane(d.Source), "remove what a drill of "+d.Source+" left", abandoned), remora.DrillWorkflow, d)
+	}
 	if found.Write { // before people are told: whoever looks next must know that they were
 		_, err := take[nothing](ctx, bestEffort, step{remora.RecordMonitorActivity, remora.Queue, "remember it"}, found.State)
 		if err != nil {

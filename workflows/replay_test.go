@@ -103,6 +103,11 @@ func TestRecord(t *testing.T) {
 		"notify-copy":    playNotifiedCopy,
 		"monitor-quiet":  playQuietMonitor,
 		"monitor-alerts": playMonitorAlerts,
+
+		"drill-proven":     playDrill,
+		"drill-failed":     playFailedDrill,
+		"drill-gives-way":  playDrillGivesWay,
+		"drill-terminated": playTerminatedDrill,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // they mostly wait

@@ -11,9 +11,9 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// Slot is one slot of a schedule: it waits until nobody else is at work on the source, and has it backed up. Whatever
-// happens, the slot is accounted for once: by its backup, or by a record of why there is none. Restores come first: a
-// slot asks nobody to stop. A slot that is skipped or missed is no failure of this workflow.
+// Slot is one slot of a schedule: it waits until nobody else is at work on the source, and has it backed up, or a backup
+// of it proven. Whatever happens, the slot is accounted for once: by its backup, or by a record of why there is none; for
+// drills, the age of the newest proof tells. Restores come first: a slot asks nobody but a drill to stop. A slot that is skipped or missed is no failure of this workflow.
 func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, error) {
 	info := workflow.GetInfo(ctx)
 	by := cmp.Or(req.RequestedBy, req.Schedule.Actor())
@@ -24,7 +24,7 @@ func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, er
 	s := &slot{operation: op, schedule: req.Schedule, due: dueOf(ctx, info.WorkflowStartTime), began: workflow.Now(ctx)}
 	if s.late() {
 		s.without(ctx, remora.Missed, "no worker was there to begin it until "+minute(s.began)+", and that is too late",
-			"See that a remora-worker is running: remora check. Take a backup now: remora backup "+s.source)
+			"See that a remora-worker is running: remora check. "+s.again())
 		return remora.BackupResult{}, nil
 	}
 	done, err := s.backup(ctx)
@@ -36,7 +36,7 @@ func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, er
 		s.busy(ctx)
 		return done, nil
 	case ctx.Err() != nil && !s.working:
-		s.without(ctx, remora.Skipped, "it was cancelled before it began", "Take a backup now: remora backup "+s.source)
+		s.without(ctx, remora.Skipped, "it was cancelled before it began", s.again())
 		return done, err
 	default:
 		return done, s.failed(ctx, err)
@@ -78,7 +78,7 @@ func (s *slot) backup(ctx workflow.Context) (done remora.BackupResult, err error
 			return done, err
 		}
 	}
-	return inLane[remora.BackupResult](ctx, laneCall{
+	call := laneCall{
 		workflow: remora.BackupWorkflow, source: s.source, summary: "back up " + s.source + " for " + s.schedule.Actor(),
 		input: remora.BackupRequest{
 			Source: s.source, Kinds: s.schedule.Kinds, RequestedBy: s.actor, RetentionDays: s.schedule.RetentionDays,
@@ -89,34 +89,53 @@ func (s *slot) backup(ctx workflow.Context) (done remora.BackupResult, err error
 			workflow.SetCurrentDetails(ctx, "waiting for whoever is at work on "+s.source)
 		},
 		started: func() { s.working = true },
-	})
+	}
+	if s.schedule.Drill {
+		call.workflow, call.summary = remora.DrillWorkflow, "prove a backup of "+s.source+" for "+s.schedule.Actor()
+		call.input = remora.DrillRequest{Source: s.source, RequestedBy: s.actor}
+	}
+	return inLane[remora.BackupResult](ctx, call)
 }
 
 // busy gives the slot up because the source is not free, and says for whom.
 func (s *slot) busy(ctx workflow.Context) {
-	who, err := take[remora.Holder](ctx, bestEffort, step{remora.HolderActivity, remora.Queue, "see who is at work on " + s.source},
-		remora.HolderInput{Source: s.source})
+	who, err := holderOf(ctx, s.source)
 	why := "the source was busy until the deadline"
 	if err == nil && who.Operation != "" {
 		why += ": " + who.Operation + " by " + cmp.Or(who.By, "somebody") + ", since " + minute(who.Since)
 	}
-	s.without(ctx, remora.Skipped, why, "See what it is: remora watch "+s.source+". Take a backup once it is over: remora backup "+s.source)
+	s.without(ctx, remora.Skipped, why, "See what it is: remora watch "+s.source+". "+s.again())
 }
 
 // failed ends the slot as its backup ended. The backup has recorded that itself, unless it was terminated or could not:
 // the repository keeps the first record of a slot.
 func (s *slot) failed(ctx workflow.Context, err error) error {
 	p := problemOf("back up "+s.source, err)
-	if killed(err) {
-		p = remora.Fail(remora.Cancelled, p.Op, "", "Take a backup now: remora backup "+s.source, "its workflow was terminated in Temporal")
+	switch {
+	case killed(err):
+		p = remora.Fail(remora.Cancelled, p.Op, "", s.again(), "its workflow was terminated in Temporal")
 		s.tell(ctx, remora.BackupFailed, p.Error(), p.Hint) // it could not itself
+	case s.schedule.Drill && p.Kind == remora.Cancelled && ctx.Err() == nil: // which it says nothing of
+		p = remora.Fail(remora.Cancelled, "drill "+s.source, "", s.again(), "it gave way to a backup or a restore, or somebody cancelled it")
+		s.tell(ctx, remora.DrillError, p.Error(), p.Hint)
 	}
 	s.without(ctx, remora.Failed, p.Error(), p.Hint)
 	return ending(ctx, p, err)
 }
 
+// again is how to have now what the slot should have brought.
+func (s *slot) again() string {
+	if s.schedule.Drill {
+		return "Make it now: remora drill " + s.source
+	}
+	return "Take a backup now: remora backup " + s.source
+}
+
 // tell has people told what became of the slot.
 func (s *slot) tell(ctx workflow.Context, event remora.Event, problem, hint string) {
+	if s.schedule.Drill {
+		event = remora.DrillError
+	}
 	s.notify(ctx, remora.Notice{
 		ID: s.schedule.Without("", s.due, "", "").Run + "/" + s.source, Event: event, Subject: s.schedule.Name, By: s.actor,
 		Due: s.due, Started: s.began, Problem: problem, Hint: hint,
@@ -131,6 +150,9 @@ func (s *slot) without(ctx workflow.Context, how remora.Status, problem, hint st
 	conclude(ctx, string(how), string(how)+": "+problem)
 	if how != remora.Failed {
 		s.tell(ctx, remora.SlotSkipped, problem, hint)
+	}
+	if s.schedule.Drill {
+		return
 	}
 	s.recordRun(ctx, untilRecorded, record)
 }

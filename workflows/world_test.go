@@ -36,6 +36,7 @@ type world struct {
 	backups  map[string]*stored
 	failures map[string]remora.FailedRun
 	restores map[string]remora.Restore
+	proofs   []remora.Proof
 	// copies hold ids of backups, by name; true once verified. afterBackup names those that each backup goes to.
 	copies      map[string]map[string]bool
 	afterBackup []string
@@ -203,6 +204,7 @@ func (w *world) register(r steps) {
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
 		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look,
 		remora.ChecksActivity:      w.check,
+		remora.RecordProofActivity: w.recordProof,
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
 		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
 		remora.RecordCopiesActivity: w.recordCopies,
@@ -449,6 +451,13 @@ func (w *world) recordRestore(ctx context.Context, in remora.Restore) error {
 	})
 }
 
+func (w *world) recordProof(ctx context.Context, in remora.Proof) error {
+	return w.step(ctx, remora.RecordProofActivity, func() error {
+		w.proofs = append(slices.DeleteFunc(w.proofs, func(p remora.Proof) bool { return p.ID == in.ID }), in)
+		return nil
+	})
+}
+
 func (w *world) checkRepository(ctx context.Context, _ nothing) ([]remora.Finding, error) {
 	return []remora.Finding{remora.Found(remora.Fine, "repository", "here")}, w.step(ctx, remora.CheckRepositoryActivity, func() error { return nil })
 }
@@ -493,6 +502,16 @@ func (w *world) look(ctx context.Context, _ remora.MaintenanceInput) (r remora.M
 func (w *world) check(ctx context.Context, in remora.ChecksInput) (r remora.ChecksResult, err error) {
 	err = w.step(ctx, remora.ChecksActivity, func() error {
 		live := w.kinds[remora.Database].live
+		if in.Run != "" {
+			e := w.kinds[remora.Database].journal[in.Run]
+			if e == nil {
+				return broken(remora.Fenced)
+			}
+			if r.Failed = w.failing["drilled "+e.stage]; len(r.Failed) == 0 {
+				r.Passed = 2
+			}
+			return nil
+		}
 		if in.Online != (len(w.offline) == 0) && !w.theirs {
 			w.t.Errorf("checked with online=%v, offline by %v", in.Online, w.offline)
 		}

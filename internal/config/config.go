@@ -127,8 +127,9 @@ type Source struct {
 	Schedules []remora.Schedule
 	// Keep says which backups stay.
 	Keep remora.KeepPolicy
-	// RecoveryPoint is how old the newest good backup may be; 0 means that nobody chose.
-	RecoveryPoint time.Duration
+	// RecoveryPoint is how old the newest good backup may be, RecoveryTime how long a drill may take, and Drill how old the
+	// newest proof may be; 0 means that nobody chose.
+	RecoveryPoint, RecoveryTime, Drill time.Duration
 }
 
 // Kinds lists the components that the source has, database first.

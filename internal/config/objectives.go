@@ -11,7 +11,12 @@ import (
 // objectives reads what is promised of a source's backups.
 func (r *reader) objectives(s *Source) setter {
 	return func(key string, n ast.Node) {
-		r.mapping(key, n, fields{"recovery_point": r.duration(&s.RecoveryPoint, time.Minute, 8784*time.Hour)}, "recovery_time", "drill")
+		const year = 8784 * time.Hour
+		r.mapping(key, n, fields{
+			"recovery_point": r.duration(&s.RecoveryPoint, time.Minute, year),
+			"recovery_time":  r.duration(&s.RecoveryTime, time.Second, year),
+			"drill":          r.duration(&s.Drill, time.Minute, year),
+		})
 	}
 }
 
@@ -19,7 +24,9 @@ func (r *reader) objectives(s *Source) setter {
 func (c *Config) Expected() (all []remora.Expected) {
 	for _, name := range c.Names() {
 		s := c.Sources[name]
-		all = append(all, remora.Expected{Source: name, Kinds: s.Kinds(), RecoveryPoint: s.RecoveryPoint, Schedules: s.Schedules})
+		all = append(all, remora.Expected{
+			Source: name, Kinds: s.Kinds(), RecoveryPoint: s.RecoveryPoint, RecoveryTime: s.RecoveryTime, Drill: s.Drill, Schedules: s.Schedules,
+		})
 	}
 	return all
 }

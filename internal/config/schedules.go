@@ -19,7 +19,7 @@ import (
 
 // ScheduleFields are how people say what is backed up when: in the file, and on the command line.
 type ScheduleFields struct {
-	// Kind is full, which is the default and means all that the source has, database or files.
+	// Kind is full, which is the default and means all that the source has, database or files; or drill.
 	Kind string
 	// One of these says when: "02:30", "sun 03:30", "1 04:00", five fields of cron, or a length of time.
 	Daily, Weekly, Monthly, Cron string
@@ -51,9 +51,13 @@ func NewSchedule(source *Source, name string, f ScheduleFields) (remora.Schedule
 		return s, &Mistake{Text: scheduleName}
 	}
 	switch kind := remora.Kind(f.Kind); {
+	case f.Kind == "drill" && f.RetentionDays != 0:
+		return s, &Mistake{Key: "retention_days", Text: "a drill leaves no backup that could be kept; remove it"}
+	case f.Kind == "drill":
+		s.Drill, s.Kinds = true, nil
 	case f.Kind == "" || f.Kind == string(remora.FullBackup):
 	case kind != remora.Database && kind != remora.Files:
-		return s, &Mistake{Key: "kind", Text: "write full, database or files"}
+		return s, &Mistake{Key: "kind", Text: "write full, database, files or drill"}
 	case !slices.Contains(s.Kinds, kind):
 		return s, &Mistake{Key: "kind", Text: fmt.Sprintf("the source has no %s; write full for all that it has, or add %[1]s: to the source", kind)}
 	default:

@@ -73,6 +73,8 @@ type Ended struct {
 	Copied *remora.Copied
 	// Verified is the result of a Verify or a VerifyAll.
 	Verified *remora.Verified
+	// Proof is the result of a Drill.
+	Proof *remora.Proof
 	// Retention is the result of a Retention.
 	Retention *remora.RetentionResult
 }
@@ -337,7 +339,7 @@ func (f *follower) phaseEnds(p *phase, e *historypb.HistoryEvent, result *common
 // bookkeeping tells apart the activities that nobody waits for.
 func bookkeeping(activity string) bool {
 	switch activity {
-	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity, remora.LookActivity,
+	case remora.DescribeActivity, remora.RecordFailureActivity, remora.RecordRestoreActivity, remora.RecordProofActivity, remora.LookActivity,
 		remora.AfterBackupActivity, remora.MissingActivity, remora.DueForVerifyActivity, remora.RoomActivity, remora.RecordCopiesActivity,
 		remora.Database.Activity(remora.LeftoversVerb), remora.Files.Activity(remora.LeftoversVerb):
 		return true
@@ -377,6 +379,7 @@ func (f *follower) result(ctx context.Context, run Run) (Ended, error) {
 		remora.VerifyWorkflow:    &ended.Verified,
 		remora.VerifyAllWorkflow: &ended.Verified,
 		remora.RetentionWorkflow: &ended.Retention,
+		remora.DrillWorkflow:     &ended.Proof,
 	}[f.watched[0].last.workflow]
 	if into == nil {
 		ended.Restore = f.record

@@ -125,6 +125,16 @@ func (c *Control) Verify(ctx context.Context, b remora.Backup, full bool) (Run, 
 	})
 }
 
+// Drill starts to prove a backup of a source, the newest good one where none is named. When the source's lane is taken the
+// Problem is of kind Busy, as for a backup.
+func (c *Control) Drill(ctx context.Context, source, backup string) (Run, error) {
+	return c.start(ctx, start{
+		op: "start a drill", source: source, id: remora.Lane(source), workflow: remora.DrillWorkflow, kind: "drill",
+		request: remora.DrillRequest{Source: source, Backup: backup, RequestedBy: c.cfg.Actor},
+		summary: "prove a backup of " + source,
+	})
+}
+
 // Retention starts to delete what need not be kept. Another one at work in the same place gives a Problem of kind Busy.
 func (c *Control) Retention(ctx context.Context, req remora.RetentionRequest) (Run, error) {
 	req.RequestedBy = c.cfg.Actor

@@ -45,6 +45,8 @@ type SourceStatus struct {
 	Objective time.Duration `json:"objective,omitempty"`
 	Overdue   time.Duration `json:"overdue,omitempty"`
 	Late      remora.Kind   `json:"late,omitempty"`
+	// Proof is the last drill that proved a backup; nil when there was none.
+	Proof *remora.Proof `json:"proof,omitempty"`
 	// Stored is what its backups have added to the repository, in bytes.
 	Stored int64 `json:"stored"`
 	// Next is when a schedule begins the next run; zero when none does, or nobody knows.
@@ -177,6 +179,11 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 		return err
 	}
 	s.Behind = behind(runs, c.cfg.Copies)
+	proofs, err := c.repository.Proofs(ctx, s.Source)
+	if err != nil {
+		return err
+	}
+	s.Proof = remora.LastProof(proofs)
 	records, err := c.repository.Schedules(ctx)
 	if err != nil {
 		return err

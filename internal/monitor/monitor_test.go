@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -179,10 +180,50 @@ func TestWhatIsFoundOfASource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := remora.Expected{Source: "shop", Kinds: []remora.Kind{db, files}, RecoveryPoint: 26 * hour}
 			var got []string
-			for _, f := range Findings(s, c.runs, noon) {
+			for _, f := range Findings(s, c.runs, nil, noon) {
 				require.Equal(t, "shop", f.Source)
 				require.NotEqual(t, remora.Fine, f.Level)
 				got = append(got, f.Key+": "+f.Problem)
+			}
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+// F47: a drill that failed and one that could not be made are told apart, and neither keeps the newest proof from ageing.
+func TestWhatIsSaidOfDrills(t *testing.T) {
+	drill := func(how remora.DrillOutcome, age, took time.Duration) remora.Proof {
+		p := remora.Proof{ID: "d", Source: "shop", Backup: "b", Outcome: how, Started: noon.Add(-age), Ended: noon.Add(-age), Took: took}
+		if how != remora.Proven {
+			p.Problem = "no way"
+		}
+		return p
+	}
+	const week = 7 * 24 * time.Hour
+	weekly := remora.Expected{Source: "shop", Schedules: []remora.Schedule{{Drill: true, Timing: remora.Timing{Period: week}, Deadline: time.Hour}}}
+	chosen := remora.Expected{Source: "shop", Drill: week, RecoveryTime: 5 * time.Minute}
+	for name, c := range map[string]struct {
+		expected remora.Expected
+		proofs   []remora.Proof
+		want     []string
+	}{
+		"nothing is promised":     {remora.Expected{Source: "shop"}, []remora.Proof{drill(remora.Proven, 99*week, time.Hour)}, nil},
+		"proven":                  {chosen, []remora.Proof{drill(remora.Proven, time.Hour, time.Minute)}, nil},
+		"never":                   {chosen, nil, []string{"unproven warning no drill has proven yet that it can be brought back"}},
+		"too long ago":            {chosen, []remora.Proof{drill(remora.Proven, 8*24*time.Hour, time.Minute)}, []string{"unproven failed no drill has proven for 8 days that it can be brought back (objective 7 days)"}},
+		"one may fail, of weekly": {weekly, []remora.Proof{drill(remora.Proven, 2*week, time.Minute)}, nil},
+		"two may not":             {weekly, []remora.Proof{drill(remora.Proven, 2*week+2*time.Hour, time.Minute)}, []string{"unproven failed no drill has proven for 14 days that it can be brought back (objective 14 days)"}},
+		"slow":                    {chosen, []remora.Proof{drill(remora.Proven, time.Hour, 6*time.Minute+40*time.Second)}, []string{"slow warning to bring it back took 6 min 40 s in the last drill (objective 5 min)"}},
+		"it failed":               {chosen, []remora.Proof{drill(remora.DrillFailing, time.Hour, 0), drill(remora.Proven, 2*time.Hour, 0)}, []string{"drill failed the last drill failed: no way"}},
+		"it could not be made": {chosen, []remora.Proof{drill(remora.DrillNotMade, time.Hour, 0), drill(remora.Proven, 2*week, 0)}, []string{
+			"unproven failed no drill has proven for 14 days that it can be brought back (objective 7 days)", "drill warning the last drill could not be made: no way",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, f := range Findings(c.expected, []remora.Backup{{Manifest: remora.Manifest{Purpose: remora.Regular}, Status: remora.Completed}}, c.proofs, noon) {
+				what, _, _ := strings.Cut(f.Key, "/")
+				got = append(got, fmt.Sprint(what, " ", f.Level, " ", f.Problem))
 			}
 			require.Equal(t, c.want, got)
 		})

@@ -38,8 +38,8 @@ func newestGood(runs []remora.Backup, kind remora.Kind) *remora.Backup {
 // missedFor is how long a missed slot is told of, also when a good backup came after it: nobody was there to tell before.
 const missedFor = 24 * time.Hour
 
-// Findings judges the runs of a source, newest first.
-func Findings(e remora.Expected, runs []remora.Backup, now time.Time) (found []remora.Alert) {
+// Findings judges the runs and the drills of a source, newest first.
+func Findings(e remora.Expected, runs []remora.Backup, proofs []remora.Proof, now time.Time) (found []remora.Alert) {
 	add := func(key string, level remora.Level, hint, format string, args ...any) *remora.Alert {
 		found = append(found, Found(key+"/"+e.Source, level, e.Source, hint, format, args...))
 		return &found[len(found)-1]
@@ -93,6 +93,26 @@ func Findings(e remora.Expected, runs []remora.Backup, now time.Time) (found []r
 		a := add("corrupt", remora.Failing, "look at the disk that the repository lies on, and "+takeOne,
 			"%d of its backups cannot be read back: %s", len(corrupt), strings.Join(few, ", "))
 		a.Told = now // by whoever read it
+	}
+	prove, proof, objective := "prove one now: remora drill "+e.Source, remora.LastProof(proofs), e.ProofObjective()
+	switch {
+	case objective == 0:
+	case proof == nil:
+		add("unproven", remora.Warning, prove, "no drill has proven yet that it can be brought back")
+	case now.Sub(proof.Started) > objective:
+		add("unproven", remora.Failing, prove, "no drill has proven for %s that it can be brought back (objective %s)", remora.Span(now.Sub(proof.Started)), remora.Span(objective))
+	}
+	if proof != nil && e.RecoveryTime > 0 && proof.Took > e.RecoveryTime {
+		add("slow", remora.Warning, "give a restore more sessions, or the objective more time: see what took how long with: remora show "+proof.Backup,
+			"to bring it back took %s in the last drill (objective %s)", remora.Timed(proof.Took), remora.Span(e.RecoveryTime))
+	}
+	if len(proofs) > 0 && proofs[0].Outcome != remora.Proven {
+		level, how := remora.Warning, "could not be made"
+		if proofs[0].Outcome == remora.DrillFailing {
+			level, how = remora.Failing, "failed"
+		}
+		a := add("drill", level, proofs[0].Hint, "the last drill %s: %s", how, proofs[0].Problem)
+		a.Since, a.Told = proofs[0].Ended, proofs[0].Ended // by itself
 	}
 	return found
 }

@@ -17,11 +17,12 @@ var _ remora.Checker = (*Database)(nil)
 // checkTime bounds a check: the tables that it reads cannot be switched back meanwhile.
 const checkTime = time.Minute
 
-// Check asks as the restore user, with the first live schema as the default, in a transaction that cannot write.
+// Check asks as the restore user, with the first live schema as the default, or what is staged of it, in a transaction that
+// cannot write.
 func (d *Database) Check(ctx context.Context, query string) (why string, err error) {
 	err = d.with(ctx, d.write, "ask the live schema", "schema "+d.cfg.Schemas[0], func(s *session) (err error) {
 		for _, schema := range d.cfg.Schemas {
-			query = strings.ReplaceAll(query, "{{"+schema+"}}", quote(schema))
+			query = strings.ReplaceAll(query, "{{"+schema+"}}", quote(d.schema(schema)))
 		}
 		why, err = d.ask(ctx, s, query)
 		code := codeOf(err)
@@ -44,7 +45,7 @@ func (d *Database) Check(ctx context.Context, query string) (why string, err err
 
 func (d *Database) ask(ctx context.Context, s *session, query string) (string, error) {
 	// The session's mode too: some statements end the transaction before they are refused.
-	err := s.all(ctx, "USE "+quote(d.cfg.Schemas[0]), "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY")
+	err := s.all(ctx, "USE "+quote(d.schema(d.cfg.Schemas[0])), "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY")
 	if err := errors.Join(err, s.limit(ctx, checkTime)); err != nil {
 		return "", err
 	}

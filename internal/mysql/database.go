@@ -63,6 +63,8 @@ type Database struct {
 	write account
 	// chosen is what of a part is built elsewhere: see Into.
 	chosen remora.Selection
+	// staged is where checks find the schemas of a drill: see Staged.
+	staged map[string]string
 	// rangeBytes and maxWaiting are those of the package; tests have smaller ones.
 	rangeBytes int64
 	maxWaiting int

@@ -71,7 +71,7 @@ func (d *Database) preflight(ctx context.Context, s *session, op string, needs [
 			return est, err
 		}
 		est.Warnings = append(est.Warnings, keys...)
-		if err := d.checkTarget(ctx, s, op, p, found, &est); err != nil {
+		if err := d.checkTarget(ctx, s, op, job, p, found, &est); err != nil {
 			return est, err
 		}
 	}
@@ -131,7 +131,7 @@ func numbersAgain(p part, live []census) (warnings []string) {
 }
 
 // checkTarget finds out whether the part can be loaded into this server.
-func (d *Database) checkTarget(ctx context.Context, s *session, op string, p part, live []census, est *remora.Estimate) error {
+func (d *Database) checkTarget(ctx context.Context, s *session, op string, job remora.Job, p part, live []census, est *remora.Estimate) error {
 	vars, err := s.variables(ctx, "local_infile", "read_only", "super_read_only", "wsrep_on", "group_replication_group_name", "sql_require_primary_key", "enforce_gtid_consistency")
 	if err != nil {
 		return err
@@ -166,7 +166,7 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, p par
 	if err := d.checkFilters(ctx, s, refuse); err != nil {
 		return err
 	}
-	unlogged, err := d.skipsLog(ctx, s, op, d.cfg.SkipBinaryLog)
+	unlogged, err := d.leavesLogOut(ctx, s, op, job.Run)
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (st *stage) begin(ctx context.Context, run string, size int64) error {
 	if err != nil {
 		return err
 	}
-	unlogged, err := st.d.skipsLog(ctx, st.s, st.op, st.d.cfg.SkipBinaryLog)
+	unlogged, err := st.d.leavesLogOut(ctx, st.s, st.op, run)
 	if err != nil {
 		return err
 	}

@@ -69,12 +69,20 @@ func examples() map[string]remora.Notice {
 		"retention-refused": {Event: remora.RetentionRefused, Source: "shop", Problem: "18 of 22 backups would be deleted, more than half", Hint: "If that is meant, type what `remora cleanup shop --dry-run` says at its end."},
 		"backup-corrupt":    {Event: remora.BackupCorrupt, Source: "shop", Subject: backup, Problem: "verify (" + backup + "): database/orders.tsv: the blob p3f1 is missing"},
 		"copy-failed":       {Event: remora.CopyFailed, Source: "shop", Subject: "offsite", Backup: backup, Problem: "open the repository (s3:https://s3.example/remora): no answer within 1m0s", Hint: "See whether it can be reached from the worker."},
-		"copy-all-failed":   {Event: remora.CopyFailed, Subject: "offsite", Problem: "open the repository (/mnt/nas/remora): it is not there any more", Hint: "see that its disk is mounted"},
-		"alert-raised":      alert(remora.AlertRaised),
-		"alert-reminder":    alert(remora.AlertReminder),
-		"alert-cleared":     with(alert(remora.AlertCleared), func(n *remora.Notice) { n.Hint = "" }),
-		"alert-worker":      {Event: remora.AlertRaised, Problem: "no worker takes work from the queue remora-data", Hint: "Start one: remora-worker", Since: at.Add(-10 * time.Minute)},
-		"test":              {Event: remora.TestEvent, By: "ada@ops1"},
+		"drill-failed": {
+			Event: remora.DrillFailed, Source: "shop", Subject: "shop-drill-20261127T013000Z-9b2e", Backup: backup, By: "schedule weekly", Started: started, Phase: "check staged database of shop",
+			Problem: "check staged database of shop (backup " + backup + "): sources.shop.checks[0]: its first column is not true", Hint: "Correct the check, or prove another backup: remora drill shop --backup BACKUP",
+		},
+		"drill-error": {
+			Event: remora.DrillError, Source: "shop", Subject: "shop-drill-20261127T013000Z-9b2e", Backup: backup, By: "schedule weekly", Started: started, Phase: "stage database of shop",
+			Problem: "load shop (table shop.orders): the disk of the server is full", Hint: "Make room on that disk.",
+		},
+		"copy-all-failed": {Event: remora.CopyFailed, Subject: "offsite", Problem: "open the repository (/mnt/nas/remora): it is not there any more", Hint: "see that its disk is mounted"},
+		"alert-raised":    alert(remora.AlertRaised),
+		"alert-reminder":  alert(remora.AlertReminder),
+		"alert-cleared":   with(alert(remora.AlertCleared), func(n *remora.Notice) { n.Hint = "" }),
+		"alert-worker":    {Event: remora.AlertRaised, Problem: "no worker takes work from the queue remora-data", Hint: "Start one: remora-worker", Since: at.Add(-10 * time.Minute)},
+		"test":            {Event: remora.TestEvent, By: "ada@ops1"},
 	}
 }
 
@@ -110,7 +118,7 @@ func TestTexts(t *testing.T) {
 	}
 	for _, e := range []remora.Event{
 		remora.BackupFailed, remora.BackupCompleted, remora.SlotSkipped, remora.RestoreEvent, remora.NeedsPerson, remora.RetentionRefused,
-		remora.BackupCorrupt, remora.CopyFailed, remora.AlertRaised, remora.AlertReminder, remora.AlertCleared, remora.TestEvent,
+		remora.BackupCorrupt, remora.CopyFailed, remora.DrillFailed, remora.DrillError, remora.AlertRaised, remora.AlertReminder, remora.AlertCleared, remora.TestEvent,
 	} {
 		require.True(t, told[e], "an example of %s", e)
 	}

@@ -158,6 +158,8 @@ type Backup struct {
 	Problem string `json:"problem,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Phase   string `json:"phase,omitempty"`
+	// Proof is the newest drill that said anything about it; nil when there was none.
+	Proof *Proof `json:"proof,omitempty"`
 	// Hold keeps it whatever retention says; nil when there is none.
 	Hold *Hold `json:"hold,omitempty"`
 	// Copies names the copies that hold it, as last seen.

@@ -22,6 +22,9 @@ type Checker interface {
 type ChecksInput struct {
 	Source string `json:"source"`
 	Online bool   `json:"online,omitempty"`
+	// Run is the drill whose stage is asked in place of what is live. No requests are made then: they would be answered
+	// by what is live.
+	Run string `json:"run,omitempty"`
 }
 
 // ChecksResult says what came of the checks.
@@ -31,6 +34,8 @@ type ChecksResult struct {
 	Failed []string `json:"failed,omitempty"`
 	// Later is how many are left for when the application is online.
 	Later int `json:"later,omitempty"`
+	// Warnings are what an answer may have been mistaken about.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Turned is the result of a Turn.

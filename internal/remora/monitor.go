@@ -45,7 +45,15 @@ type Expected struct {
 	Kinds  []Kind
 	// RecoveryPoint is how old the newest good backup of each component may be; 0 means as the schedules promise.
 	RecoveryPoint time.Duration
-	Schedules     []Schedule
+	// RecoveryTime is how long it may take to bring it back, 0 meaning any; Drill how old its newest proof may be, 0 meaning
+	// as the schedules promise.
+	RecoveryTime, Drill time.Duration
+	Schedules           []Schedule
+}
+
+// ProofObjective is how old the newest proof may be; 0 where nobody promised anything.
+func (e Expected) ProofObjective() time.Duration {
+	return Objective(e.Drill, slices.DeleteFunc(slices.Clone(e.Schedules), func(s Schedule) bool { return !s.Drill }))
 }
 
 // Objective is how old the newest good backup of a component may be; 0 where nobody promised anything.
@@ -71,6 +79,8 @@ type LookResult struct {
 	Notices []Notice    `json:"notices,omitempty"`
 	Missing []FailedRun `json:"missing,omitempty"`
 	Lost    []string    `json:"lost,omitempty"`
+	// Drilled remove what drills have left beside the data of sources.
+	Drilled []DrillRequest `json:"drilled,omitempty"`
 }
 
 // MonitorActor is who asks where nobody but the monitor does.

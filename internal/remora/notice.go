@@ -16,6 +16,9 @@ const (
 	RetentionRefused Event = "retention.refused"
 	BackupCorrupt    Event = "backup.corrupt"
 	CopyFailed       Event = "copy.failed"
+	// DrillFailed tells that a backup could not be brought back as it should, DrillError that nobody knows.
+	DrillFailed Event = "drill.failed"
+	DrillError  Event = "drill.error"
 	// AlertRaised, AlertReminder and AlertCleared tell of what the monitor found, finds still, and finds no more.
 	AlertRaised   Event = "alert.raised"
 	AlertReminder Event = "alert.reminder"

@@ -71,6 +71,8 @@ type Schedule struct {
 	// Kinds are the components that are backed up.
 	Kinds  []Kind `json:"kinds"`
 	Timing Timing `json:"timing"`
+	// Drill says that its slots back up nothing, but prove the newest backup.
+	Drill bool `json:"drill,omitempty"`
 	// RetentionDays is how long its backups are kept, in place of the days of the source; 0 means those.
 	RetentionDays int `json:"retention_days,omitempty"`
 	// Deadline is how long a slot waits for a busy source before it is skipped.
@@ -91,6 +93,9 @@ func (s Schedule) ID() string { return SchedulePrefix + s.Source + "/" + s.Name 
 
 // Sentence says what its slots do.
 func (s Schedule) Sentence() string {
+	if s.Drill {
+		return fmt.Sprintf("prove the newest backup of %s by a drill, waiting up to %s for it", s.Source, Short(s.Deadline))
+	}
 	kinds := make([]string, len(s.Kinds))
 	for i, k := range s.Kinds {
 		kinds[i] = string(k)

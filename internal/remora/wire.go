@@ -30,6 +30,7 @@ const (
 	VerifyAllWorkflow = "remora.VerifyAll"
 	MonitorWorkflow   = "remora.Monitor"
 	NotifyWorkflow    = "remora.Notify"
+	DrillWorkflow     = "remora.Drill"
 
 	// RollbackUpdate, AcceptUpdate and ExtendUpdate are for the Restore workflow while its undo window is open; ResolveUpdate
 	// is for any workflow whose way back waits for a person.
@@ -47,6 +48,7 @@ const (
 	RecordFailureActivity = "repository.RecordFailure"
 	RecordRestoreActivity = "repository.RecordRestore"
 	FindRestoreActivity   = "repository.FindRestore"
+	RecordProofActivity   = "repository.RecordProof"
 	CopyActivity          = "repository.Copy"
 	AfterBackupActivity   = "repository.AfterBackup"
 	MissingActivity       = "repository.Missing"
@@ -146,6 +148,7 @@ func OperationName(workflow string) string {
 		VerifyAllWorkflow: "a verification",
 		MonitorWorkflow:   "the monitor",
 		NotifyWorkflow:    "the telling of people",
+		DrillWorkflow:     "a drill",
 	}[workflow]
 	return cmp.Or(name, workflow)
 }
@@ -387,6 +390,9 @@ type (
 		Operation string    `json:"operation,omitempty"`
 		By        string    `json:"by,omitempty"`
 		Since     time.Time `json:"since,omitzero"`
+		// Workflow and Run are where Temporal knows it.
+		Workflow string `json:"workflow,omitempty"`
+		Run      string `json:"run,omitempty"`
 	}
 	// MaintenanceResult tells how the application was taken offline or back; empty where no way is configured.
 	MaintenanceResult struct {

@@ -71,6 +71,7 @@ var (
 	holds         = keyed[remora.Hold]{"remora-hold", labelBackup, "hold"}
 	leases        = keyed[remora.Lease]{"remora-lease", "lease", "lease"}
 	restores      = keyed[remora.Restore]{"remora-restore", "restore", "restore"}
+	proofs        = keyed[remora.Proof]{"remora-proof", "drill", "drill"}
 	copies        = keyed[held]{"remora-copy", "copy", "copy"}
 	schedules     = keyed[remora.ScheduleRecord]{"remora-schedule", "schedule", "schedule"}
 	undelivered   = keyed[remora.Undelivered]{"remora-undelivered", "to", "notice that was not delivered"} // several for each key
@@ -208,6 +209,36 @@ func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error 
 	return restores.put(ctx, r, s.ID, s)
 }
 
+// mostProofs is how many of the newest are kept of each source.
+const mostProofs = 200
+
+// RecordProof records what a drill came to. It stays when its backup is deleted: that the source could be brought back
+// then is still true.
+func (r *Repository) RecordProof(ctx context.Context, p remora.Proof) error {
+	err := r.write(ctx, proofs.kind, func(ctx context.Context, w repo.RepositoryWriter) error {
+		labels := proofs.labels(p.ID)
+		labels[labelSource] = p.Source
+		if err := replace(ctx, w, labels, p); err != nil {
+			return err
+		}
+		all, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: proofs.kind, labelSource: p.Source}) // oldest first
+		if err != nil {
+			return err
+		}
+		return forget(ctx, w, all[:max(0, len(all)-mostProofs)])
+	})
+	return problem("record the drill", p.ID, err)
+}
+
+// Proofs are the records of the drills of a source, or of all, newest first.
+func (r *Repository) Proofs(ctx context.Context, source string) ([]remora.Proof, error) {
+	byID, err := proofs.list(ctx, r)
+	all := slices.SortedFunc(maps.Values(byID), func(a, b remora.Proof) int {
+		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
+	})
+	return keep(all, func(p remora.Proof) bool { return source == "" || source == p.Source }), err
+}
+
 // Filter chooses backups. Its zero value chooses all.
 type Filter struct {
 	Source string
@@ -253,7 +284,8 @@ func (r *Repository) all(ctx context.Context) ([]known, error) {
 	failed, err2 := failures.newest(ctx, r.rep)
 	copied, err3 := copies.newest(ctx, r.rep)
 	holding, err4 := holds.newest(ctx, r.rep)
-	if err := cmp.Or(err, err1, err2, err3, err4); err != nil {
+	drilled, err5 := proofs.newest(ctx, r.rep)
+	if err := cmp.Or(err, err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
 	byID := make(map[string]known, len(commits)+len(failed))
@@ -271,6 +303,13 @@ func (r *Repository) all(ctx context.Context) ([]known, error) {
 			}
 		}
 		byID[b.ID] = b
+	}
+	for _, p := range drilled {
+		b, known := byID[p.Backup]
+		if known && p.Outcome != remora.DrillNotMade && (b.Proof == nil || p.Started.After(b.Proof.Started)) {
+			b.Proof = &p
+			byID[p.Backup] = b
+		}
 	}
 	return oneOfEachSlot(slices.SortedFunc(maps.Values(byID), func(a, b known) int {
 		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
