@@ -89,6 +89,9 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if !diff.Equal() {
 		return diff, nil
 	}
+	if err := c.s.unlog(ctx, e.Detail.Unlogged && remora.IsDrill(job.Run)); err != nil {
+		return diff, err
+	}
 	if err := c.d.rehearseBoth(ctx, c.s, &c.part, new([]string)); err != nil {
 		return diff, err
 	}

@@ -22,10 +22,8 @@ func (d *Database) Staged(ctx context.Context, run string) (asked remora.Checker
 		if e.State != stateCompared || e.Switched || !remora.IsDrill(run) {
 			return remora.Fail(remora.Fenced, op, "run "+run, "make another drill", "this is no stage of a drill that was compared")
 		}
-		if e.Detail.Unlogged {
-			if err := s.exec(ctx, "SET SESSION sql_log_bin = 0"); err != nil {
-				return err
-			}
+		if err := s.unlog(ctx, e.Detail.Unlogged); err != nil {
+			return err
 		}
 		places := e.aside(false)
 		found, err := takeCensuses(ctx, s, places, nil)
@@ -70,7 +68,7 @@ func (d *Database) leavesLogOut(ctx context.Context, s *session, op, run string)
 	if err != nil || vars["log_bin"] != "ON" {
 		return false, err
 	}
-	err = s.exec(ctx, "SET SESSION sql_log_bin = 0")
+	err = s.unlog(ctx, true)
 	if isCode(err, codeRightDenied) {
 		return false, nil
 	}
@@ -78,6 +76,14 @@ func (d *Database) leavesLogOut(ctx context.Context, s *session, op, run string)
 		err = s.exec(ctx, "SET SESSION sql_log_bin = 1")
 	}
 	return err == nil, err
+}
+
+// unlog keeps what the session does from here on out of the binary log, where that is wanted.
+func (s *session) unlog(ctx context.Context, wanted bool) error {
+	if !wanted {
+		return nil
+	}
+	return s.exec(ctx, "SET SESSION sql_log_bin = 0")
 }
 
 // schema is where a schema of the source is asked.

@@ -13,7 +13,7 @@ import (
 // A drill of several schemas is asked what the backup says, whatever is live by then: tables, views, functions, and what
 // leads from one schema to another. Nothing in it acts, whoever had defined it may not even be there, and nothing is left.
 func TestS28ADrillAnswersForTheBackup(t *testing.T) {
-	testenv.EachServer(t, testS28ADrillAnswersForTheBackup)
+	testenv.EachMaker(t, testS28ADrillAnswersForTheBackup)
 }
 
 func testS28ADrillAnswersForTheBackup(t *testing.T, on *testenv.MySQLServer) {

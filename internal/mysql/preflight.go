@@ -170,7 +170,11 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, job r
 	if err != nil {
 		return err
 	}
-	if unlogged {
+	if remora.IsDrill(job.Run) {
+		if err := s.unlog(ctx, unlogged); err != nil {
+			return err
+		}
+	} else if unlogged {
 		est.Warnings = append(est.Warnings, logWarning)
 	}
 	gap := s.server.mariadb() || vars["enforce_gtid_consistency"] != "OFF" && otherEngines(p, live)

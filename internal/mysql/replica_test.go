@@ -69,15 +69,18 @@ func (w *world) drillsUnseen(replica *testenv.MySQLServer, part folder) {
 		d.d = w.database(withUser(user))
 		run := remora.DrillRun(user)
 		before := logged()
+		_, err := d.d.Preflight(w.Context(), remora.Job{Run: run}, remora.Intent{From: part.fs()})
+		require.NoError(w, err)
 		d.staged(run, part)
-		_, _, err := d.d.Staged(w.Context(), run)
+		_, _, err = d.d.Staged(w.Context(), run)
 		require.NoError(w, err)
 		seen := w.ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '" + stageSchema(run, 1, 1) + "'")
 		require.NotEqual(w, "0", seen)
 		require.NoError(w, d.d.Discard(w.Context(), remora.Job{Run: run}, ""))
 		sizes[user] = logged() - before
 	}
-	require.Less(w, sizes["root"], sizes["humble"]*2/3)
+	w.Logf("the log has grown by %v bytes", sizes)
+	require.Less(w, sizes["root"], sizes["humble"]*2/3, "the journal alone")
 	w.exec("SET GLOBAL log_bin_trust_function_creators = OFF; DROP USER humble")
 }
 
