@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
@@ -52,6 +54,7 @@ type shape struct {
 	mysql                *testenv.MySQLServer    // nil: the one that all tests share
 	schedules            string                  // in place of what init writes; YAML
 	more                 string                  // at the end of the configuration
+	user                 string                  // whose rights are what init asks for; "": root, who has all
 }
 
 var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
@@ -75,11 +78,18 @@ func newSite(t *testing.T, s shape) *site {
 	if s.bucket != nil {
 		repository = s.bucket.String()
 	}
-	out, code := st.remora("init", "--source", source,
-		"--mysql", "root@tcp("+st.mysql.Address+")/"+st.schema,
-		"--files", filepath.Join(st.storage, "receipts"), "--files", filepath.Join(st.storage, "pre-alerts"),
-		"--repository", repository)
-	require.Zero(t, code, out)
+	user := cmp.Or(s.user, "root")
+	begin := []string{
+		"init", "--source", source, "--mysql", user + "@tcp(" + st.mysql.Address + ")/" + st.schema,
+		"--files", filepath.Join(st.storage, "receipts"), "--files", filepath.Join(st.storage, "pre-alerts"), "--repository", repository,
+	}
+	if s.user != "" {
+		st.exec("CREATE USER " + user)
+		t.Cleanup(func() { st.exec("DROP USER " + user) })
+		out, _ := st.remora(begin...)
+		st.grant(out)
+	}
+	st.must(begin...)
 	st.addConfig(fmt.Sprintf("\nstate: %s\ntemporal:\n  address: %s\n  namespace: %s\n%s", filepath.Join(st.dir, "state"), st.temporal.Address, st.temporal.Namespace, s.more))
 	if s.schedules != "" {
 		st.replaceConfig(`nightly: {kind: full, daily: "02:30"}`, s.schedules)
@@ -113,6 +123,14 @@ func (s *site) addConfig(text string) {
 	_, err = f.WriteString(text)
 	require.NoError(s.t, err)
 	require.NoError(s.t, f.Close())
+}
+
+// grant gives the rights that a refusal names, and makes the settings.
+func (s *site) grant(refusal string) {
+	s.t.Helper()
+	statements := regexp.MustCompile(`(?:GRANT|SET PERSIST) [^;]*;`).FindAllString(refusal, -1)
+	require.NotEmpty(s.t, statements, refusal)
+	s.exec(statements...)
 }
 
 // replaceConfig changes a line of the configuration, for a worker that starts afterwards.

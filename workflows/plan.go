@@ -60,7 +60,8 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 			target.Live, err = op.preflight(ctx, kind, plan.Backup.ID)
 			if why := err; why != nil && req.Preview && ctx.Err() == nil { // whoever only reads need not be able to restore
 				target.Live, err = op.preflight(ctx, kind, "")
-				target.Live.Warnings = append(target.Live.Warnings, "a restore would be refused now: "+problemOf("restore "+op.source, why).Error())
+				p := problemOf("restore "+op.source, why)
+				target.Live.Warnings = append(target.Live.Warnings, strings.TrimSuffix("a restore would be refused now: "+p.Error()+"; "+p.Hint, "; "))
 			}
 			return &target.Live.Summary, err
 		})

@@ -150,8 +150,9 @@ func (d *Database) cannotCreate(ctx context.Context, s *session, op string, err 
 		if _, said := answer(err); strings.Contains(said, "SYSTEM_USER") { // the definer has that right
 			right = "SYSTEM_USER"
 		}
+		g, _ := readGrants(ctx, s) // of it, only the account
 		return remora.Fail(remora.Denied, op, subject,
-			fmt.Sprintf("GRANT %s ON *.* TO the user %s", right, d.write.user),
+			fmt.Sprintf("GRANT %s ON *.* TO %s;", right, g.quoted()),
 			"the restore user may not create it again with the same definer: %w", scrubbed(err))
 	}
 	return d.problem(ctx, op, subject, err)

@@ -33,17 +33,20 @@ func (r Right) warning() string {
 	return fmt.Sprintf("%s lacks %s: %s. To change that: %s", r.Account, r.Name, r.Why, r.Grant)
 }
 
-// Rights tests what the accounts may do and returns what is missing for backups and for restores, the required ones
-// first. It changes nothing.
+// Rights tests what the accounts may do, and the server, and returns what is missing for backups and for restores, the
+// required ones first. It changes nothing.
 func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 	var all []Right
-	for _, purpose := range []struct {
+	for i, purpose := range []struct {
 		who   account
 		needs func(server) []need
 	}{{d.read, d.backupNeeds}, {d.write, d.restoreNeeds}, {d.write, d.laterNeeds}} {
 		err := d.with(ctx, purpose.who, "read the rights", purpose.who.user, func(s *session) error {
 			g, err := readGrants(ctx, s)
 			all = append(all, g.missing(purpose.needs(s.server))...)
+			if err == nil && i == 2 {
+				err = g.settings(ctx, s, &all)
+			}
 			return err
 		})
 		if err != nil {
@@ -52,6 +55,21 @@ func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 	}
 	required := slices.DeleteFunc(slices.Clone(all), func(r Right) bool { return !r.Required })
 	return append(required, slices.DeleteFunc(all, func(r Right) bool { return r.Required })...), nil
+}
+
+// settings adds those of the server that keep an account from restoring.
+func (g grants) settings(ctx context.Context, s *session, to *[]Right) error {
+	is, err := s.variables(ctx, "local_infile", "log_bin", "log_bin_trust_function_creators")
+	wanted := func(name, why string) {
+		*to = append(*to, Right{forRestore, g.quoted(), name, why, false, "SET " + s.server.named("PERSIST ", "PERSIST ", "GLOBAL ") + name + " = ON;"})
+	}
+	if is["local_infile"] == "OFF" {
+		wanted("local_infile", "without it the server takes no rows from a client")
+	}
+	if is["log_bin"] == "ON" && is["log_bin_trust_function_creators"] == "OFF" && !g.everywhere("SUPER") {
+		wanted("log_bin_trust_function_creators", "without it, or SUPER, triggers and functions cannot be restored while there is a binary log")
+	}
+	return err
 }
 
 // scope is where a right must hold: in the schema of that name, in all schemas of ours, or everywhere.
