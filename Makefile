@@ -11,7 +11,7 @@ MINUTES   ?= 45
 DATABASES := mysql mariadb-11.8 mariadb-10.11
 SERVERS   := temporal kopia minio versitygw
 
-.PHONY: help build test lint workflowcheck vulnerabilities check soak torture bench bench-memory demo demo-clean clean servers $(DATABASES) $(SERVERS)
+.PHONY: help build test lint workflowcheck vulnerabilities check soak torture bench bench-memory bench-switch demo demo-clean clean servers $(DATABASES) $(SERVERS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,10 @@ bench: ## speed beside mydumper, mysqldump and what the machine can do; SIZE=1.5
 bench-memory: ## the memory of backups and restores of awkward data; ROWS=5000000 BLOBS=1G TABLES=5000 SERVER=mysql
 	REMORA_BENCH=bench-memory REMORA_BENCH_ROWS=$(ROWS) REMORA_BENCH_BLOBS=$(BLOBS) REMORA_BENCH_TABLES=$(TABLES) \
 		REMORA_BENCH_SERVER=$(SERVER) go test ./bench -run '^TestMemory$$' -v -timeout 5h
+
+bench-switch: ## for how long a restore and a rollback take an application its data; TABLES=200 DIRECTORIES=5 OBJECTS=0 ROUNDS=3 SERVER=mysql
+	REMORA_BENCH=bench-switch REMORA_BENCH_TABLES=$(TABLES) REMORA_BENCH_DIRECTORIES=$(DIRECTORIES) REMORA_BENCH_OBJECTS=$(OBJECTS) \
+		REMORA_BENCH_ROUNDS=$(ROUNDS) REMORA_BENCH_SERVER=$(SERVER) go test ./bench -run '^TestSwitch$$' -v -timeout 1h
 
 demo: build ## the story: backup, disaster, restore, rollback, on a private MySQL in demo/data; DB=mariadb and REPO=s3 for others
 	demo/run

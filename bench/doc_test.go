@@ -72,7 +72,7 @@ func started(t testing.TB, pool int64) *testenv.MySQLServer {
 		s = testenv.NewMariaDB(t, cmp.Or(strings.TrimPrefix(strings.TrimPrefix(name, "mariadb"), "-"), "11.8"))
 	}
 	options := []string{
-		"--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--innodb-log-buffer-size=64M",
+		"--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--table-open-cache=4000", "--innodb-log-buffer-size=64M",
 		fmt.Sprintf("--innodb-buffer-pool-size=%d", pool),
 	}
 	if s.MariaDB() {
