@@ -162,7 +162,9 @@ func (c *Component) reading(ctx context.Context, t task, read func(from fs.FS) e
 }
 
 func (c *Component) turn(ctx context.Context, t task) (done struct{}, err error) {
-	return done, t.Switch(ctx, t.Turn)
+	turn := t.Turn
+	turn.Report = t.job.Report
+	return done, t.Switch(ctx, turn)
 }
 
 func (c *Component) discard(ctx context.Context, t task) (done struct{}, err error) {

@@ -17,8 +17,9 @@ type operation struct {
 	actor string
 	// restore is the id of the restore that this is a part of, if any.
 	restore string
-	// long, short and look are the policies of copies, of calls, and of first looks; the way back has its own (backwards).
-	long, short, look policy
+	// long, short, look and swap are the policies of copies, of calls, of first looks and of switches; the way back has its
+	// own (backwards).
+	long, short, look, swap policy
 	// from is the copy that a restore reads from; empty means the repository.
 	from string
 	// selection is what of a backup a restore brings back, and where to.
@@ -49,7 +50,7 @@ func begin(ctx workflow.Context, kind, source, run, actor string) (*operation, e
 func beginAny(ctx workflow.Context, kind, source, run, actor string) (*operation, error) {
 	op := &operation{
 		source: source, run: run, actor: actor,
-		long: longCopy, short: shortCall, look: firstLook,
+		long: longCopy, short: shortCall, look: firstLook, swap: aSwitch,
 		told: &told{}, person: &person{},
 	}
 	err := workflow.UpsertTypedSearchAttributes(ctx,
@@ -71,7 +72,7 @@ func firstRun(info *workflow.Info) string {
 // backwards is the same operation with steps that have no last attempt.
 func (op *operation) backwards() *operation {
 	back := *op
-	back.long, back.short = mustFinish, mustFinish
+	back.long, back.short, back.swap = mustFinish, mustFinish, mustFinish
 	return &back
 }
 

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -33,6 +34,14 @@ func firstLook() workflow.ActivityOptions {
 // shortCall asks or changes one small thing. A few minutes of trouble with a server or a disk are ridden out.
 func shortCall() workflow.ActivityOptions {
 	return bounded(10*time.Minute, 10, 30*time.Second)
+}
+
+// aSwitch is a shortCall that waits for nobody else's transaction: the component has done that, with the application
+// offline, and who was in its way is the answer.
+func aSwitch() workflow.ActivityOptions {
+	options := shortCall()
+	options.RetryPolicy.NonRetryableErrorTypes = append(options.RetryPolicy.NonRetryableErrorTypes, string(remora.Busy))
+	return options
 }
 
 // bestEffort is for records: worth two minutes of patience, never worth failing the run that they are about.
@@ -109,10 +118,12 @@ func of[T any](ctx workflow.Context, op *operation, kind remora.Kind, verb, summ
 		s.summary = says + in.Selection.Where()
 	}
 	p := op.short
-	switch verb {
-	case remora.PreflightVerb:
+	switch {
+	case verb == remora.PreflightVerb:
 		p = op.look
-	case remora.CaptureVerb, remora.StageVerb, remora.CompareVerb, remora.PreviewVerb:
+	case verb == remora.SwitchVerb && kind == remora.Database:
+		p = op.swap
+	case slices.Contains([]string{remora.CaptureVerb, remora.StageVerb, remora.CompareVerb, remora.PreviewVerb}, verb):
 		p, s.queue = op.long, remora.DataQueue
 	}
 	return take[T](ctx, p, s, in)

@@ -70,6 +70,8 @@ type Database struct {
 	maxWaiting int
 	// pauseLimit is how long a copy pauses at a time.
 	pauseLimit time.Duration
+	// switchPatience is for how long a switch tries to get past others.
+	switchPatience time.Duration
 }
 
 var (
@@ -103,7 +105,7 @@ func New(cfg Config) (*Database, error) {
 		}
 	}
 	cfg.RestoreSessions, cfg.Stall = cmp.Or(cfg.RestoreSessions, cfg.Sessions), cmp.Or(cfg.Stall, remora.DefaultStall)
-	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting, pauseLimit: defaultPause}
+	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting, pauseLimit: defaultPause, switchPatience: switchPatience}
 	d.write = d.read
 	if cfg.RestoreUser != "" {
 		d.write = account{cfg.RestoreUser, cfg.RestorePassword}

@@ -74,6 +74,7 @@ func (w *world) database(change ...func(*Config)) *Database {
 	}
 	d, err := New(cfg)
 	require.NoError(w, err)
+	d.switchPatience = 5 * time.Second
 	return d
 }
 

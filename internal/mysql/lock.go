@@ -187,7 +187,7 @@ func (s *session) users(ctx context.Context, schema string, seconds int) ([]stri
 	if s.server.mariadb() {
 		return s.usersByTrial(ctx, schema, seconds)
 	}
-	return s.strings(ctx, `SELECT DISTINCT CONCAT('connection ', t.processlist_id, ' of ', COALESCE(t.processlist_user, '?'), ' (', GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)), ' s)')
+	return s.strings(ctx, `SELECT DISTINCT CONCAT('connection ', t.processlist_id, ' of ', COALESCE(t.processlist_user, '?'), COALESCE(CONCAT('@', t.processlist_host), ''), ' (', GREATEST(t.processlist_time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)), ' s)')
 		FROM performance_schema.metadata_locks l
 		JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id
 		LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = t.processlist_id
@@ -211,8 +211,8 @@ func (s *session) usersByTrial(ctx context.Context, schema string, seconds int) 
 	if !isCode(err, codeLockWait) {
 		return nil, err
 	}
-	busy, err := s.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', age, ' s)') FROM (
-			SELECT p.id, p.user, GREATEST(p.time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) AS age
+	busy, err := s.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, '@', host, ' (', age, ' s)') FROM (
+			SELECT p.id, p.user, p.host, GREATEST(p.time, COALESCE(TIMESTAMPDIFF(SECOND, x.trx_started, NOW()), 0)) AS age
 			FROM information_schema.processlist p LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = p.id
 			WHERE p.id <> CONNECTION_ID() AND (x.trx_id IS NOT NULL OR p.command IN ('Query', 'Execute'))) AS busy
 		WHERE age >= ? ORDER BY id LIMIT 100`, seconds)

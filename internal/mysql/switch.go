@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	// switchTries bounds how often the RENAME is tried, switchPause is the pause after the first try; it grows.
-	switchTries = 3
-	switchPause = time.Second
+	// switchPatience is for how long a switch tries to get past those who use the tables: the application is offline
+	// meanwhile. switchPause is the pause after the first try; it grows.
+	switchPatience = 20 * time.Second
+	switchPause    = time.Second
 	// renameLimit bounds the RENAME on our side. The server gives up waiting after lock_wait_timeout; moving hundreds of
 	// tables takes seconds.
 	renameLimit = 10 * time.Minute
@@ -129,17 +130,16 @@ func (sw *switcher) sides() (out, in []place) {
 	return sw.entry.aside(staged), sw.entry.aside(!staged)
 }
 
-// move exchanges the sides, with a bounded number of tries.
+// move exchanges the sides, and tries again where others are in the way, for a bounded time. Between two tries everything
+// is as it was.
 func (sw *switcher) move(ctx context.Context) error {
-	for try := 1; ; try++ {
+	for end, wait := time.Now().Add(sw.d.switchPatience), switchPause; ; wait *= 2 {
 		err := sw.tryMove(ctx)
-		if sw.fence.live(sw.entry) == sw.turn.Live {
+		if sw.fence.live(sw.entry) == sw.turn.Live || remora.KindOf(err) != remora.Busy || time.Now().Add(wait).After(end) {
 			return err
 		}
-		if remora.KindOf(err) != remora.Busy || try == switchTries {
-			return err
-		}
-		if err := pause(ctx, time.Duration(try)*switchPause); err != nil {
+		sw.turn.Tell(remora.Progress{Phase: sw.op + " " + sw.d.name(), Item: fmt.Sprintf("tried again in %s: %v", wait, errors.Unwrap(err))})
+		if err := pause(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -144,7 +144,12 @@ type Turn struct {
 	Hold bool `json:"hold,omitempty"`
 	// Stay moves nothing: Live is live already, and only the later KeepUntil is written.
 	Stay bool `json:"stay,omitempty"`
+	// Report takes who is being waited for; it may be nil.
+	Report func(Progress) `json:"-"`
 }
+
+// Tell reports p where somebody listens.
+func (t Turn) Tell(p Progress) { Job{Report: t.Report}.Tell(p) }
 
 // ErrStaleTurn says that the journal has already seen a later turn of the same run.
 var ErrStaleTurn = errors.New("stale turn")
