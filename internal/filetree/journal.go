@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,13 +99,30 @@ func (j *journal) stageOf() string {
 // unproven tells that the stage was not compared with the backup: it never went live, and must not.
 func (j *journal) unproven() bool { return j.State == staging || j.State == staged }
 
+// spareRoom is what a run keeps for its journal on the file system of the files, in bytes.
+const spareRoom = 64 << 10
+
+// keepRoom puts room by for the journal. A disk that is full by then, perhaps of what was staged, must not keep the way
+// back waiting, nor the removal that makes room again.
+func (h *held) keepRoom(run string) error {
+	filler := make([]byte, spareRoom)
+	_, _ = rand.Read(filler) // never fails; zeros might take no room
+	return h.work.WriteFile(run+".spare", filler, 0o600)
+}
+
 // write puts the journal in place so that a crash leaves the old or the new one, and returns when it is on disk.
 func (h *held) write(j *journal) error {
 	text, err := json.MarshalIndent(j, "", "\t")
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	name := j.Run + ".json"
+	if err = h.put(j.Run+".json", text); errors.Is(err, unix.ENOSPC) && h.work.Remove(j.Run+".spare") == nil {
+		err = h.put(j.Run+".json", text)
+	}
+	return err
+}
+
+func (h *held) put(name string, text []byte) error {
 	f, err := h.work.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func (h *held) shelf(dir string) *os.Root {
 
 // clear removes everything that a run has put aside, but for its journal.
 func (h *held) clear(run string) error {
-	err := errors.Join(h.work.RemoveAll(run+".json.tmp"), removeTree(h.work, run))
+	err := errors.Join(h.work.RemoveAll(run+".json.tmp"), h.work.RemoveAll(run+".spare"), removeTree(h.work, run))
 	for _, shelf := range h.shelves {
 		err = errors.Join(err, removeTree(shelf, run))
 	}

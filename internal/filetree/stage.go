@@ -83,7 +83,10 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	if err := h.clear(job.Run); err != nil {
 		return nil, err
 	}
-	return j, t.space(p)
+	if err := t.space(p); err != nil {
+		return nil, err
+	}
+	return j, h.keepRoom(job.Run)
 }
 
 // fill copies every directory of the part, flushes all to disk, and notes what was made.

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
 )
 
 // oddNames are names that have broken a backup tool somewhere.
@@ -386,4 +387,32 @@ func TestDifferencesAreFew(t *testing.T) {
 	diff, err := s.tree.Compare(t.Context(), job1, part.fs())
 	require.NoError(t, err)
 	require.Len(t, diff.Differences, remora.MaxDifferences)
+}
+
+// F16: a disk that fills up while a run is under way stops neither the way back nor what makes room again.
+func TestAFullDiskHoldsUpNoWayBack(t *testing.T) {
+	s := filled(t)
+	s.write("receipts/big", strings.Repeat("x", 1<<20))
+	good, part := s.look(), s.capture()
+	s.damage()
+	bad := s.look()
+	disk := testenv.NewDisk(t, filepath.Dir(s.root), 8)
+
+	filling := remora.Job{Run: run1, Report: func(remora.Progress) { disk.Fill(t, 0) }}
+	_, err := s.tree.Stage(t.Context(), filling, part.fs())
+	requireProblem(t, err, remora.Full, "free some space")
+	require.NoError(t, s.tree.Discard(t.Context(), job1, ""))
+	require.Equal(t, bad, s.look())
+	disk.Empty(t)
+	s.noWork()
+
+	s.ready(job1, part.fs())
+	disk.Fill(t, 0)
+	require.NoError(t, s.turn(1, remora.Restored))
+	require.Equal(t, good, s.look())
+	require.NoError(t, s.turn(2, remora.Replaced))
+	require.Equal(t, bad, s.look())
+	require.NoError(t, s.tree.Discard(t.Context(), job1, "held"))
+	disk.Empty(t)
+	s.noWork()
 }
