@@ -184,8 +184,8 @@ func TestABucketThatVanishesAndComesBack(t *testing.T) {
 
 func TestTLSTrustsTheAuthorityThatIsNamed(t *testing.T) {
 	t.Parallel()
-	storm := newStorm(t, testenv.MinIO(t).Address)
-	server := httptest.NewTLSServer(storm.pass)
+	storm := testenv.NewStorm(t, testenv.MinIO(t).Address)
+	server := httptest.NewTLSServer(storm.Pass)
 	t.Cleanup(server.Close)
 	b := testenv.MinIO(t).Bucket()
 	b.Plain, b.Endpoint = false, strings.TrimPrefix(server.URL, "https://")

@@ -25,7 +25,7 @@ func impatient() patience {
 
 // attempt is one backup under a fault, which begins at a point of it.
 type attempt struct {
-	storm *storm
+	storm *testenv.Storm
 	cfg   Config
 	r     *Repository // nil: it opens one itself
 	when  string      // open, write, middle, commit
@@ -90,55 +90,55 @@ func (a *attempt) run(ctx context.Context, seed uint64) error {
 func TestFaultsOfAStorageEndInTimeAndLoseNothing(t *testing.T) {
 	t.Parallel()
 	server := testenv.MinIO(t)
-	weather := newStorm(t, server.Address)
+	weather := testenv.NewStorm(t, server.Address)
 	calm := inBucket(t, server)
 	require.NoError(t, Create(t.Context(), calm))
 	r := reopened(t, calm)
 	kept := []remora.Manifest{backedUp(t, r, draft("shop", "run-0"), map[string][]byte{"rows.tsv": noise(9, 3<<20)})}
 
-	slow := func(n int64, _ *http.Request) fault { // 30 % of all calls
+	slow := func(n int64, _ *http.Request) testenv.Fault { // 30 % of all calls
 		switch n * 7 % 10 {
 		case 0, 1:
-			return answer(http.StatusServiceUnavailable, "SlowDown")
+			return testenv.Answer(http.StatusServiceUnavailable, "SlowDown")
 		case 2:
-			return answer(http.StatusInternalServerError, "InternalError")
+			return testenv.Answer(http.StatusInternalServerError, "InternalError")
 		}
 		return nil
 	}
-	full := answer(http.StatusInsufficientStorage, "XMinioStorageFull")
-	quota := answer(http.StatusBadRequest, "XMinioAdminBucketQuotaExceeded")
-	expired := answer(http.StatusBadRequest, "ExpiredToken")
+	full := testenv.Answer(http.StatusInsufficientStorage, "XMinioStorageFull")
+	quota := testenv.Answer(http.StatusBadRequest, "XMinioAdminBucketQuotaExceeded")
+	expired := testenv.Answer(http.StatusBadRequest, "ExpiredToken")
 	through := *calm.Bucket
-	through.Endpoint = weather.address
+	through.Endpoint = weather.Address
 	stormy := Config{Bucket: &through, State: t.TempDir(), Password: calm.Password, patience: impatient()}
 	long := reopened(t, stormy) // it lives through all of it, as a worker does
 	for i, f := range []struct {
 		name string
 		when string
-		now  func(n int64, r *http.Request) fault
+		now  func(n int64, r *http.Request) testenv.Fault
 		kind remora.ProblemKind // empty where the backup completes in spite of it
 		says string
 	}{
 		{name: "503 SlowDown or 500 on 30 % of the calls", when: "open", now: slow},
-		{name: "503 SlowDown on all", when: "write", now: always(answer(http.StatusServiceUnavailable, "SlowDown")), kind: remora.Unavailable, says: "overloaded"},
-		{name: "every 25th call stalls, no byte comes", when: "write", now: every(25, stall)},
-		{name: "all calls stall", when: "write", now: always(stall), kind: remora.Unavailable, says: "can be reached"},
-		{name: "all calls stall at the commit", when: "commit", now: always(stall), kind: remora.Unavailable, says: "can be reached"},
-		{name: "uploads and downloads are reset after some bytes, every third", when: "open", now: every(3, cut, "PUT", "GET")},
-		{name: "every upload is reset after 1000 bytes", when: "middle", now: always(cut, "PUT"), kind: remora.Unavailable, says: "can be reached"},
-		{name: "the answer gets lost after the storage has acted, every second time", when: "open", now: every(2, lose, "PUT", "DELETE")},
-		{name: "expired keys", when: "middle", now: always(expired), kind: remora.Denied, says: "check the keys"},
-		{name: "keys that are being rotated: two calls are refused", when: "write", now: func(n int64, _ *http.Request) fault {
+		{name: "503 SlowDown on all", when: "write", now: testenv.Always(testenv.Answer(http.StatusServiceUnavailable, "SlowDown")), kind: remora.Unavailable, says: "overloaded"},
+		{name: "every 25th call stalls, no byte comes", when: "write", now: testenv.Every(25, testenv.Stall)},
+		{name: "all calls stall", when: "write", now: testenv.Always(testenv.Stall), kind: remora.Unavailable, says: "can be reached"},
+		{name: "all calls stall at the commit", when: "commit", now: testenv.Always(testenv.Stall), kind: remora.Unavailable, says: "can be reached"},
+		{name: "uploads and downloads are reset after some bytes, every third", when: "open", now: testenv.Every(3, testenv.Cut, "PUT", "GET")},
+		{name: "every upload is reset after 1000 bytes", when: "middle", now: testenv.Always(testenv.Cut, "PUT"), kind: remora.Unavailable, says: "can be reached"},
+		{name: "the answer gets lost after the storage has acted, every second time", when: "open", now: testenv.Every(2, testenv.Lose, "PUT", "DELETE")},
+		{name: "expired keys", when: "middle", now: testenv.Always(expired), kind: remora.Denied, says: "check the keys"},
+		{name: "keys that are being rotated: two calls are refused", when: "write", now: func(n int64, _ *http.Request) testenv.Fault {
 			if n <= 2 {
-				return answer(http.StatusForbidden, "SignatureDoesNotMatch")
+				return testenv.Answer(http.StatusForbidden, "SignatureDoesNotMatch")
 			}
 			return nil
 		}},
-		{name: "access denied to uploads", when: "write", now: always(answer(http.StatusForbidden, "AccessDenied"), "PUT"), kind: remora.Denied, says: "check the keys"},
-		{name: "the clock is wrong", when: "open", now: always(skewed), kind: remora.Unavailable, says: "clock"},
-		{name: "storage full (507)", when: "middle", now: always(full, "PUT"), kind: remora.Full, says: "make room"},
-		{name: "quota exceeded", when: "commit", now: always(quota, "PUT"), kind: remora.Full, says: "quota"},
-		{name: "the bucket is said to be gone", when: "middle", now: always(answer(http.StatusNotFound, "NoSuchBucket"), "PUT", "GET"), kind: remora.NotFound, says: "removed the bucket"},
+		{name: "access denied to uploads", when: "write", now: testenv.Always(testenv.Answer(http.StatusForbidden, "AccessDenied"), "PUT"), kind: remora.Denied, says: "check the keys"},
+		{name: "the clock is wrong", when: "open", now: testenv.Always(testenv.Skewed), kind: remora.Unavailable, says: "clock"},
+		{name: "storage full (507)", when: "middle", now: testenv.Always(full, "PUT"), kind: remora.Full, says: "make room"},
+		{name: "quota exceeded", when: "commit", now: testenv.Always(quota, "PUT"), kind: remora.Full, says: "quota"},
+		{name: "the bucket is said to be gone", when: "middle", now: testenv.Always(testenv.Answer(http.StatusNotFound, "NoSuchBucket"), "PUT", "GET"), kind: remora.NotFound, says: "removed the bucket"},
 		{name: "down at the start", when: "open", kind: remora.Unavailable, says: "can be reached"},
 		{name: "down in the middle", when: "middle", kind: remora.Unavailable, says: "can be reached"},
 		{name: "down at the commit of the manifest", when: "commit", kind: remora.Unavailable, says: "can be reached"},
@@ -152,19 +152,19 @@ func TestFaultsOfAStorageEndInTimeAndLoseNothing(t *testing.T) {
 			a.begin = func() {
 				began = time.Now()
 				if f.now == nil {
-					weather.down()
+					weather.Down()
 					return
 				}
-				weather.begin(f.now)
+				weather.Begin(f.now)
 			}
 			err := a.run(t.Context(), uint64(i+1))
 			took := time.Since(began)
 			if f.now == nil {
-				weather.up(t)
+				weather.Up(t)
 			} else {
-				require.Positive(t, weather.fired.Load(), "the fault never happened")
+				require.Positive(t, weather.Fired(), "the fault never happened")
 			}
-			weather.begin(nil)
+			weather.Begin(nil)
 			outcome := "the backup completes"
 			if f.kind == "" {
 				require.NoError(t, err)

@@ -21,7 +21,7 @@ import (
 func TestOldListsLoseNothing(t *testing.T) {
 	t.Parallel()
 	server := testenv.MinIO(t)
-	weather := newStorm(t, server.Address)
+	weather := testenv.NewStorm(t, server.Address)
 	calm := inBucket(t, server)
 	require.NoError(t, Create(t.Context(), calm))
 	r := reopened(t, calm)
@@ -29,10 +29,10 @@ func TestOldListsLoseNothing(t *testing.T) {
 	second := backedUp(t, r, at("shop", "run-2", 2), map[string][]byte{"rows.tsv": noise(2, 3<<20), "same": noise(9, 1<<20)})
 
 	through := *calm.Bucket
-	through.Endpoint = weather.address
+	through.Endpoint = weather.Address
 	stale := Config{Bucket: &through, State: t.TempDir(), Password: calm.Password, patience: impatient()}
 	m := &memory{answers: map[string]*httptest.ResponseRecorder{}}
-	weather.begin(m.recall)
+	weather.Begin(m.recall)
 	all, err := reopened(t, stale).List(t.Context(), Filter{})
 	require.NoError(t, err)
 	require.Len(t, all, 2)
@@ -47,7 +47,7 @@ func TestOldListsLoseNothing(t *testing.T) {
 	require.NoError(t, behind.Reclaim(t.Context()))
 	require.Positive(t, m.repeated, "no old list was given")
 
-	weather.begin(nil)
+	weather.Begin(nil)
 	again := reopened(t, calm)
 	all, err = again.List(t.Context(), Filter{})
 	require.NoError(t, err)
@@ -64,11 +64,11 @@ type memory struct {
 	repeated int
 }
 
-func (m *memory) recall(_ int64, r *http.Request) fault {
+func (m *memory) recall(_ int64, r *http.Request) testenv.Fault {
 	if r.Method != http.MethodGet || !r.URL.Query().Has("list-type") {
 		return nil
 	}
-	return func(s *storm, w http.ResponseWriter, r *http.Request) {
+	return func(s *testenv.Storm, w http.ResponseWriter, r *http.Request) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		said, known := m.answers[r.URL.RawQuery]
@@ -76,7 +76,7 @@ func (m *memory) recall(_ int64, r *http.Request) fault {
 			m.repeated++
 		} else {
 			said = httptest.NewRecorder()
-			s.pass.ServeHTTP(said, r)
+			s.Pass.ServeHTTP(said, r)
 			m.answers[r.URL.RawQuery] = said
 		}
 		for name, values := range said.Header() {
