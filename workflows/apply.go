@@ -69,7 +69,7 @@ func (op *operation) apply(ctx workflow.Context, req remora.ApplyRequest, undo *
 	for _, kind := range plan.Kinds {
 		noticed, err := op.stageAndCompare(ctx, kind, plan.Backup.ID)
 		if err != nil {
-			return done, op.copyHint(plan.Backup, err)
+			return done, op.damaged(ctx, plan.Backup, err)
 		}
 		done.Warnings = append(done.Warnings, noticed...)
 	}

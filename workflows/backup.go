@@ -102,7 +102,8 @@ func (op *operation) takeBackup(ctx workflow.Context, m remora.Manifest, kinds [
 		return m, err
 	}
 	return m, op.phase(ctx, "verify", func() (*remora.Summary, error) {
-		read, summary, err := op.verify(ctx, remora.VerifyInput{Source: op.source, Backup: m.ID})
+		// What is put away is about to be gone everywhere else: nothing of it is taken on trust (S1).
+		read, summary, err := op.verify(ctx, remora.VerifyInput{Source: op.source, Backup: m.ID, Full: m.Purpose == remora.PutAway})
 		if err == nil && read.Problem != "" {
 			err = remora.Fail(remora.Corrupt, "verify", m.ID,
 				"Look at the disk that the repository lies on, then take another backup.", "%s", read.Problem)

@@ -161,9 +161,18 @@ func (op *operation) copyAfter(ctx workflow.Context, backup string) (copying []s
 	return copying
 }
 
-// copyHint points at a copy of a backup that turned out to be damaged where it was read.
-func (op *operation) copyHint(b remora.Backup, err error) error {
-	if p := problemOf("restore "+op.source, err); p.Kind == remora.Corrupt && op.from == "" && len(b.Copies) > 0 {
+// damaged is told when a backup cannot be read: if that is because it is damaged, all of it is read back, beside this, so
+// that it counts as corrupt and the next backup stores again what is lost; and a copy of it is pointed at.
+func (op *operation) damaged(ctx workflow.Context, b remora.Backup, err error) error {
+	p := problemOf("restore "+op.source, err)
+	if p.Kind != remora.Corrupt || op.from != "" {
+		return err
+	}
+	if workflow.GetVersion(ctx, "read back what is damaged", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
+		id, summary := remora.VerifyRun(b.ID, true)
+		letGo(child(ctx, id, summary, abandoned), remora.VerifyWorkflow, remora.VerifyRequest{Source: b.Source, Backup: b.ID, Full: true, RequestedBy: op.actor})
+	}
+	if len(b.Copies) > 0 {
 		return remora.Fail(p.Kind, p.Op, p.Subject,
 			fmt.Sprintf("A copy holds it, too. Restore that one: remora restore %s --from %s", b.ID, b.Copies[0]), "%w", p.Err)
 	}

@@ -66,11 +66,11 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 			return &target.Live.Summary, err
 		})
 		if err != nil {
-			return plan, op.copyHint(plan.Backup, err)
+			return plan, op.damaged(ctx, plan.Backup, err)
 		}
 		if req.Preview {
 			if target.Preview, err = op.preview(ctx, kind, plan.Backup.ID); err != nil {
-				return plan, op.copyHint(plan.Backup, err)
+				return plan, op.damaged(ctx, plan.Backup, err)
 			}
 		}
 		plan.Targets = append(plan.Targets, target)

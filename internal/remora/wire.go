@@ -15,6 +15,7 @@ const (
 	BackupWorkflow  = "remora.Backup"
 	PlanWorkflow    = "remora.Plan"
 	RestoreWorkflow = "remora.Restore"
+	RecordWorkflow  = "remora.Record"
 	ApplyWorkflow   = "remora.Apply"
 	TurnWorkflow    = "remora.Turn"
 	DiscardWorkflow = "remora.Discard"
@@ -114,6 +115,14 @@ func CopyLane(to, backup string) string {
 	return "copy/" + to + "/" + backup
 }
 
+// VerifyRun is the workflow id under which a backup is read back, all its bytes or some, and what people read about it.
+func VerifyRun(backup string, full bool) (id, summary string) {
+	if full {
+		return "verify/" + backup + "/data", "verify all bytes of " + backup
+	}
+	return "verify/" + backup, "verify " + backup
+}
+
 // RepositoryLane is the workflow id under which backups are deleted and space is given back, in the repository or in
 // one of its copies.
 func RepositoryLane(copied string) string {
@@ -129,6 +138,11 @@ const (
 	VerifySchedule    = "verify"
 	MonitorSchedule   = "monitor"
 )
+
+// LetGo tells whether nobody waits for a child: how it ends changes nothing about whoever started it.
+func LetGo(workflow string) bool {
+	return workflow == NotifyWorkflow || workflow == RecordWorkflow || workflow == VerifyWorkflow
+}
 
 // OperationName says, with its article, what a workflow does with a source.
 func OperationName(workflow string) string {
@@ -149,6 +163,7 @@ func OperationName(workflow string) string {
 		MonitorWorkflow:   "the monitor",
 		NotifyWorkflow:    "the telling of people",
 		DrillWorkflow:     "a drill",
+		RecordWorkflow:    "the record of a restore",
 	}[workflow]
 	return cmp.Or(name, workflow)
 }
