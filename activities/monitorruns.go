@@ -106,7 +106,7 @@ func (g *glance) ofRun(ctx context.Context, d *workflowservice.DescribeWorkflowE
 	if took := g.now.Sub(info.GetStartTime().AsTime()); info.GetType().GetName() == remora.BackupWorkflow && took > longest {
 		g.add("stuck/"+id, remora.Failing, source, "see how far it is with: remora watch "+source, "%s runs since %s", name, remora.Span(took))
 	}
-	if len(d.GetPendingActivities()) == 0 && len(d.GetPendingChildren()) == 0 {
+	if len(d.GetPendingActivities()) == 0 && !slices.ContainsFunc(d.GetPendingChildren(), func(c *workflowpb.PendingChildExecutionInfo) bool { return !remora.LetGo(c.GetWorkflowTypeName()) }) {
 		if what := g.person(ctx, info.GetExecution()); what != "" {
 			g.add("person/"+id, remora.Failing, source, "put that right, then: remora resolve "+source, "%s needs a person: %s", name, what)
 		}

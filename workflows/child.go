@@ -22,6 +22,11 @@ var (
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 	}
+	// replacing outlives it, and takes the place of an earlier one that is still at work.
+	replacing = tie{
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING,
+	}
 	// once outlives it, and there is never another one under its id.
 	once = tie{
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,

@@ -38,6 +38,7 @@ func Register(r Registry) {
 		remora.BackupWorkflow:  Backup,
 		remora.PlanWorkflow:    Plan,
 		remora.RestoreWorkflow: Restore,
+		remora.RecordWorkflow:  Record,
 		remora.ApplyWorkflow:   Apply,
 		remora.TurnWorkflow:    Turn,
 		remora.DiscardWorkflow: Discard,

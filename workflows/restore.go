@@ -81,6 +81,8 @@ type restore struct {
 	busyFor time.Duration
 	// stuck is true while the end of the window failed and a person should look.
 	stuck bool
+	// owed is true once a record could not be written.
+	owed bool
 	// toldCancel is true once a cancel was pointed at rollback and accept.
 	toldCancel bool
 }
@@ -331,14 +333,35 @@ func (r *restore) ended(ctx workflow.Context, how remora.Outcome, err error) err
 	return ending(r.root, p, err)
 }
 
-// save records the state, wherever the root context stands. A record that cannot be written now is made good by the
-// next one, which is complete in itself.
+// save records the state, wherever the root context stands. A record that cannot be written now is left to a Record, and
+// so are the later ones of this restore, each in the place of the one before.
 func (r *restore) save(ctx workflow.Context) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	outcome(ctx, string(r.record.Outcome))
-	if err := r.recordRestore(ctx, bestEffort, r.record); err != nil {
+	if !r.owed {
+		err := r.recordRestore(ctx, bestEffort, r.record)
+		if err == nil {
+			return
+		}
 		workflow.GetLogger(ctx).Warn("the state of the restore was not recorded", "outcome", r.record.Outcome, "error", err)
+		r.owed = workflow.GetVersion(ctx, "a record is owed", workflow.DefaultVersion, 1) > workflow.DefaultVersion
 	}
+	if r.owed {
+		letGo(child(ctx, "record/"+r.record.ID, "record: "+string(r.record.Outcome), replacing), remora.RecordWorkflow, r.record)
+	}
+}
+
+// Record writes down how a restore stands once the repository takes it again, be that in hours. Nobody waits for it.
+func Record(ctx workflow.Context, r remora.Restore) error {
+	op, err := begin(ctx, "record", r.Source, r.Run, r.RequestedBy)
+	if err != nil {
+		return err
+	}
+	if err := op.recordRestore(ctx, untilRecorded, r); err != nil {
+		return failure(problemOf("record the restore "+r.ID, err))
+	}
+	conclude(ctx, string(remora.Completed), "recorded: "+string(r.Outcome))
+	return nil
 }
 
 // tellOutcome has people told how the restore stands.

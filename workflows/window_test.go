@@ -558,3 +558,53 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// The repository is away when the window opens (F18, F22): the record is made good once it is back.
+func TestARecordThatIsOwedIsMadeGood(t *testing.T) {
+	w, s := restoring(t)
+	tries := 0
+	w.chance = func(_ context.Context, name string) (before, after error) {
+		if name == remora.RecordRestoreActivity {
+			if tries++; tries > 1 && tries < 8 {
+				return broken(remora.Full), nil
+			}
+		}
+		return nil, nil
+	}
+	outcomes := func() []remora.Outcome {
+		var all []remora.Outcome
+		for _, r := range w.restores {
+			all = append(all, r.Outcome)
+		}
+		return all
+	}
+	s.RegisterDelayedCallback(func() { require.Equal(t, []remora.Outcome{remora.OutcomeRunning}, outcomes(), "it is away") }, 10*time.Second)
+	s.RegisterDelayedCallback(func() { require.Equal(t, []remora.Outcome{remora.OutcomeApplied}, outcomes()) }, 10*time.Minute)
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	require.Equal(t, remora.OutcomeExpired, s.restored(t).Outcome)
+	require.Equal(t, 9, tries)
+}
+
+// A restore that finds its backup damaged has all of it read back, so that it is known as corrupt (F28).
+func TestWhatCannotBeStagedIsReadBack(t *testing.T) {
+	w, s := restoring(t)
+	w.rotten["good"] = true
+	w.chance = func(_ context.Context, name string) (before, after error) {
+		if name == remora.Database.Activity(remora.StageVerb) {
+			return broken(remora.Corrupt), nil
+		}
+		return nil, nil
+	}
+	s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+	require.Equal(t, string(remora.RolledBack), kindOf(s.GetWorkflowError()))
+	w.lives(original)
+	w.tidy()
+	require.Contains(t, mapped(w.notices), remora.BackupCorrupt)
+}
+
+func mapped(notices []remora.Notice) (events []remora.Event) {
+	for _, n := range notices {
+		events = append(events, n.Event)
+	}
+	return events
+}

@@ -272,7 +272,7 @@ func (f *follower) tellEvent(w *watched, e *historypb.HistoryEvent) {
 		f.phaseEnds(w.phases[a.GetScheduledEventId()], e, nil, &remora.Problem{Op: "cancelled", Kind: remora.Cancelled})
 	case enums.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
 		child := e.GetChildWorkflowExecutionStartedEventAttributes()
-		if child.GetWorkflowType().GetName() != remora.NotifyWorkflow { // which nobody waits for
+		if !remora.LetGo(child.GetWorkflowType().GetName()) {
 			f.add(child.GetWorkflowExecution().GetWorkflowId(), child.GetWorkflowExecution().GetRunId())
 		}
 	case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:

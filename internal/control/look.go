@@ -102,9 +102,14 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 		actor:   keyword(info.GetSearchAttributes(), remora.ActorAttribute),
 		open:    info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
 		started: when(info.GetStartTime()), closed: when(info.GetCloseTime()),
-		parent: info.GetParentExecution().GetWorkflowId(),
-		events: info.GetHistoryLength(), children: len(d.GetPendingChildren()),
+		parent:  info.GetParentExecution().GetWorkflowId(),
+		events:  info.GetHistoryLength(),
 		waiting: when(d.GetPendingWorkflowTask().GetScheduledTime()),
+	}
+	for _, child := range d.GetPendingChildren() {
+		if !remora.LetGo(child.GetWorkflowTypeName()) {
+			l.children++
+		}
 	}
 	for _, a := range d.GetPendingActivities() {
 		l.steps = append(l.steps, stepOf(a))
