@@ -35,7 +35,7 @@ type restoreFlags struct {
 func newRestoreCommand(a *app) *cobra.Command {
 	var f restoreFlags
 	cmd := a.command("restore", flags{
-		"database": &f.database, "files": &f.files, "table": &f.tables, "to": &f.to, "source": &f.source, "from": &f.from, "undo-window": &f.undo,
+		"database": &f.database, "files": &f.files, "table": &f.tables, "path": &f.paths, "to": &f.to, "source": &f.source, "from": &f.from, "undo-window": &f.undo,
 		"without-safety-backup": &f.withoutSafety, "force": &f.force, "detach": &f.detach, "preview": &f.preview,
 	}, a.with(needRepository|needControl, func(ctx context.Context, s *session, args []string) error {
 		b, err := s.backup(ctx, args[0], f.source, f.from)

@@ -68,6 +68,9 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 		if err != nil {
 			return plan, op.damaged(ctx, plan.Backup, err)
 		}
+		if some := target.Live.Restores; some != nil {
+			target.Restores.Objects, target.Restores.Entries, target.Restores.Bytes = some.Objects, some.Entries, some.Bytes
+		}
 		if req.Preview {
 			if target.Preview, err = op.preview(ctx, kind, plan.Backup.ID); err != nil {
 				return plan, op.damaged(ctx, plan.Backup, err)

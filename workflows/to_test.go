@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -97,6 +98,19 @@ func TestRestoreElsewhereEndsWithoutAWindow(t *testing.T) {
 		s.ExecuteWorkflow(remora.RestoreWorkflow, req)
 		require.ErrorContains(t, s.GetWorkflowError(), "is for the "+string(kind)+" alone")
 	}
+}
+
+func TestTablesAndPathsOfOneBackupShareOneFate(t *testing.T) {
+	w := newWorld(t)
+	s := newStage(t, w, "op/shop")
+	req := applyRequest()
+	req.Kinds, req.Selection = nil, remora.Selection{Tables: []string{"orders"}, Paths: []string{"receipts/2026"}}
+	s.ExecuteWorkflow(remora.ApplyWorkflow, req)
+	require.NoError(t, s.GetWorkflowError())
+	w.lives(saved)
+	i := slices.Index(w.calls, remora.EnterActivity)
+	require.Equal(t, []string{remora.EnterActivity, "database.Switch", "files.Switch"}, w.calls[i:i+3], "one maintenance for both: %v", w.calls)
+	require.Equal(t, 1, w.count(remora.EnterActivity))
 }
 
 // Each choice brings its component, whose tables and paths then share one fate; a place of its own takes one component.

@@ -117,7 +117,7 @@ func (t *Tree) putAwayPlaces(run string) ([]place, error) {
 	}
 	var found []place
 	for _, d := range j.Directories {
-		here := place{dir: d.Path, at: t.putAway(j, d.Path), identity: d.Staged} // of entries: their folder
+		here := place{dir: d.Path, at: t.putAway(j, d.Path), identity: d.Staged, chosen: d.Chosen} // of entries: their folder
 		if !j.ByEntry {
 			if here.identity, err = identityAt(here.at); err != nil {
 				return nil, err
@@ -141,7 +141,7 @@ type capture struct {
 }
 
 func (c *capture) run(ctx context.Context, to remora.PartWriter) error {
-	c.result.Path = c.dir
+	c.result.Path, c.result.Chosen = c.dir, c.chosen
 	before, err := look(ctx, c.job, c.at, c.skip, c.note)
 	if err != nil {
 		return err

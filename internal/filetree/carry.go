@@ -15,20 +15,35 @@ import (
 // carry gives the restored directory what lives in the replaced one and is in no backup: entries that the exclude
 // patterns leave out, sockets and pipes (S8). They are linked: the two sides share them. What the restored directory
 // already has is left alone, so it may be repeated. It returns how many entries it added.
-func (t *Tree) carry(ctx context.Context, j *journal, dir string) (int64, error) {
-	live, err := os.OpenRoot(t.live(dir))
+func (t *Tree) carry(ctx context.Context, j *journal, d journalDirectory) (int64, error) {
+	live, err := os.OpenRoot(t.live(d.Path))
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = live.Close() }()
-	stage, err := os.OpenRoot(t.putAway(j, dir))
+	stage, err := os.OpenRoot(t.putAway(j, d.Path))
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = stage.Close() }()
 	c := &carrier{live: live, stage: stage, stay: j.Stay, byEntry: j.ByEntry, own: currentOwnership()}
-	err = c.folder(ctx, ".", false)
-	return c.added, err
+	for _, name := range d.names() {
+		there, err := identityIn(t.cfg.Root, path.Join(d.Path, name))
+		if err != nil {
+			return c.added, err
+		}
+		if !there.exists() {
+			continue
+		}
+		info, err := live.Lstat(name)
+		if err == nil && info.IsDir() {
+			err = c.folder(ctx, name, false)
+		}
+		if err != nil {
+			return c.added, err
+		}
+	}
+	return c.added, nil
 }
 
 type carrier struct {

@@ -27,7 +27,7 @@ import (
 // found equal can be switched to, so a late attempt that stages again cannot slip uncompared files in (as S2).
 func (t *Tree) Compare(ctx context.Context, job remora.Job, from fs.FS) (diff remora.Diff, err error) {
 	defer tell("compare the staged files with the backup", t.work, &err)
-	p, err := t.readPart(from)
+	p, err := t.readPart(ctx, job, from)
 	if err != nil {
 		return diff, err
 	}

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
+	"path/filepath"
 	"slices"
 	"unicode/utf8"
 
@@ -18,7 +20,7 @@ import (
 
 // entrySpots adds to found where the entries of a directory are. top is the directory itself.
 func (t *Tree) entrySpots(found []spot, j *journal, top spot) ([]spot, error) {
-	away, err := inodes(t.putAway(j, top.Path))
+	away, err := top.entriesBelow(filepath.Join(t.shelf(j.ByEntry, top.Path), j.stageName()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -63,17 +65,20 @@ func (t *Tree) entrySide(s spot) (remora.Side, error) {
 func (x *exchange) note(side remora.Side) error {
 	for i := range x.j.Directories {
 		d := &x.j.Directories[i]
-		live, err := inodes(x.t.live(d.Path))
+		if !x.j.byEntry(*d) {
+			continue
+		}
+		live, err := d.entriesBelow(x.t.cfg.Root)
 		if err != nil {
 			return err
 		}
-		away, err := inodes(x.t.putAway(x.j, d.Path))
+		away, err := d.entriesBelow(filepath.Join(x.t.shelf(x.j.ByEntry, d.Path), x.j.stageName()))
 		if err != nil {
 			return err
 		}
 		names := maps.Clone(away)
 		for name, e := range live {
-			if away[name].inode != 0 || !e.special && utf8.ValidString(name) && !patterns(x.j.Stay).match(name) {
+			if away[name].inode != 0 || d.Chosen != nil || !e.special && utf8.ValidString(name) && !patterns(x.j.Stay).match(name) {
 				names[name] = e
 			}
 		}
@@ -94,7 +99,8 @@ func (x *exchange) note(side remora.Side) error {
 
 // renote notes what the entries have become: the application may have removed some while they moved.
 func (x *exchange) renote(side remora.Side) error {
-	if !x.j.ByEntry || x.j.unproven() {
+	noted := func(d journalDirectory) bool { return d.Entries != nil }
+	if x.j.unproven() || !slices.ContainsFunc(x.j.Directories, noted) { // nothing has moved
 		return nil
 	}
 	return x.note(side)
@@ -115,6 +121,24 @@ func (x *exchange) list() (err error) {
 type dirEntry struct {
 	inode   uint64
 	special bool
+}
+
+// entriesBelow are the entries of a directory that take part, by their names in it, where it lies below a folder.
+func (d journalDirectory) entriesBelow(folder string) (map[string]dirEntry, error) {
+	if d.Chosen == nil {
+		return inodes(filepath.Join(folder, filepath.FromSlash(d.Path)))
+	}
+	found := map[string]dirEntry{}
+	for _, name := range d.Chosen {
+		there, err := identityIn(folder, path.Join(d.Path, name))
+		if err != nil {
+			return nil, err
+		}
+		if there.exists() {
+			found[name] = dirEntry{inode: there.Inode}
+		}
+	}
+	return found, nil
 }
 
 // inodes lists a folder.

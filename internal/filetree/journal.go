@@ -73,6 +73,8 @@ type journalDirectory struct {
 	// Before is the directory that was live, empty where there was none; Staged is the restored one.
 	Before identity `json:"before"`
 	Staged identity `json:"staged"`
+	// Chosen are the paths in it that alone are exchanged, each as an entry of its own at whatever depth.
+	Chosen []string `json:"chosen,omitempty"`
 	// Entries are, in an exchange by entry, the entries of both sides, noted before the first of them moves. The
 	// directory itself then stays where Before is, and its other side where Staged is.
 	Entries []journalEntry `json:"entries,omitzero"`
@@ -87,6 +89,27 @@ type journalEntry struct {
 
 // stageName is the folder, within the work folder, where the side lies that is not live.
 func (j *journal) stageName() string { return fmt.Sprintf("%s/b%d", j.Run, j.Attempt) }
+
+// byEntry tells whether a directory stays, and what lies in it is exchanged one by one.
+func (j *journal) byEntry(d journalDirectory) bool { return j.ByEntry || d.Chosen != nil }
+
+// places are what is exchanged: directories, or what was chosen in them.
+func (j *journal) places() (all []place) {
+	for _, d := range j.Directories {
+		for _, name := range d.names() {
+			all = append(all, place{dir: path.Join(d.Path, name)})
+		}
+	}
+	return all
+}
+
+// names are what was chosen in a directory, or else itself.
+func (d journalDirectory) names() []string {
+	if d.Chosen == nil {
+		return []string{"."}
+	}
+	return d.Chosen
+}
 
 // stageOf is the folder that the directories of a part are staged in.
 func (j *journal) stageOf() string {
@@ -298,13 +321,17 @@ type spot struct {
 }
 
 func (s spot) String() string {
+	name := s.Path
+	if name == s.dir {
+		name = "directory " + name
+	}
 	switch {
 	case s.side == "":
-		return "directory " + s.Path + " (what is live is of neither side)"
+		return name + " (what is live is of neither side)"
 	case !s.away.exists():
-		return "directory " + s.Path + " (nothing is kept)"
+		return name + " (nothing is kept)"
 	default:
-		return fmt.Sprintf("directory %s (%s side is kept)", s.Path, s.side.Other())
+		return fmt.Sprintf("%s (%s side is kept)", name, s.side.Other())
 	}
 }
 
@@ -327,7 +354,7 @@ func (t *Tree) spots(j *journal) ([]spot, error) {
 			return nil, err
 		}
 		s := spot{journalDirectory: d, dir: d.Path, away: away}
-		if d.Entries != nil && live.Inode == d.Before.Inode {
+		if d.Entries != nil && (live.Inode == d.Before.Inode || d.Chosen != nil) {
 			if found, err = t.entrySpots(found, j, s); err != nil {
 				return nil, err
 			}

@@ -44,8 +44,12 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 	}
 	home := containing(own, filepath.Dir(t.work)) // of entries, it is not asked for
 	for _, p := range places {
-		live := t.live(p.dir)
-		if m := mountBelow(t.but(own, live), live); m != "" {
+		live, stays := t.live(p.dir), t.cfg.ByEntry && t.whole(p)
+		mine := own
+		if stays {
+			mine = slices.DeleteFunc(slices.Clone(own), func(m mount) bool { return m.point == live })
+		}
+		if m := mountBelow(mine, live); m != "" {
 			return hidden, refuse(remora.Unsupported, live, hint, "a file system is mounted at %s, so the directory cannot be exchanged", m)
 		}
 		on := containing(own, live)
@@ -54,20 +58,12 @@ func (t *Tree) checkMounts(places []place) (hidden bool, err error) {
 		}
 		within := path.Join(on.root, strings.TrimPrefix(live, on.point))
 		for _, m := range all {
-			if m.device == on.device && below(m.root, within) && (!t.cfg.ByEntry || m.root != within) {
+			if m.device == on.device && below(m.root, within) && (!stays || m.root != within) {
 				return hidden, refuse(remora.Unsupported, live, hint, "%s has it mounted at %s and would keep the replaced directory", m.seenBy, m.point)
 			}
 		}
 	}
 	return hidden, nil
-}
-
-// but leaves out, where entries are exchanged, the mount of the directory itself.
-func (t *Tree) but(mounts []mount, dir string) []mount {
-	if !t.cfg.ByEntry {
-		return mounts
-	}
-	return slices.DeleteFunc(slices.Clone(mounts), func(m mount) bool { return m.point == dir })
 }
 
 // mountBelow is the mount point at or below a path; empty when there is none.

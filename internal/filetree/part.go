@@ -57,6 +57,9 @@ type partDirectory struct {
 	Changed  []string `json:"changed,omitempty"`
 	Skipped  []string `json:"skipped,omitempty"`
 	Vanished []string `json:"vanished,omitempty"`
+	// Chosen are the files and directories, relative to it, that alone are meant; one that is not there is meant to be
+	// gone. None means all.
+	Chosen []string `json:"chosen,omitempty"`
 	// Attributes are the extended attributes by path ("." is the directory itself) and name.
 	Attributes map[string]map[string][]byte `json:"attributes,omitempty"`
 }
@@ -88,8 +91,8 @@ func corrupt(subject, why string, args ...any) error {
 	return refuse(remora.Corrupt, subject, "nothing was restored: check the backup with remora verify --data, and use another one", why, args...)
 }
 
-// readPart reads part.json and refuses what this program, or this configuration, must not restore.
-func (t *Tree) readPart(from fs.FS) (part, error) {
+// readPart reads part.json, refuses what this program, or this configuration, must not restore, and leaves what is chosen.
+func (t *Tree) readPart(ctx context.Context, job remora.Job, from fs.FS) (part, error) {
 	var p part
 	f, err := from.Open(remora.PartFile)
 	if err != nil {
@@ -120,7 +123,11 @@ func (t *Tree) readPart(from fs.FS) (part, error) {
 			return p, refuse(remora.Invalid, "directory "+d.Path, "add it to files.directories", "it is in the backup, but not among the directories of the source")
 		}
 	}
-	return p, nil
+	paths := job.Selection.Paths
+	if t.copies() {
+		paths = t.chosen.Paths
+	}
+	return p, p.choose(ctx, from, paths)
 }
 
 // entry is something of a part: on its way to disk, or to be found there.
@@ -192,6 +199,9 @@ func (d partDirectory) list(from fs.FS, rel string) ([]entry, error) {
 			return nil, corrupt(fmt.Sprintf("%q in %s", name, at), "this is not the name of a file")
 		}
 		e := entry{at: path.Join(at, name), rel: path.Join(rel, name)}
+		if !d.means(e.rel) {
+			continue
+		}
 		info, err := l.Info()
 		if err != nil {
 			return nil, fmt.Errorf("read %s in the backup: %w", e.at, err)

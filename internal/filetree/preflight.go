@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ func (t *Tree) Preflight(ctx context.Context, job remora.Job, intent remora.Inte
 	est = remora.Estimate{Identity: t.where(), Fingerprint: fingerprint(found), Empty: !slices.ContainsFunc(found, place.exists)}
 	var p part
 	if intent.Restore() {
-		p, est.Warnings, err = t.prepareRestore(job, intent.From, found)
+		p, found, est.Warnings, err = t.prepareRestore(ctx, job, intent.From, found)
 	} else if !est.Empty && !intent.Partial {
 		err = refuseMissing(found)
 	}
@@ -41,6 +42,9 @@ func (t *Tree) Preflight(ctx context.Context, job remora.Job, intent remora.Inte
 	if t.copies() { // nothing is replaced, so what is built is counted
 		est.Summary = p.summary()
 		return est, nil
+	}
+	if sum := p.summary(); len(job.Selection.Paths) > 0 {
+		est.Restores = &sum
 	}
 	return est, t.estimate(ctx, job, intent, found, &est)
 }
@@ -65,8 +69,12 @@ func (t *Tree) estimate(ctx context.Context, job remora.Job, intent remora.Inten
 		skip = patterns(nil).match // our own work folder may lie there
 	}
 	for _, at := range found {
+		name := at.dir
+		if t.whole(at) {
+			name = "directory " + name
+		}
 		if !at.exists() {
-			est.Warnings = append(est.Warnings, "directory "+at.dir+" does not exist")
+			est.Warnings = append(est.Warnings, name+" does not exist")
 			continue
 		}
 		est.Summary.Objects++
@@ -77,47 +85,58 @@ func (t *Tree) estimate(ctx context.Context, job remora.Job, intent remora.Inten
 		if err != nil {
 			// A restore may be the answer to just this. The safety backup is what refuses (S14).
 			est.Warnings = append(est.Warnings, fmt.Sprintf("what is live cannot be backed up: %v", err))
-			est.Replaces = append(est.Replaces, "directory "+at.dir+" (cannot be counted)")
+			est.Replaces = append(est.Replaces, name+" (cannot be counted)")
 			continue
 		}
 		est.Summary.Entries += c.Files
 		est.Summary.Bytes += c.Bytes
-		est.Replaces = append(est.Replaces, fmt.Sprintf("directory %s (%s files, %s)", at.dir, humanize.Comma(c.Files), humanize.Bytes(uint64(c.Bytes))))
+		est.Replaces = append(est.Replaces, fmt.Sprintf("%s (%s files, %s)", name, humanize.Comma(c.Files), humanize.Bytes(uint64(c.Bytes))))
 	}
 	return nil
 }
 
-// prepareRestore refuses a restore that could not be done, or not be undone.
-func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (p part, warnings []string, err error) {
-	if p, err = t.readPart(from); err != nil {
-		return p, nil, err
+// prepareRestore refuses a restore that could not be done, or not be undone. It returns what is going to be replaced.
+func (t *Tree) prepareRestore(ctx context.Context, job remora.Job, from fs.FS, found []place) (p part, replaced []place, warnings []string, err error) {
+	if p, err = t.readPart(ctx, job, from); err != nil {
+		return p, nil, nil, err
 	}
 	if err := t.unsettled(job.Run); err != nil {
-		return p, nil, err
+		return p, nil, nil, err
 	}
 	if t.cfg.ByEntry {
 		if err := refuseMissing(found); err != nil {
-			return p, nil, err
+			return p, nil, nil, err
 		}
 	}
-	var replaced []place
 	for _, at := range found {
 		d, ok := p.directory(at.dir)
-		if !ok && !t.copies() {
+		switch info, err := os.Lstat(at.at); {
+		case t.copies():
+			replaced = append(replaced, at)
+		case !ok && len(job.Selection.Paths) == 0:
 			warnings = append(warnings, "directory "+at.dir+" is not in the backup and stays as it is")
-			continue
+		case ok && len(d.Chosen) > 0:
+			for _, name := range d.Chosen {
+				one := place{dir: path.Join(d.Path, name), at: t.live(path.Join(d.Path, name))}
+				if one.identity, err = identityIn(t.cfg.Root, one.dir); err != nil {
+					return p, nil, nil, err
+				}
+				replaced = append(replaced, one)
+			}
+		case ok:
+			if replaced = append(replaced, at); t.cfg.ByEntry && err == nil && ownedBy(info) != d.owned {
+				warnings = append(warnings, "directory "+at.dir+" itself keeps the owner and the mode that it has now; those in the backup differ")
+			}
 		}
+	}
+	for _, at := range replaced {
 		if err := t.writable(at); err != nil {
-			return p, nil, err
+			return p, nil, nil, err
 		}
-		if info, err := os.Lstat(at.at); t.cfg.ByEntry && err == nil && ownedBy(info) != d.owned {
-			warnings = append(warnings, "directory "+at.dir+" itself keeps the owner and the mode that it has now; those in the backup differ")
-		}
-		replaced = append(replaced, at)
 	}
 	hidden, err := t.checkMounts(replaced)
 	if err != nil {
-		return p, nil, err
+		return p, nil, nil, err
 	}
 	if hidden && !t.cfg.ByEntry && !t.copies() {
 		warnings = append(warnings, "the worker may not see what other users' processes have mounted: a container that has one of the directories itself mounted would keep seeing the replaced one")
@@ -125,7 +144,7 @@ func (t *Tree) prepareRestore(job remora.Job, from fs.FS, found []place) (p part
 	if p.Host != t.where() && !t.copies() {
 		warnings = append(warnings, "the backup was taken of "+p.Host)
 	}
-	return p, append(warnings, foreignOwners(p)...), t.space(p)
+	return p, replaced, append(warnings, foreignOwners(p)...), t.space(p)
 }
 
 // foreignOwners names the owners in a part that this process cannot give back.
@@ -150,7 +169,7 @@ func (t *Tree) writable(at place) error {
 	switch {
 	case t.copies():
 		folders = []string{t.cfg.Root}
-	case t.cfg.ByEntry: // it is the entries of the directory that get another parent
+	case t.cfg.ByEntry && t.whole(at): // it is the entries of the directory that get another parent
 		entries, err := os.ReadDir(at.at)
 		if err != nil {
 			return err
@@ -162,9 +181,9 @@ func (t *Tree) writable(at place) error {
 			}
 		}
 	default:
-		there := []string{filepath.Dir(t.cfg.Root)}
+		there := []string{filepath.Dir(t.shelf(t.cfg.ByEntry, at.dir))}
 		for _, p := range ancestors(t.cfg.Root, at.dir) {
-			if _, err := os.Lstat(p); err == nil {
+			if info, err := os.Lstat(p); err == nil && info.IsDir() {
 				there = append(there, p)
 			}
 		}

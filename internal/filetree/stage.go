@@ -21,7 +21,7 @@ import (
 // Stage builds the directories of the part again, in a fresh private folder on the file system of each.
 func (t *Tree) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum remora.Summary, err error) {
 	defer tell("stage the files", t.work, &err)
-	p, err := t.readPart(from)
+	p, err := t.readPart(ctx, job, from)
 	if err != nil {
 		return sum, err
 	}
@@ -67,11 +67,11 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 		return nil, err
 	}
 	for _, at := range places {
-		switch _, ok := p.directory(at.dir); {
+		switch d, ok := p.directory(at.dir); {
 		case j.Copy: // what is empty there gives way, and is nothing to go back to
 			j.Directories = append(j.Directories, journalDirectory{Path: at.dir})
 		case ok:
-			j.Directories = append(j.Directories, journalDirectory{Path: at.dir, Before: at.identity})
+			j.Directories = append(j.Directories, journalDirectory{Path: at.dir, Before: at.identity, Chosen: d.Chosen})
 		}
 	}
 	if err := t.unsettled(job.Run); err != nil {

@@ -86,17 +86,13 @@ func (t *Tree) admit(j *journal, turn remora.Turn) ([]spot, error) {
 	if err != nil {
 		return nil, err
 	}
-	places := make([]place, 0, len(j.Directories))
 	for _, s := range spots {
 		if s.side == "" || s.side != turn.Live && !s.want {
 			return nil, t.unknown(s)
 		}
 	}
-	for _, d := range j.Directories {
-		places = append(places, place{dir: d.Path})
-	}
 	if turn.Live == remora.Restored {
-		_, err = t.checkMounts(places)
+		_, err = t.checkMounts(j.places())
 	}
 	return spots, err
 }
@@ -123,8 +119,11 @@ func (x *exchange) intend(turn remora.Turn) error {
 	x.j.Seq, x.j.Live, x.j.KeepUntil = turn.Seq, turn.Live, turn.KeepUntil
 	if turn.Live == remora.Restored {
 		x.j.Switched = true
-		for _, d := range x.j.Directories {
-			above := ancestors(x.t.cfg.Root, d.Path)
+		for _, p := range x.j.places() {
+			above := ancestors(x.t.cfg.Root, p.dir)
+			if there, err := identityAt(x.t.putAway(x.j, p.dir)); err != nil || !there.exists() {
+				continue // nothing comes there
+			}
 			for _, at := range above[:len(above)-1] {
 				if _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) && !slices.Contains(x.j.Made, at) {
 					x.j.Made = append(x.j.Made, at)
@@ -145,7 +144,7 @@ func (x *exchange) turn(ctx context.Context) error {
 			return err
 		}
 	}
-	if x.j.ByEntry && x.settled && x.before != x.j.Live && !x.j.unproven() {
+	if x.settled && x.before != x.j.Live && !x.j.unproven() {
 		if err := x.list(); err != nil {
 			return err
 		}
@@ -172,42 +171,51 @@ func (x *exchange) prepare(ctx context.Context) error {
 	if err := x.makeFolders(); err != nil {
 		return err
 	}
-	for _, dir := range x.uncarried() {
-		n, err := x.t.carry(ctx, x.j, dir)
+	for _, d := range x.uncarried() {
+		n, err := x.t.carry(ctx, x.j, d)
 		if err != nil {
 			return err
 		}
 		x.j.Carried += n
 		if n > 0 {
-			x.t.log.InfoContext(ctx, "carried what the backup leaves out", slog.String("directory", dir), slog.Int64("entries", n))
+			x.t.log.InfoContext(ctx, "carried what the backup leaves out", slog.String("directory", d.Path), slog.Int64("entries", n))
 		}
 	}
 	return nil
 }
 
-func (x *exchange) uncarried() (dirs []string) {
-	switch {
-	case x.j.Seq > 1, x.j.ByEntry && (!x.settled || x.before == remora.Restored):
-	case x.j.ByEntry:
-		for _, d := range x.j.Directories {
-			dirs = append(dirs, d.Path)
+func (x *exchange) uncarried() (dirs []journalDirectory) {
+	if x.j.Seq > 1 {
+		return nil
+	}
+	for _, d := range x.j.Directories {
+		if x.j.byEntry(d) && d.Before.exists() && x.settled && x.before == remora.Replaced {
+			dirs = append(dirs, d)
 		}
-	default:
-		for _, s := range x.spots {
-			if s.side == remora.Replaced && s.Before.exists() {
-				dirs = append(dirs, s.Path)
-			}
+	}
+	for _, s := range x.spots {
+		if s.Path == s.dir && !x.j.byEntry(s.journalDirectory) && s.side == remora.Replaced && s.Before.exists() {
+			dirs = append(dirs, s.journalDirectory)
 		}
 	}
 	return dirs
 }
 
-// makeFolders makes the missing folders above the directories, as the root was.
+// makeFolders makes the missing folders above what is exchanged: those within a directory as they were staged, others as
+// the root was.
 func (x *exchange) makeFolders() error {
-	owner := remora.FileOwner{UID: x.j.RootEntry.UID, GID: x.j.RootEntry.GID}
-	given := x.j.RootEntry.Mode != 0 && currentOwnership().may(owner)
-	mode := safeMode(fs.ModeDir|x.j.RootEntry.mode(), given)
 	for _, at := range x.j.Made {
+		like := x.j.RootEntry
+		if rel, err := filepath.Rel(x.t.cfg.Root, at); err == nil && x.within(filepath.ToSlash(rel)) {
+			info, err := os.Lstat(x.t.putAway(x.j, filepath.ToSlash(rel)))
+			if err != nil {
+				return err
+			}
+			like = ownedBy(info)
+		}
+		owner := remora.FileOwner{UID: like.UID, GID: like.GID}
+		given := like.Mode != 0 && currentOwnership().may(owner)
+		mode := safeMode(fs.ModeDir|like.mode(), given)
 		err := os.Mkdir(at, 0o700)
 		if errors.Is(err, fs.ErrExist) {
 			continue
@@ -223,6 +231,11 @@ func (x *exchange) makeFolders() error {
 		}
 	}
 	return nil
+}
+
+// within tells whether a path is one of the directories, or lies in one.
+func (x *exchange) within(at string) bool {
+	return slices.ContainsFunc(x.j.Directories, func(d journalDirectory) bool { return within(at, d.Path) })
 }
 
 // unmake removes, on the way back, the folders that the way there had to make.
@@ -250,7 +263,7 @@ func (x *exchange) flip(s *spot) error {
 		how = unix.RENAME_EXCHANGE
 	case hasLive:
 		from, to = x.live, x.away
-	case !hasAway && x.j.ByEntry:
+	case !hasAway && s.Path != s.dir:
 		from = nil // the application has just removed it
 	}
 	if from != nil {
@@ -277,7 +290,7 @@ func (x *exchange) open(s *spot) (err error) {
 	if err := x.close(); err != nil {
 		return err
 	}
-	if x.live, err = os.OpenInRoot(x.t.cfg.Root, filepath.FromSlash(above)); err != nil {
+	if x.live, err = folderAt(x.t.cfg.Root, above); err != nil {
 		return err
 	}
 	if x.away, err = x.h.shelf(s.dir).Open(path.Join(x.j.stageName(), above)); err != nil {

@@ -123,11 +123,16 @@ func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/
 
 func (t *Tree) live(dir string) string { return filepath.Join(t.cfg.Root, filepath.FromSlash(dir)) }
 
-// shelf is the work folder that holds the other side of a directory: on the file system of that directory.
-func (t *Tree) shelf(byEntry bool, dir string) string {
+// shelf is the work folder that holds the other side of what lies at a path: on the file system of its directory.
+func (t *Tree) shelf(byEntry bool, at string) string {
 	switch {
 	case byEntry:
-		return filepath.Join(t.live(dir), workName)
+		for _, dir := range t.cfg.Directories {
+			if within(at, dir) {
+				at = dir
+			}
+		}
+		return filepath.Join(t.live(at), workName)
 	case t.copies():
 		return filepath.Join(t.cfg.Root, workName)
 	default:
@@ -167,11 +172,53 @@ func identityAt(at string) (identity, error) {
 	return identityOf(info), nil
 }
 
-// place is where one of the directories lies, and what is there: nothing, when the identity is empty.
+// folderAt opens a folder below root, on a way that leads through no symlink.
+func folderAt(root, rel string) (*os.File, error) {
+	f, err := os.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	for name := range strings.SplitSeq(rel, "/") {
+		at := filepath.Join(f.Name(), name)
+		fd, err := unix.Openat(int(f.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		_ = f.Close()
+		switch {
+		case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+			return nil, refuse(remora.Unsupported, at, "restore that itself, or name the way that the link leads to", "it is a symlink, or no directory")
+		case err != nil:
+			return nil, &os.PathError{Op: "open", Path: at, Err: err}
+		}
+		f = os.NewFile(uintptr(fd), at)
+	}
+	return f, nil
+}
+
+// identityIn is what lies below root, on a way that leads through no symlink; empty when nothing does.
+func identityIn(root, rel string) (identity, error) {
+	folder, err := folderAt(root, path.Dir(rel))
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{}, nil
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	defer func() { _ = folder.Close() }()
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(folder.Fd()), path.Base(rel), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil && !errors.Is(err, unix.ENOENT) {
+		return identity{}, &os.PathError{Op: "lstat", Path: filepath.Join(root, rel), Err: err}
+	}
+	return identity{Device: st.Dev, Inode: st.Ino}, nil
+}
+
+// place is where a directory, or something chosen in it, lies, and what is there: nothing, when the identity is empty.
 type place struct {
 	dir, at string
 	identity
+	chosen []string // of a directory, what alone is meant
 }
+
+// whole tells whether it is one of the directories.
+func (t *Tree) whole(p place) bool { return slices.Contains(t.cfg.Directories, p.dir) }
 
 // places looks at every directory. A symlink on the way is refused: an exchange would move the link, not the data
 // (S7), and a journal beside the link would not lie beside the data.

@@ -69,6 +69,8 @@ type Estimate struct {
 	Fingerprint string `json:"fingerprint"`
 	// Replaces names, for people, what a restore would put away: "table shop.orders (about 1,200 rows)".
 	Replaces []string `json:"replaces,omitempty"`
+	// Restores counts what is meant of the part, where that is not all of it.
+	Restores *Summary `json:"restores,omitempty"`
 	// Warnings are what a person should know before saying yes.
 	Warnings []string `json:"warnings,omitempty"`
 	// Skew is how far the clock of the server is ahead of ours; 0 where the component has no clock of its own.
