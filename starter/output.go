@@ -167,6 +167,15 @@ func counts(k remora.Kind, s remora.Summary) string {
 	return fmt.Sprintf("%s, %s, %s", count(s.Objects, "directory", "directories"), count(s.Entries, "file", "files"), size(s.Bytes))
 }
 
+// few names the first of many.
+func few(all []string) string {
+	const named = 5
+	if more := len(all) - named; more > 0 {
+		return strings.Join(all[:named], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(all, ", ")
+}
+
 // did says what a phase of a restore came to, and how fast.
 func did(r remora.Restore, p remora.Phase) string {
 	said := p.Name

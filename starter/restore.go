@@ -243,11 +243,42 @@ func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error 
 			remora.Plan
 			Maintenance, WithoutSafety string
 			Preview                    bool
-		}{p, maintenance, withoutSafety, differs != nil})()
+			Mind                       []string
+		}{p, maintenance, withoutSafety, differs != nil, mind(p, withoutSafety)})()
 		if differs != nil {
 			a.printPreview(*differs)
 		}
 	})
+}
+
+// mind is what a person should know first: what stands in the way, what is odd about what is live, and about the backup.
+func mind(p remora.Plan, withoutSafety string) (all []string) {
+	if withoutSafety != "" {
+		all = append(all, "no safety backup is taken: of what is live, the undo window alone keeps anything")
+	}
+	for _, t := range p.Targets {
+		all = append(all, t.Live.Warnings...)
+	}
+	const most = 12
+	for _, t := range p.Targets {
+		all = append(all, each(t.Restores.Warnings, func(w string) string { return "of the backup: " + w })...)
+	}
+	all = append(all, each(p.Backup.Warnings, func(w string) string { return "of the backup: " + w })...)
+	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(weight(a), weight(b)) })
+	if more := len(all) - most; more > 0 {
+		all = append(all[:most], fmt.Sprintf("and %d more, which -o json lists", more))
+	}
+	return all
+}
+
+// weight puts what would end the restore before the rest.
+func weight(warning string) int {
+	for _, worst := range []string{"no safety backup is taken", "a restore would be refused now", "the safety backup may not fit", "what is live cannot be backed up"} {
+		if strings.HasPrefix(warning, worst) {
+			return 0
+		}
+	}
+	return 1
 }
 
 // printPreview says how what is live differs from a backup.

@@ -455,6 +455,17 @@ func TestPlanHashOfTheShownPlanIsAccepted(t *testing.T) {
 	s.ExecuteWorkflow(remora.RestoreWorkflow, req)
 	s.restored(t)
 	w.lives(saved)
+
+	w = newWorld(t)
+	w.shape = "a migration has added a table since"
+	s = newStage(t, w, "restore/shop")
+	s.ExecuteWorkflow(remora.RestoreWorkflow, req)
+	require.Equal(t, string(remora.Changed), kindOf(s.GetWorkflowError()))
+	require.Zero(t, w.count("database.Capture"), "nothing was begun")
+	r, _ := w.recorded(t)
+	require.Equal(t, remora.OutcomeRefused, r.Outcome)
+	require.Contains(t, r.Problem, "what would be replaced has changed since the plan was shown")
+	require.Contains(t, r.Hint, "read the new plan")
 }
 
 func TestAPreviewTellsWhatWouldRefuseARestore(t *testing.T) {

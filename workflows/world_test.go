@@ -29,6 +29,8 @@ type world struct {
 	elsewhere *side
 	// offline names the runs that took the application offline.
 	offline map[string]bool
+	// shape is that of what is live.
+	shape string
 	// theirs: an operator has it offline. checks are configured, and give what they are told to, by the live content.
 	theirs   bool
 	later    int
@@ -553,7 +555,7 @@ func (c component) at(in remora.ComponentInput) *side {
 
 func (c component) preflight(ctx context.Context, in remora.ComponentInput) (e remora.Estimate, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.PreflightVerb), func() error {
-		e = remora.Estimate{Empty: c.at(in).live == "", Identity: "here", Fingerprint: "same"}
+		e = remora.Estimate{Empty: c.at(in).live == "", Identity: "here", Fingerprint: c.w.shape}
 		return nil
 	})
 	return e, err

@@ -51,6 +51,7 @@ func (c *Control) Plan(ctx context.Context, req remora.PlanRequest, tell func(Up
 	if asked, planned := fmt.Sprint(req.Selection), fmt.Sprint(ended.Plan.Selection); asked != planned { // it would restore in place, all of it
 		return remora.Plan{}, remora.Fail(remora.Unsupported, op, req.Source, "upgrade the worker, and try again", "the worker is of an earlier version, which does not know all of --table, --path and --to")
 	}
+	ended.Plan.Times = c.timed(ctx, *ended.Plan)
 	return *ended.Plan, nil
 }
 

@@ -32,7 +32,9 @@ func (t *Tree) Preflight(ctx context.Context, job remora.Job, intent remora.Inte
 	est = remora.Estimate{Identity: t.where(), Fingerprint: fingerprint(found), Empty: !slices.ContainsFunc(found, place.exists)}
 	var p part
 	if intent.Restore() {
-		p, found, est.Warnings, err = t.prepareRestore(ctx, job, intent.From, found)
+		if p, found, est.Warnings, err = t.prepareRestore(ctx, job, intent.From, found); err == nil {
+			est.Space, err = t.space(p)
+		}
 	} else if !est.Empty && !intent.Partial {
 		err = refuseMissing(found)
 	}
@@ -144,7 +146,7 @@ func (t *Tree) prepareRestore(ctx context.Context, job remora.Job, from fs.FS, f
 	if p.Host != t.where() && !t.copies() {
 		warnings = append(warnings, "the backup was taken of "+p.Host)
 	}
-	return p, replaced, append(warnings, foreignOwners(p)...), t.space(p)
+	return p, replaced, append(warnings, foreignOwners(p)...), nil
 }
 
 // foreignOwners names the owners in a part that this process cannot give back.
@@ -200,14 +202,14 @@ func (t *Tree) writable(at place) error {
 // blockSize is what an entry takes on disk beyond its bytes, at most and about.
 const blockSize = 4096
 
-// space compares what the stages need with what their file systems have.
-func (t *Tree) space(p part) error {
+// space compares what the stages need with what their file systems have (S27).
+func (t *Tree) space(p part) (all []remora.Space, err error) {
 	needs, places := map[uint64]count{}, map[uint64]string{}
 	for _, d := range p.Directories {
 		at := filepath.Dir(t.shelf(t.cfg.ByEntry, d.Path))
 		info, err := os.Stat(at)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		device := identityOf(info).Device
 		c := needs[device]
@@ -215,25 +217,28 @@ func (t *Tree) space(p part) error {
 		needs[device], places[device] = c, at
 	}
 	for device, c := range needs {
-		if err := room(places[device], c); err != nil {
-			return err
+		need, free, err := room(places[device], c)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, remora.Space{At: places[device], For: "the stage", Need: need, Free: &free})
 	}
-	return nil
+	slices.SortFunc(all, func(a, b remora.Space) int { return strings.Compare(a.At, b.At) })
+	return all, nil
 }
 
-func room(parent string, c count) error {
+func room(parent string, c count) (need, have int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(parent, &st); err != nil {
-		return &fs.PathError{Op: "statfs", Path: parent, Err: err}
+		return 0, 0, &fs.PathError{Op: "statfs", Path: parent, Err: err}
 	}
 	const hint = "the restored files lie beside the live ones until the restore is accepted: make room for both"
-	need, have := c.Bytes+c.entries()*blockSize, int64(st.Bavail)*st.Bsize
+	need, have = c.Bytes+c.entries()*blockSize, int64(st.Bavail)*st.Bsize
 	if need > have {
-		return refuse(remora.Full, parent, hint, "need %s, have %s", humanize.Bytes(uint64(need)), humanize.Bytes(uint64(have)))
+		return need, have, refuse(remora.Full, parent, hint, "need %s, have %s", humanize.Bytes(uint64(need)), humanize.Bytes(uint64(have)))
 	}
 	if st.Files > 0 && c.entries() > int64(st.Ffree) {
-		return refuse(remora.Full, parent, hint, "need %s inodes, have %s", humanize.Comma(c.entries()), humanize.Comma(int64(st.Ffree)))
+		return need, have, refuse(remora.Full, parent, hint, "need %s inodes, have %s", humanize.Comma(c.entries()), humanize.Comma(int64(st.Ffree)))
 	}
-	return nil
+	return need, have, nil
 }

@@ -83,7 +83,7 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 	if err := h.clear(job.Run); err != nil {
 		return nil, err
 	}
-	if err := t.space(p); err != nil {
+	if _, err := t.space(p); err != nil {
 		return nil, err
 	}
 	return j, h.keepRoom(job.Run)

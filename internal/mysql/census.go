@@ -74,8 +74,8 @@ type table struct {
 	Sequence bool `json:"sequence,omitempty"`
 	History  bool `json:"history,omitempty"`
 
-	rows, bytes, rowBytes int64 // estimates
-	period                bool  // the columns that tell when a row began and ended have been named
+	rows, bytes, rowBytes, keyBytes int64 // estimates
+	period                          bool  // the columns that tell when a row began and ended have been named
 }
 
 // from is the table with all its rows.
@@ -259,7 +259,7 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 		var t table
 		var kind string
 		var engine sql.NullString
-		if err := rows.Scan(&t.Name, &kind, &engine, &t.rows, &t.bytes, &t.rowBytes); err != nil {
+		if err := rows.Scan(&t.Name, &kind, &engine, &t.rows, &t.bytes, &t.rowBytes, &t.keyBytes); err != nil {
 			return err
 		}
 		switch {
@@ -281,7 +281,7 @@ func (c *census) listTables(ctx context.Context, s *session, schema string) erro
 			c.tables = append(c.tables, t)
 		}
 		return nil
-	}, `SELECT table_name, table_type, engine, COALESCE(table_rows, 0), COALESCE(data_length, 0), COALESCE(avg_row_length, 0)
+	}, `SELECT table_name, table_type, engine, COALESCE(table_rows, 0), COALESCE(data_length, 0), COALESCE(avg_row_length, 0), COALESCE(index_length, 0)
 		FROM information_schema.tables WHERE table_schema = ? ORDER BY CAST(table_name AS BINARY)`, schema) // names may differ in case alone
 }
 
@@ -292,6 +292,14 @@ func (c *census) find(name string) *table {
 		return nil
 	}
 	return &c.tables[i]
+}
+
+// table is find for those to whom a table that is not there is an empty one.
+func (c *census) table(name string) (t table) {
+	if found := c.find(name); found != nil {
+		t = *found
+	}
+	return t
 }
 
 func (c *census) listColumns(ctx context.Context, s *session, schema string) error {

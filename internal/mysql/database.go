@@ -72,6 +72,8 @@ type Database struct {
 	pauseLimit time.Duration
 	// switchPatience is for how long a switch tries to get past others.
 	switchPatience time.Duration
+	// free is how much is free in a directory; tests say it.
+	free func(dir string) (int64, error)
 }
 
 var (
@@ -105,7 +107,7 @@ func New(cfg Config) (*Database, error) {
 		}
 	}
 	cfg.RestoreSessions, cfg.Stall = cmp.Or(cfg.RestoreSessions, cfg.Sessions), cmp.Or(cfg.Stall, remora.DefaultStall)
-	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting, pauseLimit: defaultPause, switchPatience: switchPatience}
+	d := &Database{cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), read: account{cfg.User, cfg.Password}, rangeBytes: rangeBytes, maxWaiting: maxWaiting, pauseLimit: defaultPause, switchPatience: switchPatience, free: freeOn}
 	d.write = d.read
 	if cfg.RestoreUser != "" {
 		d.write = account{cfg.RestoreUser, cfg.RestorePassword}

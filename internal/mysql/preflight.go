@@ -177,6 +177,12 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, job r
 	} else if unlogged {
 		est.Warnings = append(est.Warnings, logWarning)
 	}
+	if est.Space, err = d.space(ctx, s, op, p, live, unlogged); err != nil {
+		return err
+	}
+	if !d.copies() {
+		est.Shape, _ = p.shape(live, len(p.moves[live[0].name]) == 0, maxPlanText)
+	}
 	gap := s.server.mariadb() || vars["enforce_gtid_consistency"] != "OFF" && otherEngines(p, live)
 	if trigger := anyTrigger(p, live); gap && d.cfg.StaysOnline && trigger != "" {
 		return refuse(remora.Unsupported, "set maintenance: for the source, so that nobody writes meanwhile, or drop the triggers", "while %s switches these tables, %s and all other triggers are absent for a moment, and nothing takes the application offline", s.server.maker(), trigger)

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"io"
 	"io/fs"
@@ -15,19 +14,12 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/rogpeppe/go-internal/diff"
-
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-const (
-	// maxSchemaText bounds the text of what differs in definitions, in bytes.
-	maxSchemaText = 32 << 10
-
-	// maxWaiting bounds how many rows wait for their other half at the same time, in all sessions: some 30 bytes each. Where
-	// more of a range came and went, its rows are only counted.
-	maxWaiting = 3 << 20
-)
+// maxWaiting bounds how many rows wait for their other half at the same time, in all sessions: some 30 bytes each. Where
+// more of a range came and went, its rows are only counted.
+const maxWaiting = 3 << 20
 
 // Preview reads the live tables in one snapshot, range by range as they were captured, and compares digests with those
 // of the part. Only where a digest differs it reads the range of the part, and the live one again, to count rows.
@@ -58,8 +50,6 @@ type preview struct {
 	from  fs.FS
 	meter *meter
 	said  remora.Preview
-	// untold counts the differences of definitions that there is no room for.
-	untold int
 
 	mu     sync.Mutex // of what tables count
 	tables []*previewed
@@ -84,7 +74,9 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 		return err
 	}
 	found = mapped(found, func(c census) census { return c.only(v.part.moves) })
-	v.match(found, len(job.Selection.Tables) == 0)
+	var reshaped map[string]bool
+	v.said.Shape, reshaped = v.part.shape(found, len(job.Selection.Tables) == 0, maxSchemaText)
+	v.match(found, reshaped)
 	if err := v.snap.keep(ctx, found); err != nil {
 		return err
 	}
@@ -96,87 +88,27 @@ func (v *preview) run(ctx context.Context, job remora.Job) error {
 	return nil
 }
 
-// match finds the pairs of tables, and tells of all definitions. A whole schema has options, and tables that would go.
-func (v *preview) match(live []census, whole bool) {
+// match finds the pairs of tables.
+func (v *preview) match(live []census, reshaped map[string]bool) {
 	for i, c := range live {
 		schema := v.part.Schemas[i]
-		if whole && c.exists {
-			v.change("schema "+c.name, c.options.clause(), schema.clause())
+		take := func(then partTable, live table) {
+			t := &previewed{then: then, live: live, in: c.schema}
+			if t.Name = c.schema + "." + cmp.Or(then.Name, live.Name); !v.d.comesEmpty(c.schema, then.Name) {
+				t.Then = then.Rows
+			}
+			t.reshaped = reshaped["table "+t.Name]
+			v.tables = append(v.tables, t)
 		}
 		for _, t := range schema.Tables {
-			now := table{}
-			if found := c.find(t.Name); found != nil {
-				now = *found
-			}
-			v.take(c.schema, t, now)
+			take(t, c.table(t.Name))
 		}
 		for _, t := range c.tables {
 			if !v.part.has(schema.Name, t.Name) {
-				v.take(c.schema, partTable{}, t)
+				take(partTable{}, t)
 			}
 		}
-		v.changeObjects(c.name, v.part.restored(i, c), c.objects)
 	}
-}
-
-func (v *preview) take(in string, then partTable, live table) {
-	t := &previewed{then: then, live: live, in: in}
-	t.Name = in + "." + cmp.Or(then.Name, live.Name)
-	if !v.d.comesEmpty(in, then.Name) {
-		t.Then = then.Rows
-	}
-	t.reshaped = v.change("table "+t.Name, normalised(live.Definition), normalised(then.Definition))
-	v.tables = append(v.tables, t)
-}
-
-// changeObjects tells how the objects of a schema differ.
-func (v *preview) changeObjects(schema string, then, now []object) {
-	name := func(o object) string {
-		o.Name = schema + "." + o.Name
-		return o.String()
-	}
-	settings := func(o object) string { return strings.Join(append(o.settings(), o.Database), "\n") }
-	for _, o := range then {
-		i := slices.IndexFunc(now, o.same)
-		switch {
-		case i >= 0 && now[i].Create != o.Create:
-			v.change(name(o), string(now[i].Create), string(o.Create))
-		case i >= 0: // the settings under which it was created
-			v.change(name(o), settings(now[i]), settings(o))
-		case !o.Broken: // no server would create it
-			v.change(name(o), "", string(o.Create))
-		}
-	}
-	for _, o := range without(now, then) {
-		v.change(name(o), string(o.Create), "")
-	}
-	both := func(a, b []object) string { return strings.Join(triggerOrder(without(a, without(a, b))), "\n") }
-	v.change("order of the triggers of "+schema, both(now, then), both(then, now))
-}
-
-// change tells of a definition that differs; "" where there is none.
-func (v *preview) change(name, now, then string) bool {
-	list := &v.said.Replaces
-	switch {
-	case now == then:
-		return false
-	case now == "":
-		list = &v.said.Creates
-	case then == "":
-		list = &v.said.Drops
-	}
-	lines := func(text string) []byte { return []byte(strings.TrimPrefix(text+"\n", "\n")) }
-	// What comes first are three lines of names.
-	text := remora.OneLine(name) + "\n" + strings.SplitN(string(diff.Diff("", lines(now), "", lines(then))), "\n", 4)[3]
-	if len(*list) < remora.MaxPreviewed {
-		*list = append(*list, name)
-	}
-	if len(v.said.Schema)+len(text) > maxSchemaText {
-		v.untold++
-	} else {
-		v.said.Schema += strings.ToValidUTF8(text, "�")
-	}
-	return true
 }
 
 // readAlike tells whether the live table can be read by the columns and the key of the part.
@@ -263,9 +195,6 @@ func (v *preview) tell() {
 		default:
 			v.said.Tables = append(v.said.Tables, t.TablePreview)
 		}
-	}
-	if v.untold > 0 {
-		v.said.Schema += fmt.Sprintf("and %d more that differ: there is no room for them here\n", v.untold)
 	}
 }
 

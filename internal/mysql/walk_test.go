@@ -35,6 +35,10 @@ func testARestoreCanBeAppliedUndoneAndRedone(t *testing.T, on *testenv.MySQLServ
 	est, err := w.d.Preflight(t.Context(), remora.Job{Run: "r1"}, remora.Intent{From: part.fs()})
 	require.NoError(t, err)
 	require.Len(t, est.Replaces, 3)
+	named := func(table string) []string { return []string{tableName(w.schema, table)} }
+	require.Equal(t, named("users"), est.Shape.Replaces, "the plan tells of definitions without reading a row")
+	require.Equal(t, named("added"), est.Shape.Drops)
+	require.Contains(t, est.Shape.Schema, "\n-`oops` int")
 	w.staged("r1", part)
 	require.Equal(t, damaged, w.server.Dump(t, w.schema), "staging touches nothing live")
 

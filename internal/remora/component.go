@@ -73,6 +73,10 @@ type Estimate struct {
 	Restores *Summary `json:"restores,omitempty"`
 	// Warnings are what a person should know before saying yes.
 	Warnings []string `json:"warnings,omitempty"`
+	// Shape is how what is live differs in shape from the part that is to be restored.
+	Shape Shape `json:"shape,omitzero"`
+	// Space is what the restore takes beside the live data.
+	Space []Space `json:"space,omitempty"`
 	// Skew is how far the clock of the server is ahead of ours; 0 where the component has no clock of its own.
 	Skew time.Duration `json:"skew,omitempty"`
 }

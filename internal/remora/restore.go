@@ -16,8 +16,20 @@ type Plan struct {
 	Targets []Target      `json:"targets"`
 	Undo    time.Duration `json:"undo"`
 	Selection
+	// Times is about how long it takes.
+	Times Times `json:"times,omitzero"`
 	// Hash is bound to the start of the restore: a target that changed since asks again.
 	Hash string `json:"hash"`
+}
+
+// Times is about how long a restore takes, by how long others took.
+type Times struct {
+	// Prepare goes by while the source is in use: the safety backup, the stage and its comparison.
+	Prepare time.Duration `json:"prepare,omitempty"`
+	// Interruption is for how long the application is offline; 0 where it is not taken offline, or nobody knows.
+	Interruption time.Duration `json:"interruption,omitempty"`
+	// By is the restore or drill that was measured; empty means that none was, and that Prepare is a guess.
+	By string `json:"by,omitempty"`
 }
 
 // Target is what a restore replaces in one component.

@@ -59,17 +59,32 @@ type Preview struct {
 	Equal  int            `json:"equal"`
 	// More counts the tables that differ and are not in Tables.
 	More int `json:"more,omitempty"`
+	Shape
+	// Compared counts what was read of the live data.
+	Compared Summary `json:"compared"`
+}
+
+// Shape is how definitions differ from those of a part: what is told without reading a row.
+type Shape struct {
 	// Creates, Replaces and Drops name the objects that a restore would create, replace and drop: "view shop.sales".
 	Creates  []string `json:"creates,omitempty"`
 	Replaces []string `json:"replaces,omitempty"`
 	Drops    []string `json:"drops,omitempty"`
 	// Schema is the difference of the definitions as text: lines that begin with + would come, those with - would go.
 	Schema string `json:"schema,omitempty"`
-	// Compared counts what was read of the live data.
-	Compared Summary `json:"compared"`
 }
 
-// MaxPreviewed bounds the lists of a Preview: a history must stay small.
+// Space is what a restore takes on one file system, and what is free there.
+type Space struct {
+	// At is a directory on it, and For what is put there: "the stage".
+	At  string `json:"at"`
+	For string `json:"for"`
+	// Need is about how much, in bytes; Free is nil where it cannot be seen from here.
+	Need int64  `json:"need"`
+	Free *int64 `json:"free,omitempty"`
+}
+
+// MaxPreviewed bounds the lists of a Preview and of a Shape: a history must stay small.
 const MaxPreviewed = 100
 
 // TablePreview is how one table differs.

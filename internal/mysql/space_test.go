@@ -1,0 +1,61 @@
+package mysql
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/testenv"
+)
+
+// S27: the plan says what the stage takes, by file system, and refuses what cannot fit. Of a server elsewhere it does not
+// know what is free, and refuses nothing.
+func TestS27ThePlanKnowsItsSpace(t *testing.T) {
+	testenv.EachMaker(t, testS27ThePlanKnowsItsSpace)
+}
+
+func testS27ThePlanKnowsItsSpace(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	w.exec(shop)
+	part := w.capture()
+	plan := func() (remora.Estimate, error) {
+		return w.d.Preflight(t.Context(), remora.Job{Run: "r"}, remora.Intent{From: part.fs()})
+	}
+	est, err := plan()
+	require.NoError(t, err)
+	require.NotEmpty(t, est.Space)
+	require.DirExists(t, est.Space[0].At)
+	require.Contains(t, est.Space[0].For, "the stage")
+	require.Equal(t, w.ask("SELECT @@log_bin") == "1", len(est.Space) > 1 || est.Space[0].For != "the stage and sorting keys", "a log takes space, too")
+	require.GreaterOrEqual(t, est.Space[0].Need, int64(2*16<<10), "two tables of one page each, at least")
+	require.NotNil(t, est.Space[0].Free)
+	require.Positive(t, *est.Space[0].Free)
+
+	free := est.Space[0].Need / 4
+	w.d.free = func(string) (int64, error) { return free, nil }
+	_, err = plan()
+	requireProblem(t, err, remora.Full, est.Space[0].At, "needs about", "make room")
+	require.Empty(t, w.leftovers())
+	free = est.Space[0].Need * 3 / 4
+	_, err = plan()
+	require.NoError(t, err, "a guess refuses nothing that may fit")
+
+	free = 0
+	w.d.free = func(string) (int64, error) { return 0, errors.New("it cannot be seen") }
+	est, err = plan()
+	require.NoError(t, err)
+	require.Nil(t, est.Space[0].Free)
+}
+
+func TestAServerElsewhereIsNotTakenForOneHere(t *testing.T) {
+	name, err := os.Hostname()
+	require.NoError(t, err)
+	for address, here := range map[string]bool{"127.0.0.1:3306": true, "localhost:3306": true, "[::1]:3306": true, "192.0.2.7:3306": false, "db:3306": false} {
+		d := Database{cfg: Config{Address: address}}
+		require.Equal(t, here, d.here(name), address)
+		require.False(t, d.here("another-host"), address)
+	}
+}
