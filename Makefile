@@ -45,9 +45,9 @@ bench: ## speed beside mydumper, mysqldump and what the machine can do; SIZE=1.5
 	REMORA_BENCH=bench REMORA_BENCH_SIZE=$(SIZE) REMORA_BENCH_ROUNDS=$(ROUNDS) REMORA_BENCH_SERVER=$(SERVER) \
 		REMORA_BENCH_SESSIONS=$(SESSIONS) go test ./bench -run '^TestBench$$' -v -timeout 5h
 
-bench-memory: ## the memory of backups and restores of awkward data; ROWS=5000000 BLOBS=1G TABLES=5000 SERVER=mysql
+bench-memory: ## the memory of backups and restores of awkward data; ROWS=5000000 BLOBS=1G TABLES=5000 SERVER=mysql ONLY=narrow
 	REMORA_BENCH=bench-memory REMORA_BENCH_ROWS=$(ROWS) REMORA_BENCH_BLOBS=$(BLOBS) REMORA_BENCH_TABLES=$(TABLES) \
-		REMORA_BENCH_SERVER=$(SERVER) go test ./bench -run '^TestMemory$$' -v -timeout 5h
+		REMORA_BENCH_SERVER=$(SERVER) REMORA_BENCH_ONLY=$(ONLY) go test ./bench -run '^TestMemory$$' -v -timeout 5h
 
 bench-switch: ## for how long a restore and a rollback take an application its data; TABLES=200 DIRECTORIES=5 OBJECTS=0 ROUNDS=3 SERVER=mysql
 	REMORA_BENCH=bench-switch REMORA_BENCH_TABLES=$(TABLES) REMORA_BENCH_DIRECTORIES=$(DIRECTORIES) REMORA_BENCH_OBJECTS=$(OBJECTS) \

@@ -30,6 +30,9 @@ func TestMemory(t *testing.T) {
 	text := fmt.Sprintf("\n| %d sessions | rows | MB of text | backup: peak MiB | wall s | load: peak MiB | wall s | compare: peak MiB | wall s |\n|---|---|---|---|---|---|---|---|---|\n", p.sessions)
 	var over []string
 	for i, one := range all {
+		if !strings.Contains(one.name, setting("ONLY", "")) {
+			continue
+		}
 		schema := fmt.Sprintf("memory_%d", i)
 		db := p.DB(t)
 		_, err := db.ExecContext(t.Context(), "CREATE SCHEMA "+schema)

@@ -86,7 +86,7 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 		return err
 	}
 	defer stop()
-	for _, step := range []func(context.Context) error{st.clear, st.create, st.connect, st.load, st.addKeys, st.addForeignKeys} {
+	for _, step := range []func(context.Context) error{st.clear, st.connect, st.create, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
 			st.disconnect()
 			return st.d.problem(ctx, st.op, "schema "+schemasOf(st.entry.aside(false)), err)
@@ -178,7 +178,8 @@ func (st *stage) clear(ctx context.Context) error {
 	return nil
 }
 
-// create makes the schemas, the fence, and the tables without what would slow the loading down.
+// create makes the schemas, the fence, and the tables without what would slow the loading down: several at a time, since
+// each waits for the disk, and sequences first, since tables may need them.
 func (st *stage) create(ctx context.Context) error {
 	if err := st.s.exec(ctx, assignments(st.settings())[0]); err != nil {
 		return err
@@ -194,20 +195,29 @@ func (st *stage) create(ctx context.Context) error {
 	if err := st.s.exec(ctx, "CREATE TABLE "+qualified(places[0].schema, fenceName(st.entry.Attempt))+" (attempt BIGINT PRIMARY KEY) ENGINE = InnoDB"); err != nil {
 		return err
 	}
-	for _, t := range inSequence(st.part.tables()) {
+	tables, sequences := inSequence(st.part.tables()), 0
+	for _, t := range tables {
 		_, own, err := st.part.moves.outgoing(t.schema, t.table, st.part.has)
 		if err != nil {
 			return err
 		}
 		t.Definition = requalified(own, names)
-		plan, err := t.stage()
+		plan, err := t.stage(t.Bytes <= atOnce)
 		if err != nil {
 			return err
 		}
 		st.tables = append(st.tables, stagedTable{t, staged[t.schema], plan})
-		st.meter.begin(t.Name)
-		if err := st.s.all(ctx, "USE "+quote(staged[t.schema]), plan.create); err != nil {
-			return st.d.problem(ctx, st.op, tableName(t.schema, t.Name), err)
+		if t.Sequence {
+			sequences++
+		}
+	}
+	for _, some := range [][]stagedTable{st.tables[:sequences], st.tables[sequences:]} {
+		err := share(ctx, st.meter, st.loaders, some, func(ctx context.Context, l *session, t stagedTable) error {
+			st.meter.begin(t.Name)
+			return st.d.problem(ctx, st.op, tableName(t.schema, t.Name), l.all(ctx, "USE "+quote(t.in), t.plan.create))
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -408,7 +418,7 @@ func (t table) digest() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// dropSchema removes a schema of ours, table by table, the fence last. It refuses any name that this run did not give.
+// dropSchema removes a schema of ours, a hundred tables at a time, the fence last. It refuses any name that this run did not give.
 func dropSchema(ctx context.Context, s *session, run, schema string) error {
 	if !strings.HasPrefix(schema, prefix+"_"+short(run)+"_") {
 		return remora.Fail(remora.Fenced, "drop a schema", "schema "+schema, "", "this is not a schema of run %s", run)
@@ -418,9 +428,10 @@ func dropSchema(ctx context.Context, s *session, run, schema string) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range tables {
-		if err := s.exec(ctx, "DROP TABLE IF EXISTS "+qualified(schema, t)); err != nil {
-			return fmt.Errorf("drop table %s of schema %s: %w", t, schema, err)
+	for some := range slices.Chunk(tables, 100) {
+		names := mapped(some, func(t string) string { return qualified(schema, t) })
+		if err := s.exec(ctx, "DROP TABLE IF EXISTS "+strings.Join(names, ", ")); err != nil {
+			return fmt.Errorf("drop tables of schema %s: %w", schema, err)
 		}
 	}
 	return s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(schema))
