@@ -29,7 +29,7 @@ func (a *asked) Check(_ context.Context, query string) (string, error) {
 
 // stager is one with a stage that answers in its place.
 type stager struct {
-	asked
+	*asked
 	staged *asked
 }
 
@@ -82,7 +82,7 @@ func TestChecks(t *testing.T) {
 	mode = maintenance.None()
 	require.Equal(t, []string{"sources.shop.checks[0]: this kind of database cannot be asked", "sources.shop.checks[1]: this kind of database cannot be asked"}, drilled().Failed,
 		"what is live must not answer for a drill")
-	component = &stager{asked: *database, staged: &asked{answers: map[string]string{"yes": "not staged"}}}
+	component = &stager{asked: database, staged: &asked{answers: map[string]string{"yes": "not staged"}}}
 	require.Equal(t, remora.ChecksResult{Passed: 1, Failed: []string{"sources.shop.checks[0]: not staged"}, Warnings: []string{"function f of drill-1"}}, drilled(),
 		"the stage answers, and no requests are made")
 	component = database
