@@ -190,6 +190,19 @@ func TestTextsForPeople(t *testing.T) {
 			p.Targets[0].Live.Warnings = []string{"foreign keys are left out, because what they lead to is not built with them: orders to users"}
 			return a.printPlan(p, "/srv/shop/storage/framework/down", "")
 		},
+		"plan-paths": func(a *app) error {
+			p := plan()
+			p.Selection = remora.Selection{Tables: []string{"orders"}, Paths: []string{"receipts/2026", "pre-alerts/a\nb.pdf"}}
+			return a.printPlan(p, "", "")
+		},
+		"plan-directory": func(a *app) error {
+			p := plan()
+			p.Kinds, p.Targets = p.Kinds[1:], p.Targets[1:]
+			p.Selection = remora.Selection{To: "/srv/look"}
+			r := openRestore()
+			r.Outcome, r.Selection = remora.OutcomeCopied, p.Selection
+			return errors.Join(a.printPlan(p, "", ""), a.printEnded(control.Ended{Restore: &r}))
+		},
 		"history-slots":  func(a *app) error { return a.printHistory(scheduledBackups()) },
 		"show-slot":      func(a *app) error { return a.printBackup(scheduledBackups()[0]) },
 		"show-skipped":   func(a *app) error { return a.printBackup(scheduledBackups()[1]) },
@@ -210,7 +223,10 @@ func TestTextsForPeople(t *testing.T) {
 		},
 		"plan-preview": func(a *app) error {
 			p := plan()
-			p.Kinds, p.Targets = p.Kinds[:1], p.Targets[:1]
+			p.Targets[1].Preview = &remora.Preview{
+				Directories: []remora.DirectoryPreview{{Name: "pre-alerts", Now: 40, Then: 40}, {Name: "receipts", Now: 12_345, Then: 12_344, Added: 1, Removed: 2, Changed: 130}},
+				Names:       []string{"+ receipts/2026/7.pdf", "~ receipts/a\\nb.pdf", "- receipts/virus.exe"},
+			}
 			p.Targets[0].Live.Warnings = []string{"a restore would be refused now: plan the restore of shop (schema shop): the restore with run r1 is not settled"}
 			p.Targets[0].Preview = &remora.Preview{
 				Tables: []remora.TablePreview{

@@ -65,8 +65,6 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 		return badUsage("--to "+f.to, "a directory is for the files alone", "leave --database and --table out; --to NAME, without a slash, is a schema for the database")
 	case said("to") && chosen.Place() == remora.Database && (f.files || said("path")):
 		return badUsage("--to "+f.to, "a schema is for the database alone", "leave --files and --path out; --to /DIRECTORY is for the files")
-	case f.preview && (f.files || said("path")):
-		return badUsage("--files", "a preview is for the database alone", "leave it out, and restore the files by themselves")
 	case f.preview && said("to"):
 		return badUsage("--to "+f.to, "a place of its own replaces nothing, so there is nothing to preview", "leave --preview or --to out")
 	case f.preview && f.detach:
@@ -113,7 +111,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 		return remora.PlanRequest{}, err
 	}
 	selection := f.selection()
-	kinds := selection.With(chosen(f.database || f.preview || f.to != "" && selection.Place() == remora.Database, f.files))
+	kinds := selection.With(chosen(f.database || f.to != "" && selection.Place() == remora.Database, f.files))
 	if err := missing("restore", src, kinds); err != nil {
 		return remora.PlanRequest{}, err
 	}
@@ -234,20 +232,27 @@ func (a *app) readLine() (string, error) {
 // printPlan says what is going to happen, before it does, or what a restore would change. maintenance names what takes
 // the application offline.
 func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
-	var differs *remora.Preview
-	for _, t := range p.Targets {
-		differs = cmp.Or(differs, t.Preview)
-	}
+	preview := slices.ContainsFunc(p.Targets, func(t remora.Target) bool { return t.Preview != nil })
 	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, func() {
 		a.text("plan", struct {
 			remora.Plan
 			Maintenance, WithoutSafety string
 			Preview                    bool
 			Mind                       []string
-		}{p, maintenance, withoutSafety, differs != nil, mind(p, withoutSafety)})()
-		if differs != nil {
-			a.printPreview(*differs)
+		}{p, maintenance, withoutSafety, preview, mind(p, withoutSafety)})()
+		if !preview {
+			return
 		}
+		a.say("\nWhat a restore would change")
+		for i, t := range p.Targets {
+			if i > 0 {
+				a.say("")
+			}
+			if t.Preview != nil {
+				a.printPreview(*t.Preview)
+			}
+		}
+		a.say("\nNothing was changed.")
 	})
 }
 
@@ -296,11 +301,21 @@ func (a *app) printPreview(p remora.Preview) {
 		}
 		return append(said, fmt.Sprintf("%d of %d", t.Differ, t.Ranges))
 	})
-	a.say("\nWhat a restore would change")
 	if len(rows) > 0 {
 		_ = a.table([]string{"TABLE", "ROWS NOW", "THEN", "ADDED", "REMOVED", "CHANGED", "RANGES DIFFER"}, rows) // a broken pipe has nobody left to tell
 	}
-	a.text("preview", p)()
+	if p.Directories == nil {
+		a.text("preview", p)()
+		return
+	}
+	_ = a.table([]string{"DIRECTORY", "ENTRIES NOW", "THEN", "ADDED", "REMOVED", "CHANGED"}, each(p.Directories, func(d remora.DirectoryPreview) []string {
+		said := []string{d.Name}
+		for _, n := range []int64{d.Now, d.Then, d.Added, d.Removed, d.Changed} {
+			said = append(said, humanize.Comma(n))
+		}
+		return said
+	}))
+	a.text("preview of files", p)()
 }
 
 type planJSON struct {

@@ -54,7 +54,6 @@ func TestWrongCommandLinesEndWith2AndSayWhatToDo(t *testing.T) {
 		"a relative directory":  {[]string{"restore", "x", "--to", "./look"}, "absolute directory"},
 		"the directory of all":  {[]string{"restore", "x", "--to", "//"}, "absolute directory"},
 		"a copy and its undo":   {[]string{"restore", "x", "--to", "copy", "--undo-window", "1h"}, "no undo window"},
-		"a preview of files":    {[]string{"restore", "x", "--preview", "--files"}, "for the database alone"},
 		"a preview elsewhere":   {[]string{"restore", "x", "--preview", "--to", "copy"}, "nothing to preview"},
 		"a preview unattended":  {[]string{"restore", "x", "--preview", "--detach"}, "starts nothing"},
 		"no such form":          {[]string{"export", "latest", "--format", "csv"}, "csv"},

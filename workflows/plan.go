@@ -59,9 +59,10 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 		err := op.phase(ctx, words(kind, remora.PreflightVerb, op.source), func() (_ *remora.Summary, err error) {
 			target.Live, err = op.preflight(ctx, kind, plan.Backup.ID)
 			if why := err; why != nil && req.Preview && ctx.Err() == nil { // whoever only reads need not be able to restore
-				target.Live, err = op.preflight(ctx, kind, "")
+				target.Live, _ = op.preflight(ctx, kind, "") // what it refuses, the comparison says, if it matters there
 				p := problemOf("restore "+op.source, why)
 				target.Live.Warnings = append(target.Live.Warnings, strings.TrimSuffix("a restore would be refused now: "+p.Error()+"; "+p.Hint, "; "))
+				err = nil
 			}
 			return &target.Live.Summary, err
 		})
@@ -82,11 +83,8 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 	return plan, nil
 }
 
-// preview asks how the live data differs from a backup; nil where the component cannot tell.
+// preview asks how the live data differs from a backup.
 func (op *operation) preview(ctx workflow.Context, kind remora.Kind, backup string) (differs *remora.Preview, err error) {
-	if kind != remora.Database {
-		return nil, nil //nolint:nilnil // nothing to tell, no error: the comment says so
-	}
 	err = op.phase(ctx, words(kind, remora.PreviewVerb, op.source), func() (*remora.Summary, error) {
 		found, err := of[remora.Preview](ctx, op, kind, remora.PreviewVerb, "", remora.ComponentInput{Backup: backup})
 		differs = &found

@@ -473,11 +473,11 @@ func TestAPreviewTellsWhatWouldRefuseARestore(t *testing.T) {
 	w.refuse = 2 // the look at whether it can be restored
 	s := newStage(t, w, "plan/1")
 	req := request().PlanRequest
-	req.Kinds, req.Preview = []remora.Kind{remora.Database}, true
+	req.Kinds, req.Preview = both, true
 	s.ExecuteWorkflow(remora.PlanWorkflow, req)
 	var plan remora.Plan
 	require.NoError(t, s.GetWorkflowResult(&plan))
-	require.Equal(t, []string{remora.DescribeActivity, "database.Preflight", "database.Preflight", "database.Preview", remora.RoomActivity}, w.calls)
+	require.Equal(t, []string{remora.DescribeActivity, "database.Preflight", "database.Preflight", "database.Preview", "files.Preflight", "files.Preview", remora.RoomActivity}, w.calls)
 	require.Equal(t, []string{"a restore would be refused now: do it: the test broke it"}, plan.Targets[0].Live.Warnings)
 	require.Equal(t, &remora.Preview{Tables: []remora.TablePreview{{Name: "good", Added: 1}}}, plan.Targets[0].Preview)
 	w.lives(original)

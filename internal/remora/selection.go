@@ -60,8 +60,21 @@ type Preview struct {
 	// More counts the tables that differ and are not in Tables.
 	More int `json:"more,omitempty"`
 	Shape
+	// Directories are those of the files; Names are the first entries that differ: "+ receipts/1.pdf" would come, "- " go,
+	// "~ " change.
+	Directories []DirectoryPreview `json:"directories,omitempty"`
+	Names       []string           `json:"names,omitempty"`
 	// Compared counts what was read of the live data.
 	Compared Summary `json:"compared"`
+}
+
+// Unnamed counts the entries of files that differ and are not in Names.
+func (p Preview) Unnamed() int64 {
+	n := -int64(len(p.Names))
+	for _, d := range p.Directories {
+		n += d.Added + d.Removed + d.Changed
+	}
+	return n
 }
 
 // Shape is how definitions differ from those of a part: what is told without reading a row.
@@ -103,4 +116,16 @@ type TablePreview struct {
 	// Counted tells that the rows could not be told apart: the columns differ, or too many rows do. Added, Removed and
 	// Changed are then not known, or too few.
 	Counted bool `json:"counted,omitempty"`
+}
+
+// DirectoryPreview is how one directory differs, by its entries: files, symlinks and folders.
+type DirectoryPreview struct {
+	Name string `json:"name"`
+	// Now and Then are its entries, live and in the backup.
+	Now  int64 `json:"now"`
+	Then int64 `json:"then"`
+	// Added entries would come, Removed would go, Changed have other bytes, another mode or another owner.
+	Added   int64 `json:"added"`
+	Removed int64 `json:"removed"`
+	Changed int64 `json:"changed"`
 }
