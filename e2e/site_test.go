@@ -211,16 +211,21 @@ type reading struct{ database, files string }
 
 func (s *site) read() reading {
 	s.t.Helper()
+	return reading{database: s.mysql.Dump(s.t, s.schema), files: filesIn(s.t, s.storage)}
+}
+
+func filesIn(t *testing.T, root string) string {
+	t.Helper()
 	var lines []string
-	err := filepath.WalkDir(s.storage, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == s.storage {
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == root {
 			return err
 		}
 		info, err := e.Info()
 		if err != nil {
 			return err
 		}
-		rel, _ := filepath.Rel(s.storage, path)
+		rel, _ := filepath.Rel(root, path)
 		line := fmt.Sprintf("%s %v", rel, info.Mode())
 		switch {
 		case info.Mode().IsRegular():
@@ -244,9 +249,9 @@ func (s *site) read() reading {
 		lines = append(lines, line)
 		return nil
 	})
-	require.NoError(s.t, err)
+	require.NoError(t, err)
 	sort.Strings(lines)
-	return reading{database: s.mysql.Dump(s.t, s.schema), files: strings.Join(lines, "\n")}
+	return strings.Join(lines, "\n")
 }
 
 // requireEqual compares two readings.
