@@ -88,5 +88,5 @@ func TestSomeFilesOfABackup(t *testing.T) {
 
 	out, code = s.remora("restore", good, "--path", "receipts/2026/000001.pfd", "--force")
 	require.Equal(t, 4, code, out)
-	require.Contains(t, out, `in receipts/2026 it has "000001.pdf"`)
+	require.Contains(t, out, `in receipts/2026 it has ["000001.pdf" `)
 }

@@ -80,6 +80,7 @@ func TestRecord(t *testing.T) {
 		"restore-lost":         playTerminatedApply,
 		"restore-checked":      playChecked,
 		"restore-to":           playCopiedElsewhere,
+		"restore-to-directory": playLostDirectory,
 		"restore-extended":     playExtended,
 
 		"adopted":                  playAdopted,
@@ -348,6 +349,29 @@ func playRolledBack(t *testing.T, r *recording) {
 }
 
 // A copy into another schema leaves nothing when it is cancelled, or terminated behind its switch; done, it has no window.
+// playLostDirectory loses the workflow of a copy that is in its place, whose journal is found by its record alone.
+func playLostDirectory(t *testing.T, r *recording) {
+	req := request()
+	req.To, req.Kinds = "/srv/look", []remora.Kind{remora.Files}
+	waiting := make(chan struct{}, 1)
+	r.mu.Lock()
+	r.gate = untilCancelled("files.Discard", waiting)
+	r.mu.Unlock()
+	r.start("restore/shop", remora.RestoreWorkflow, req)
+	<-waiting
+	for _, id := range []string{"restore/shop", "op/shop"} {
+		require.NoError(t, r.TerminateWorkflow(t.Context(), id, "", "the test does"))
+	}
+	r.mu.Lock()
+	r.gate = nil
+	r.mu.Unlock()
+	var done remora.Restore
+	run := r.start("restore/shop", remora.RestoreWorkflow, remora.RestoreRequest{PlanRequest: remora.PlanRequest{Source: "shop"}, RequestedBy: "ada", Adopt: true})
+	require.NoError(t, run.Get(t.Context(), &done))
+	require.Equal(t, remora.OutcomeCopied, done.Outcome)
+	checkCopy(t, r.world, nil)
+}
+
 func playCopiedElsewhere(t *testing.T, r *recording) {
 	req := request()
 	req.To = "shop_copy"

@@ -125,27 +125,21 @@ func (d *partDirectory) tally(ctx context.Context, from fs.FS, held []string, na
 // near says what a part has where something is missing, the most alike first.
 func (d partDirectory) near(from fs.FS, missing string) string {
 	d.Chosen = nil
-	at, rest := ".", missing
-	for {
-		name, more, deeper := strings.Cut(rest, "/")
-		entries, err := d.list(from, at)
-		if i := slices.IndexFunc(entries, func(e entry) bool { return path.Base(e.rel) == name && e.mode.IsDir() }); err == nil && deeper && i >= 0 {
-			at, rest = entries[i].rel, more
-			continue
-		}
-		alike := func(e entry) (n int) {
-			for base := path.Base(e.rel); n < min(len(base), len(name)) && base[n] == name[n]; n++ {
-			}
-			return n
-		}
-		slices.SortStableFunc(entries, func(a, b entry) int { return alike(b) - alike(a) })
-		var some []string
-		for _, e := range entries[:min(len(entries), 3)] {
-			some = append(some, fmt.Sprintf("%q", path.Base(e.rel)))
-		}
-		if len(some) == 0 {
-			some = []string{"nothing"}
-		}
-		return fmt.Sprintf("in %s it has %s; remora ls shows all of it", path.Join(d.Path, at), strings.Join(some, ", "))
+	entries, err := d.list(from, path.Dir(missing))
+	for err != nil && path.Dir(missing) != "." {
+		missing = path.Dir(missing)
+		entries, err = d.list(from, path.Dir(missing))
 	}
+	alike := func(e entry) (n int) {
+		for n < min(len(e.rel), len(missing)) && e.rel[n] == missing[n] {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return alike(b) - alike(a) })
+	some := []string{}
+	for _, e := range entries[:min(len(entries), 3)] {
+		some = append(some, path.Base(e.rel))
+	}
+	return fmt.Sprintf("in %s it has %q; remora ls shows all of it", path.Join(d.Path, path.Dir(missing)), some)
 }

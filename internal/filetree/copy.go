@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,35 +76,19 @@ func (t *Tree) mayCopy() error {
 // reservedAt is the directory in use that a path lies in or around, by its name or, since a directory can be mounted in
 // several places, by its identity; empty when there is none.
 func (t *Tree) reservedAt(to string) (string, error) {
-	for _, dir := range t.cfg.Reserved {
-		used, err := identityAt(dir)
-		if err != nil && !errors.Is(err, fs.ErrPermission) {
+	var above []identity
+	for at := to; at != "/"; at = filepath.Dir(at) {
+		here, err := identityAt(at)
+		if err != nil {
 			return "", err
 		}
-		inside := false
-		for at := to; at != "/" && used.exists() && !inside; at = filepath.Dir(at) {
-			here, err := identityAt(at)
-			if err != nil {
-				return "", err
-			}
-			inside = here == used
-		}
-		if inside || below(to, dir) || below(dir, to) {
+		above = append(above, here)
+	}
+	for _, dir := range t.cfg.Reserved {
+		used, _ := identityAt(dir) // one that cannot be looked at has its name
+		if used.exists() && slices.Contains(above, used) || below(to, dir) || below(dir, to) {
 			return dir, nil
 		}
 	}
 	return "", nil
-}
-
-// folders are those in a stage that hold the directories of a part without being among them, the highest last.
-func (p part) folders() (all []string) {
-	for _, d := range p.Directories {
-		for at := path.Dir(d.Path); at != "."; at = path.Dir(at) {
-			if !slices.Contains(all, at) {
-				all = append(all, at)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b string) int { return strings.Compare(b, a) })
-	return append(all, ".")
 }

@@ -176,10 +176,15 @@ func TestAKilledCopyIsNothingOrAll(t *testing.T) {
 	s.withPart()
 	into, to := s.elsewhere("look")
 	all := 0
-	for range 25 {
+	for i := range 25 {
 		cmd := childCommand(t, "copies", s)
 		require.NoError(t, cmd.Start())
-		time.Sleep(time.Duration(15+rand.IntN(60)) * time.Millisecond)
+		require.Eventually(t, func() bool {
+			left, err := into.Leftovers(t.Context())
+			_, there := os.Lstat(to)
+			return err == nil && len(left) > 0 && (i%2 == 0 || there == nil)
+		}, 30*time.Second, time.Millisecond)
+		time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		whole := false

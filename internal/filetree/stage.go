@@ -92,6 +92,9 @@ func (t *Tree) beginStage(h *held, job remora.Job, p part) (*journal, error) {
 // fill copies every directory of the part, flushes all to disk, and notes what was made.
 func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p part, from fs.FS) ([]string, error) {
 	s := &stager{from: from, own: currentOwnership()}
+	if j.Copy {
+		s.around = &entry{mode: fs.ModeDir | p.Root.mode(), owner: remora.FileOwner{UID: p.Root.UID, GID: p.Root.GID}, owned: p.Root.Mode != 0}
+	}
 	for _, d := range p.Directories {
 		s.meter = newMeter(job, "stage "+d.Path, d.Bytes)
 		err := inStage(h, j, d.Path, func(root *os.Root) error {
@@ -99,11 +102,6 @@ func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p 
 			return errors.Join(s.directory(ctx, d), s.flush())
 		})
 		if err != nil {
-			return nil, err
-		}
-	}
-	if j.Copy {
-		if err := inStage(h, j, "", s.around(p)); err != nil {
 			return nil, err
 		}
 	}
@@ -119,23 +117,6 @@ func (t *Tree) fill(ctx context.Context, job remora.Job, h *held, j *journal, p 
 // flush returns when all that was staged is on disk.
 func (s *stager) flush() error {
 	return opened(s.root, ".", func(f *os.File) error { return unix.Syncfs(int(f.Fd())) })
-}
-
-// around gives the folders around the directories of a copy the owner and the mode of the root that they had.
-func (s *stager) around(p part) func(*os.Root) error {
-	return func(root *os.Root) error {
-		s.root = root
-		for _, at := range p.folders() {
-			if err := root.MkdirAll(at, 0o700); err != nil {
-				return err
-			}
-			e := entry{at: at, mode: fs.ModeDir | p.Root.mode(), owner: remora.FileOwner{UID: p.Root.UID, GID: p.Root.GID}, owned: p.Root.Mode != 0}
-			if err := opened(root, at, func(f *os.File) error { return s.dress(f, e) }); err != nil {
-				return err
-			}
-		}
-		return s.flush()
-	}
 }
 
 // inStage does something in the folder that a directory is staged in.
@@ -157,6 +138,8 @@ type stager struct {
 	root *os.Root
 	from fs.FS
 	own  ownership
+	// around is what the folders around a directory are like, where they are not live ones.
+	around *entry
 
 	made    count
 	folders []entry // parents first
@@ -169,6 +152,12 @@ type stager struct {
 
 func (s *stager) directory(ctx context.Context, d partDirectory) error {
 	s.made, s.folders, s.links = count{Directories: 1}, []entry{d.top()}, nil
+	for at := d.Path; s.around != nil && at != "."; {
+		at = path.Dir(at)
+		folder := *s.around
+		folder.at = at
+		s.folders = slices.Insert(s.folders, 0, folder)
+	}
 	if err := s.root.MkdirAll(d.Path, 0o700); err != nil {
 		return err
 	}
