@@ -70,6 +70,20 @@ func TestWhatAnOperatorDoesInTemporal(t *testing.T) {
 	}, time.Minute, 100*time.Millisecond, "nobody took it over")
 	s.requireEqual(good, s.read(), "after it was taken over")
 
+	// A window that was taken over can be lengthened, and so can one that nobody looks after: it is taken over first.
+	kept := list[remora.Restore](s, "restores", s.source())[0].KeepUntil
+	require.Contains(t, s.must("extend", s.source(), "--for", "48h"), "Extended: ")
+	terminate(remora.RestoreLane(s.source()))
+	s.must("extend", restores[0].ID, "--until", time.Now().Add(80*24*time.Hour).Format("2006-01-02"))
+	extended := list[remora.Restore](s, "restores", s.source())[0]
+	require.Greater(t, extended.KeepUntil.Sub(kept), 70*24*time.Hour)
+	require.Contains(t, extended.Phases[len(extended.Phases)-1].Name, "extend the undo window until ")
+	require.NotEmpty(t, extended.Phases[len(extended.Phases)-1].RequestedBy)
+	out, code := s.remora("extend", s.source(), "--until", time.Now().Add(48*time.Hour).Format(time.RFC3339))
+	require.Equal(t, 2, code, out)
+	require.Contains(t, out, "only ever lengthened")
+	s.requireEqual(good, s.read(), "after it was extended")
+
 	// Terminated again: rollback and accept take it over.
 	terminate(remora.RestoreLane(s.source()))
 	s.must("rollback", restores[0].ID)
@@ -83,7 +97,7 @@ func TestWhatAnOperatorDoesInTemporal(t *testing.T) {
 	require.Equal(t, remora.OutcomeAccepted, last.Outcome)
 	require.NotEmpty(t, last.PutAwayBackup)
 	require.NotEmpty(t, last.Phases[len(last.Phases)-1].RequestedBy, "who accepted is on record")
-	out, code := s.remora("accept", s.source())
+	out, code = s.remora("accept", s.source())
 	require.Equal(t, 4, code, out)
 	require.Contains(t, out, "its last restore is over since")
 }
