@@ -67,14 +67,7 @@ func phaseEnded(u control.Update) string {
 	if u.Problem != "" {
 		return fmt.Sprintf("%s: failed after %s: %s", u.Phase, control.Span(u.Took), u.Problem)
 	}
-	var facts []string
-	switch s := u.Summary; {
-	case s != nil && u.Kind != "":
-		facts = append(facts, counts(u.Kind, *s))
-	case s != nil && s.Bytes > 0:
-		facts = append(facts, size(s.Bytes))
-	}
-	return u.Phase + ": " + strings.Join(append(facts, "done in "+control.Span(u.Took)), ", ")
+	return u.Phase + ": " + strings.Join(append(handled(u.Kind, u.Summary), "done in "+control.Span(u.Took)), ", ")
 }
 
 func (t *teller) retry(u control.Update) string {

@@ -153,12 +153,12 @@ func plan() remora.Plan {
 				Live: remora.Estimate{
 					Identity: "MySQL 9.7.0 at 127.0.0.1:3306", Summary: remora.Summary{Objects: 2, Entries: 99_000, Bytes: 40_000_000},
 					Replaces: []string{"table shop.orders (about 1,200 rows)", "table shop.users (about 97,800 rows)"},
-					Warnings: []string{"table shop.orders_new is not in the backup and will be put away", "the safety backup may not fit: see that there is room (/var/backups): need 40 MB, have 1 MB"},
+					Warnings: []string{"the safety backup may not fit: see that there is room (/var/backups): need 40 MB, have 1 MB", "table shop.orders_new is not in the backup and will be put away"},
 					Shape: remora.Shape{
 						Creates: []string{"view shop.sales"}, Replaces: []string{"table shop.users"}, Drops: []string{"table shop.orders_new", "event shop.e1", "event shop.e2", "event shop.e3", "event shop.e4", "event shop.e5"},
 						Schema: "table shop.users\n@@ -1,3 +1,2 @@\n `id` int NOT NULL,\n-`oops` varchar(9) DEFAULT NULL,\n PRIMARY KEY (`id`)",
 					},
-					Space: []remora.Space{{At: "/var/lib/mysql", For: "the stage and the binary log", Need: 90_000_000, Free: new(int64(30_000_000_000))}, {At: "/tmp", For: "sorting keys", Need: 9_000_000}},
+					Space: []remora.Space{{At: "/var/lib/mysql", For: "the stage, the binary log", Need: 90_000_000, Free: new(int64(30_000_000_000))}, {At: "/tmp", For: "sorting keys", Need: 9_000_000}},
 				},
 			},
 			{Kind: remora.Files, Restores: b.Parts[1].Summary, Live: remora.Estimate{Identity: "/srv/shop/storage", Empty: true}},

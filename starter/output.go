@@ -176,26 +176,34 @@ func few(all []string) string {
 	return strings.Join(all, ", ")
 }
 
+// handled says what a phase handled, if anything.
+func handled(kind remora.Kind, s *remora.Summary) []string {
+	switch {
+	case s != nil && kind != "":
+		return []string{counts(kind, *s)}
+	case s != nil && s.Bytes > 0:
+		return []string{size(s.Bytes)}
+	}
+	return nil
+}
+
 // did says what a phase of a restore came to, and how fast.
 func did(r remora.Restore, p remora.Phase) string {
-	said := p.Name
-	if s := p.Summary; s != nil && s.Bytes > 0 {
-		handled := size(s.Bytes)
-		if kind := r.Kind(p); kind != "" {
-			handled = counts(kind, *s)
-		}
-		said += ": " + handled
-		if p.Took >= time.Second {
-			said += ", " + size(int64(float64(s.Bytes)/p.Took.Seconds())) + "/s"
-		}
+	said := handled(r.Kind(p), p.Summary)
+	if len(said) > 0 && p.Summary.Bytes > 0 && p.Took >= time.Second {
+		said = append(said, size(int64(float64(p.Summary.Bytes)/p.Took.Seconds()))+"/s")
 	}
 	if p.Failed {
-		said += ": failed"
+		said = append(said, "failed")
 	}
+	name := p.Name
 	if p.RequestedBy != "" {
-		said += ", by " + p.RequestedBy
+		name += ", by " + p.RequestedBy
 	}
-	return said
+	if len(said) == 0 {
+		return name
+	}
+	return name + ": " + strings.Join(said, ", ")
 }
 
 // both joins the kinds: "database and files".

@@ -143,9 +143,13 @@ func undoWindow(src *config.Source, text string) (time.Duration, error) {
 	if text == "" {
 		return src.UndoWindow, nil
 	}
+	return undoLength("--undo-window", text)
+}
+
+func undoLength(flag, text string) (time.Duration, error) {
 	d, err := parseAge(text)
 	if err != nil || d < time.Minute || d > longestUndo {
-		return 0, badFlag("--undo-window "+text, "use a length from 1m to 90d, such as 72h or 7d")
+		return 0, badFlag(flag+" "+text, "use a length from 1m to 90d, such as 72h or 7d")
 	}
 	return d, nil
 }
@@ -261,29 +265,16 @@ func mind(p remora.Plan, withoutSafety string) (all []string) {
 	if withoutSafety != "" {
 		all = append(all, "no safety backup is taken: of what is live, the undo window alone keeps anything")
 	}
+	of := p.Backup.Warnings
 	for _, t := range p.Targets {
-		all = append(all, t.Live.Warnings...)
+		all, of = append(all, t.Live.Warnings...), append(slices.Clone(t.Restores.Warnings), of...)
 	}
+	all = append(all, each(of, func(w string) string { return "of the backup: " + w })...)
 	const most = 12
-	for _, t := range p.Targets {
-		all = append(all, each(t.Restores.Warnings, func(w string) string { return "of the backup: " + w })...)
-	}
-	all = append(all, each(p.Backup.Warnings, func(w string) string { return "of the backup: " + w })...)
-	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(weight(a), weight(b)) })
 	if more := len(all) - most; more > 0 {
 		all = append(all[:most], fmt.Sprintf("and %d more, which -o json lists", more))
 	}
 	return all
-}
-
-// weight puts what would end the restore before the rest.
-func weight(warning string) int {
-	for _, worst := range []string{"no safety backup is taken", "a restore would be refused now", "the safety backup may not fit", "what is live cannot be backed up"} {
-		if strings.HasPrefix(warning, worst) {
-			return 0
-		}
-	}
-	return 1
 }
 
 // printPreview says how what is live differs from a backup.

@@ -36,22 +36,17 @@ func newExtendCommand(a *app) *cobra.Command {
 
 // laterEnd is what an extend makes of the end of an undo window: one that is so much later, or a moment.
 func (a *app) laterEnd(by, until string) (func(time.Time) time.Time, error) {
-	switch {
-	case by == "" && until == "":
-		return nil, badUsage("", "it does not say until when", "add --for 24h, or --until 2026-11-30T18:00")
-	case by != "" && until != "":
-		return nil, badUsage("--for "+by, "--until says it already", "leave one of them out")
-	case by != "":
-		d, err := parseAge(by)
-		if err != nil || d < time.Minute || d > longestUndo {
-			return nil, badFlag("--for "+by, "use a length from 1m to 90d, such as 24h or 7d")
-		}
+	if (by == "") == (until == "") {
+		return nil, badUsage("", "it does not say until when, in one way", "add --for 24h, or --until 2026-11-30T18:00")
+	}
+	if until == "" {
+		d, err := undoLength("--for", by)
 		return func(end time.Time) time.Time {
 			if now := a.Now(); end.Before(now) { // what should have ended it has failed
 				end = now
 			}
 			return end.Add(d)
-		}, nil
+		}, err
 	}
 	at, err := a.parseTime("--until", until)
 	if ahead := at.Sub(a.Now()); err == nil && (ahead <= 0 || ahead > longestUndo) {

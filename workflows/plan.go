@@ -61,7 +61,7 @@ func (op *operation) plan(ctx workflow.Context, req remora.PlanRequest) (remora.
 			if why := err; why != nil && req.Preview && ctx.Err() == nil { // whoever only reads need not be able to restore
 				target.Live, _ = op.preflight(ctx, kind, "") // what it refuses, the comparison says, if it matters there
 				p := problemOf("restore "+op.source, why)
-				target.Live.Warnings = append(target.Live.Warnings, strings.TrimSuffix("a restore would be refused now: "+p.Error()+"; "+p.Hint, "; "))
+				target.Live.Warnings = slices.Insert(target.Live.Warnings, 0, strings.TrimSuffix("a restore would be refused now: "+p.Error()+"; "+p.Hint, "; "))
 				err = nil
 			}
 			return &target.Live.Summary, err

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -70,6 +71,6 @@ func (op *operation) warnOfRoom(ctx workflow.Context, plan *remora.Plan) {
 	if err := op.room(ctx, sizes); err != nil && ctx.Err() == nil {
 		p := problemOf(remora.RoomPhase, err)
 		live := &plan.Targets[0].Live
-		live.Warnings = append(live.Warnings, "the safety backup may not fit: "+p.Error()+"; "+p.Text().Hint)
+		live.Warnings = slices.Insert(live.Warnings, 0, "the safety backup may not fit: "+p.Error()+"; "+p.Text().Hint)
 	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -9,10 +10,10 @@ import (
 )
 
 // rates are bytes a second, where nobody has measured them: those of a small machine with slow disks.
-var rates = map[remora.Kind]map[string]float64{
-	remora.Database: {remora.CaptureVerb: 20e6, remora.StageVerb: 5e6, remora.CompareVerb: 20e6},
-	remora.Files:    {remora.CaptureVerb: 20e6, remora.StageVerb: 20e6, remora.CompareVerb: 40e6},
-}
+var rates = map[string]float64{remora.CaptureVerb: 20e6, remora.StageVerb: 5e6, remora.CompareVerb: 20e6}
+
+// least is how long it takes to prepare anything.
+const least = 5 * time.Second
 
 // measured is a run whose phases were recorded.
 type measured struct {
@@ -25,13 +26,13 @@ type measured struct {
 // cannot be read fails nothing.
 func (c *Control) timed(ctx context.Context, p remora.Plan) remora.Times {
 	var runs []measured
-	var interruption time.Duration
+	var last time.Duration
 	if c.repository != nil {
 		restores, _ := c.repository.Restores(ctx, p.Source)
 		for _, r := range restores { // the newest first
 			runs = append(runs, measured{r.ID, r.Started, r.Phases})
-			if interruption == 0 && r.Outcome != remora.OutcomeRolledBack {
-				interruption = r.Interruption()
+			if last == 0 && r.Outcome != remora.OutcomeRolledBack {
+				last = r.Interruption()
 			}
 		}
 		drills, _ := c.repository.Proofs(ctx, p.Source)
@@ -40,48 +41,39 @@ func (c *Control) timed(ctx context.Context, p remora.Plan) remora.Times {
 		}
 		slices.SortStableFunc(runs, func(a, b measured) int { return b.at.Compare(a.at) })
 	}
-	t := times(p, runs)
-	if p.To == "" {
-		t.Interruption = interruption
-	}
-	return t
+	return times(p, runs, last)
 }
 
-// times is how long a plan takes before its switch, at the rates of the newest runs that tell.
-func times(p remora.Plan, runs []measured) (t remora.Times) {
+// times is how long a plan takes, at the rates of the newest runs that tell.
+func times(p remora.Plan, runs []measured, last time.Duration) remora.Times {
+	t := remora.Times{Prepare: least, Interruption: last}
 	for _, target := range p.Targets {
-		for verb, rate := range rates[target.Kind] {
+		for _, verb := range []string{remora.CaptureVerb, remora.StageVerb, remora.CompareVerb} {
 			bytes := target.Restores.Bytes
-			if verb == remora.CaptureVerb {
-				if bytes = target.Live.Summary.Bytes; target.Live.Empty || p.To != "" { // there is no safety backup
-					continue
-				}
+			if verb == remora.CaptureVerb { // the safety backup
+				bytes = target.Live.Summary.Bytes
 			}
-			by := ""
-			for _, run := range runs {
-				if of := rateOf(run.phases, remora.PhaseName(target.Kind, verb, p.Source)); of > 0 {
-					rate, by = of, run.id
-					break
-				}
+			if verb == remora.CaptureVerb && (target.Live.Empty || p.To != "") {
+				continue
 			}
+			rate, by := rateOf(runs, remora.PhaseName(target.Kind, verb, p.Source))
 			if verb == remora.StageVerb {
-				t.By = by
+				t.By = cmp.Or(t.By, by)
 			}
-			t.Prepare += time.Duration(float64(bytes) / rate * float64(time.Second))
+			t.Prepare += time.Duration(float64(bytes) / cmp.Or(rate, rates[verb]) * float64(time.Second))
 		}
 	}
 	return t
 }
 
-// enough is how much a phase must have handled for its rate to tell anything.
-const enough = 1 << 20
-
-// rateOf is the bytes a second of a phase that came to its end; 0 where there is none that tells.
-func rateOf(phases []remora.Phase, name string) float64 {
-	for _, ph := range phases {
-		if ph.Name == name && !ph.Failed && ph.Summary != nil && ph.Summary.Bytes >= enough && ph.Took > 0 {
-			return float64(ph.Summary.Bytes) / ph.Took.Seconds()
+// rateOf is the bytes a second of a phase in the newest run that handled enough in it to tell.
+func rateOf(runs []measured, name string) (rate float64, by string) {
+	for _, run := range runs {
+		for _, ph := range run.phases {
+			if ph.Name == name && !ph.Failed && ph.Summary != nil && ph.Summary.Bytes >= 1<<20 && ph.Took > 0 {
+				return float64(ph.Summary.Bytes) / ph.Took.Seconds(), run.id
+			}
 		}
 	}
-	return 0
+	return 0, ""
 }

@@ -17,9 +17,9 @@ func TestTimesComeFromWhatWasMeasured(t *testing.T) {
 	took := func(verb string, bytes int64, d time.Duration, failed bool) remora.Phase {
 		return remora.Phase{Name: remora.PhaseName(remora.Database, verb, "shop"), Took: d, Failed: failed, Summary: &remora.Summary{Bytes: bytes}}
 	}
-	guess := times(p, nil)
+	guess := times(p, nil, 0)
 	require.Empty(t, guess.By)
-	require.Equal(t, 28*time.Second, guess.Prepare, "3 s to save, 20 s to load, 5 s to compare")
+	require.Equal(t, 33*time.Second, guess.Prepare, "5 s for a start, 3 s to save, 20 s to load, 5 s to compare")
 
 	runs := []measured{
 		{"failed", time.Time{}, []remora.Phase{took(remora.StageVerb, 10e6, time.Hour, true)}},
@@ -27,11 +27,11 @@ func TestTimesComeFromWhatWasMeasured(t *testing.T) {
 		{"new", time.Time{}, []remora.Phase{took(remora.StageVerb, 50e6, time.Second, false), took(remora.CompareVerb, 50e6, 500*time.Millisecond, false)}},
 		{"old", time.Time{}, []remora.Phase{took(remora.StageVerb, 50e6, time.Minute, false), took(remora.CaptureVerb, 60e6, 2*time.Second, false)}},
 	}
-	told := times(p, runs)
+	told := times(p, runs, time.Minute)
 	require.Equal(t, "new", told.By)
-	require.Equal(t, 5*time.Second, told.Prepare, "2 s to save, 2 s to load, 1 s to compare")
+	require.Equal(t, 10*time.Second, told.Prepare, "5 s for a start, 2 s to save, 2 s to load, 1 s to compare")
 	p.To = "shop_copy"
-	require.Equal(t, 3*time.Second, times(p, runs).Prepare, "a copy saves nothing")
+	require.Equal(t, 8*time.Second, times(p, runs, time.Minute).Prepare, "a copy saves nothing")
 }
 
 func TestTheInterruptionIsThatOfTheSwitch(t *testing.T) {

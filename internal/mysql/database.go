@@ -73,7 +73,7 @@ type Database struct {
 	// switchPatience is for how long a switch tries to get past others.
 	switchPatience time.Duration
 	// free is how much is free in a directory; tests say it.
-	free func(dir string) (int64, error)
+	free func(dir string) *int64
 }
 
 var (

@@ -1,8 +1,8 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,41 +23,48 @@ func (d *Database) space(ctx context.Context, s *session, op string, p part, liv
 	if err != nil {
 		return nil, err
 	}
-	data, keys, largest := stageSize(p, live)
+	var devices []uint64
+	here := d.here(vars["hostname"])
 	at := func(dir, what string, need int64) {
-		if need == 0 {
-			return
-		}
-		if !filepath.IsAbs(dir) {
+		if dir = filepath.Clean(dir); !filepath.IsAbs(dir) {
 			dir = filepath.Join(vars["datadir"], dir)
 		}
-		all = append(all, remora.Space{At: dir, For: what, Need: need})
+		var info unix.Stat_t
+		sp := remora.Space{At: dir, For: what, Need: need}
+		if here && unix.Stat(dir, &info) == nil { // else another machine of that name after all, or out of sight
+			if i := slices.Index(devices, info.Dev); i >= 0 {
+				all[i].For, all[i].Need = all[i].For+", "+what, all[i].Need+need
+				return
+			}
+			sp.Free = d.free(dir)
+		}
+		all, devices = append(all, sp), append(devices, info.Dev)
 	}
+	data, keys, largest := stageSize(p, live)
 	at(vars["datadir"], "the stage", data+keys)
 	if vars["log_bin"] == "ON" && !unlogged {
 		at(filepath.Dir(vars["log_bin_basename"]), "the binary log", data)
 	}
-	sorting, _, _ := strings.Cut(vars["tmpdir"], ":")
-	if vars["innodb_tmpdir"] != "" {
-		sorting = vars["innodb_tmpdir"]
+	at(cmp.Or(vars["innodb_tmpdir"], strings.Split(vars["tmpdir"], ":")[0]), "sorting keys", largest)
+	for _, sp := range all {
+		if sp.Free != nil && *sp.Free < sp.Need/2 {
+			return all, remora.Fail(remora.Full, op, sp.At, "make room there: the stage lies beside the live data until the restore is accepted",
+				"%s: about %s, and %s is free", sp.For, humanize.Bytes(uint64(sp.Need)), humanize.Bytes(uint64(*sp.Free)))
+		}
 	}
-	at(sorting, "sorting keys", largest)
-	if !d.here(vars["hostname"]) {
-		return all, nil
-	}
-	return d.fits(op, all)
+	return all, nil
 }
 
-// stageSize guesses the bytes of a stage, by those of the tables as they are live, or else by their text: of its rows, of
-// its keys, and of the table with the largest.
+// stageSize guesses the bytes of a stage: of its rows by their text, of its keys by what those of the live table are to its
+// rows, and of the largest keys of a table. How many rows are live, the server only believes to know.
 func stageSize(p part, live []census) (data, keys, largest int64) {
 	for i, schema := range p.Schemas {
 		for _, t := range schema.Tables {
-			rows, index := 3*t.Bytes/2, t.Bytes/2
-			if now := live[i].table(t.Name); now.rows > 0 {
-				scale := float64(t.Rows) / float64(now.rows)
-				rows, index = int64(scale*float64(now.bytes)), int64(scale*float64(now.keyBytes))
+			rows, share := t.Bytes*6/5+t.Rows*40, 1./3
+			if now := live[i].table(t.Name); now.bytes > 0 {
+				share = float64(now.keyBytes) / float64(now.bytes)
 			}
+			index := int64(share * float64(rows))
 			data, keys, largest = data+rows, keys+index, max(largest, index)
 		}
 	}
@@ -75,38 +82,11 @@ func (d *Database) here(hostname string) bool {
 	return err == nil && name == hostname
 }
 
-// fits puts together what lies on one file system, and refuses what cannot fit.
-func (d *Database) fits(op string, all []remora.Space) (by []remora.Space, err error) {
-	var devices []uint64
-	for _, sp := range all {
-		var info unix.Stat_t
-		if unix.Stat(sp.At, &info) != nil { // another machine of that name after all, or out of sight
-			by, devices = append(by, sp), append(devices, 0)
-			continue
-		}
-		if i := slices.Index(devices, info.Dev); i >= 0 {
-			by[i].For, by[i].Need = by[i].For+" and "+sp.For, by[i].Need+sp.Need
-			continue
-		}
-		if free, err := d.free(sp.At); err == nil {
-			sp.Free = &free
-		}
-		by, devices = append(by, sp), append(devices, info.Dev)
-	}
-	for _, sp := range by {
-		if sp.Free != nil && *sp.Free < sp.Need/2 {
-			return by, remora.Fail(remora.Full, op, sp.At, "make room there: the stage lies beside the live data until the restore is accepted",
-				"%s needs about %s, and %s is free", sp.For, humanize.Bytes(uint64(sp.Need)), humanize.Bytes(uint64(*sp.Free)))
-		}
-	}
-	return by, nil
-}
-
-// freeOn is what is free on the file system of a directory.
-func freeOn(dir string) (int64, error) {
+// freeOn is what is free on the file system of a directory, nil where that is not seen.
+func freeOn(dir string) *int64 {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("look for free space in %s: %w", dir, err)
+	if unix.Statfs(dir, &st) != nil {
+		return nil
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return new(int64(st.Bavail) * st.Bsize)
 }
