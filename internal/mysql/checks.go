@@ -44,8 +44,8 @@ func (d *Database) Check(ctx context.Context, query string) (why string, err err
 }
 
 func (d *Database) ask(ctx context.Context, s *session, query string) (string, error) {
-	// The session's mode too: some statements end the transaction before they are refused.
-	err := s.all(ctx, "USE "+quote(d.schema(d.cfg.Schemas[0])), "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY")
+	// Texts compare as in an application's own connection. The session's mode too: some statements end the transaction before they are refused.
+	err := s.all(ctx, "USE "+quote(d.schema(d.cfg.Schemas[0])), "SET SESSION collation_connection = @@collation_database", "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY")
 	if err := errors.Join(err, s.limit(ctx, checkTime)); err != nil {
 		return "", err
 	}

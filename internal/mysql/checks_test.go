@@ -18,6 +18,7 @@ func asksTheLiveSchema(t *testing.T, server *testenv.MySQLServer) {
 	schema, db := server.Schema(t), server.DB(t)
 	for _, statement := range []string{
 		"CREATE TABLE " + schema + ".users (id INT PRIMARY KEY, secret VARCHAR(20) UNIQUE, n DOUBLE, b BIT(1))",
+		"CREATE FUNCTION " + schema + ".loud(s VARCHAR(20)) RETURNS VARCHAR(20) DETERMINISTIC RETURN UPPER(s)",
 		"INSERT INTO " + schema + ".users VALUES (1, 'hunter2', 0.5, 1), (2, NULL, 0, 0)",
 	} {
 		_, err := db.ExecContext(t.Context(), statement)
@@ -29,10 +30,11 @@ func asksTheLiveSchema(t *testing.T, server *testenv.MySQLServer) {
 	})
 	require.NoError(t, err)
 	for query, want := range map[string]string{
-		"SELECT COUNT(*) > 0 FROM users":                    "",
-		"SELECT id = 1, secret FROM users WHERE id = 1":     "",
-		"SELECT n FROM users WHERE id = 1":                  "",
-		"SELECT COUNT(*) = 2 FROM {{" + schema + "}}.users": "",
+		"SELECT COUNT(*) > 0 FROM users":                        "",
+		"SELECT id = 1, secret FROM users WHERE id = 1":         "",
+		"SELECT n FROM users WHERE id = 1":                      "",
+		"SELECT COUNT(*) = 2 FROM {{" + schema + "}}.users":     "",
+		"SELECT loud(secret) LIKE 'H%' FROM users WHERE id = 1": "",
 		"SELECT TRUE":                                         "",
 		"SELECT DATABASE() = '" + schema + "'":                "",
 		"WITH x AS (SELECT 1 AS a) SELECT a FROM x":           "",
