@@ -154,7 +154,7 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
 		"objectives":  r.objectives(s),
 		"retention":   r.retention(&s.Keep),
-	}, "notify", "redis", "postgres")
+	}, "notify", "redis", "postgres", "drill")
 
 	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
 		r.wrongKey(below(key, "files.exchange"), "entries are exchanged one after another, so the application must be offline meanwhile; add maintenance:")
