@@ -355,20 +355,29 @@ func (s *site) stop(worker *exec.Cmd) {
 // requireNothingLeft says that no trace of a restore remains beside the data.
 func (s *site) requireNothingLeft() {
 	s.t.Helper()
-	var schemas []string
-	rows, err := s.db().Query(`SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`)
+	schemas, err := s.leftSchemas()
 	require.NoError(s.t, err)
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var name string
-		require.NoError(s.t, rows.Scan(&name))
-		schemas = append(schemas, name)
-	}
-	require.NoError(s.t, rows.Err())
 	require.Empty(s.t, schemas)
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(s.storage), ".remora*", "*"))
 	require.NoError(s.t, err)
 	require.Empty(s.t, left)
+}
+
+// leftSchemas are those of ours on the server.
+func (s *site) leftSchemas() (schemas []string, err error) {
+	rows, err := s.db().Query(`SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '\_remora%'`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		schemas = append(schemas, name)
+	}
+	return schemas, rows.Err()
 }
 
 // lockTable holds a write lock on a table until the returned func is called.
