@@ -167,8 +167,7 @@ func (g *glance) ofRepository(ctx context.Context) error {
 	for _, s := range g.Sources {
 		s.Schedules = schedule.Of(s.Source, g.Schedules, g.scheduled)
 		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Source })
-		drills := slices.DeleteFunc(slices.Clone(proofs), func(p remora.Proof) bool { return p.Source != s.Source })
-		g.found = append(g.found, monitor.Findings(s, runs, drills, g.now)...)
+		g.found = append(g.found, monitor.Findings(s, runs, remora.DrillsOf(s.Source, proofs), g.now)...)
 		g.halved(s.Source, runs)
 		g.behind(s.Source, runs)
 	}

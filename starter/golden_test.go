@@ -177,6 +177,13 @@ func TestTextsForPeople(t *testing.T) {
 			b.Copies, b.Location, b.Because = []string{"cloud", "offsite"}, "offsite", "the repository at /b does not hold it"
 			return errors.Join(a.printBackup(b), a.printHistory([]remora.Backup{b}))
 		},
+		"show-proven": func(a *app) error {
+			b, failed := goodBackup(), goodBackup()
+			b.Proof = &remora.Proof{Backup: b.ID, Outcome: remora.Proven, Started: ago(3 * 24 * time.Hour), Took: 6*time.Minute + 40*time.Second, Rows: 123_456, Files: 1, Bytes: 46_000_000, Checks: 2}
+			failed.Proof = &remora.Proof{Outcome: remora.DrillFailing, Started: ago(time.Hour), Problem: "check staged database of shop (backup " + b.ID + "): sources.shop.checks[0]: it gives no row"}
+			o := control.Overview{Sentence: "shop is protected.", Worker: true, Sources: []control.SourceStatus{{Source: "shop", Newest: &b, Last: &b, Proof: b.Proof}}}
+			return errors.Join(a.printEnded(control.Ended{Proof: b.Proof}), a.printStatus(o), a.printBackup(b), a.printBackup(failed), a.printHistory([]remora.Backup{b, failed}))
+		},
 		"plan-copy": func(a *app) error {
 			p := plan()
 			p.Backup.Location, p.Backup.Because = "offsite", "the repository at /var/backups/remora cannot be opened: there is no repository"

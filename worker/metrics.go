@@ -105,18 +105,13 @@ func (s *stock) Collect(to chan<- prometheus.Metric) {
 			tell("remora_backup_added_bytes", "What the newest good backup added to the repository.", float64(b.Added()), of)
 			tell("remora_backup_duration_seconds", "How long the newest good backup took.", b.Ended.Sub(b.Started).Seconds(), of)
 		}
-	}
-	if s.err != nil {
-		return
-	}
-	proven := map[string]bool{}
-	for _, p := range s.known.proofs { // newest first
-		if p.Outcome == remora.Proven && !proven[p.Source] && s.cfg.Sources[p.Source] != nil {
-			proven[p.Source] = true
-			of := prometheus.Labels{"source": p.Source}
+		if p := remora.LastProof(remora.DrillsOf(name, s.known.proofs)); p != nil {
 			tell("remora_proof_age_seconds", "How long ago the last drill began that was a proof.", time.Since(p.Started).Seconds(), of)
 			tell("remora_proof_duration_seconds", "How long it took that drill to bring the data back.", p.Took.Seconds(), of)
 		}
+	}
+	if s.err != nil {
+		return
 	}
 	count := map[[3]string]float64{} // by the metric's name, source and outcome
 	for _, b := range s.known.backups {

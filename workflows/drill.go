@@ -110,39 +110,33 @@ func (op *operation) removeDrilled(ctx workflow.Context, built []remora.Leftover
 	return err
 }
 
-// proven records what a drill came to, has people told where it is no proof, and gives the error to end with.
+// proven records what a drill came to, has people told where it is no proof, and gives the error to end with. What is not as
+// it should be tells of the backup, anything else of the drill alone.
 func (op *operation) proven(ctx workflow.Context, p *remora.Proof, err error) error {
-	p.Ended = workflow.Now(ctx)
-	if p.Outcome = remora.Proven; err != nil {
-		op.unproven(p, err)
+	record := func() (*remora.Summary, error) {
+		_, err := take[nothing](ctx, op.short, step{remora.RecordProofActivity, remora.Queue, "record: " + string(p.Outcome)}, *p)
+		return nil, err
 	}
-	_, unrecorded := take[nothing](ctx, op.short, step{remora.RecordProofActivity, remora.Queue, "record: " + string(p.Outcome)}, *p)
-	if unrecorded != nil && err == nil {
-		err = unrecorded
-		op.told.phase = "record the proof"
-		op.unproven(p, err)
+	p.Ended, p.Outcome = workflow.Now(ctx), remora.Proven
+	if err == nil {
+		err = op.phase(ctx, "record the proof", record)
 	}
 	if err == nil {
 		conclude(ctx, string(p.Outcome), "proven: "+p.Backup+", in "+remora.Timed(p.Took))
 		return nil
 	}
+	problem := problemOf("drill "+op.source, err)
 	event, how := remora.DrillError, "it could not be made"
-	if p.Outcome == remora.DrillFailing {
-		event, how = remora.DrillFailed, "it failed"
+	if p.Outcome = remora.DrillNotMade; problem.Kind == remora.Corrupt {
+		p.Outcome, event, how = remora.DrillFailing, remora.DrillFailed, "it failed"
+	}
+	p.Phase, p.Problem, p.Hint = op.told.phase, problem.Error(), problem.Text().Hint
+	if _, err := record(); err != nil {
+		workflow.GetLogger(ctx).Warn("what a drill came to was not recorded", "error", err)
 	}
 	conclude(ctx, string(p.Outcome), how+": "+p.Problem)
 	op.tell(ctx, remora.Notice{
 		Event: event, Subject: p.ID, Backup: p.Backup, By: op.actor, Started: p.Started, Phase: p.Phase, Problem: p.Problem, Hint: p.Hint, Warnings: p.Warnings,
 	})
-	problem := problemOf("drill", err)
 	return failure(remora.Fail(problem.Kind, "drill "+op.source, "", p.Hint, how+": %w", problem))
-}
-
-// unproven notes why a drill is no proof. What is not as it should be tells of the backup, anything else of the drill alone.
-func (op *operation) unproven(p *remora.Proof, err error) {
-	problem := problemOf("drill "+op.source, err)
-	if p.Outcome = remora.DrillNotMade; problem.Kind == remora.Corrupt {
-		p.Outcome = remora.DrillFailing
-	}
-	p.Phase, p.Problem, p.Hint = op.told.phase, problem.Error(), problem.Text().Hint
 }

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -68,12 +69,9 @@ func (d *Database) leavesLogOut(ctx context.Context, s *session, op, run string)
 	if err != nil || vars["log_bin"] != "ON" {
 		return false, err
 	}
-	err = s.unlog(ctx, true)
+	err = s.all(ctx, "SET SESSION sql_log_bin = 0", "SET SESSION sql_log_bin = 1")
 	if isCode(err, codeRightDenied) {
 		return false, nil
-	}
-	if err == nil {
-		err = s.exec(ctx, "SET SESSION sql_log_bin = 1")
 	}
 	return err == nil, err
 }
@@ -87,9 +85,4 @@ func (s *session) unlog(ctx context.Context, wanted bool) error {
 }
 
 // schema is where a schema of the source is asked.
-func (d *Database) schema(name string) string {
-	if staged, ok := d.staged[name]; ok {
-		return staged
-	}
-	return name
-}
+func (d *Database) schema(name string) string { return cmp.Or(d.staged[name], name) }

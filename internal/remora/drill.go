@@ -3,6 +3,7 @@ package remora
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,6 +65,11 @@ type Proof struct {
 // DrillID derives the id of a drill from its run.
 func DrillID(source, run string, started time.Time) string {
 	return fmt.Sprintf("%s-drill-%s-%s", source, started.UTC().Format("20060102T150405Z"), tag(run))
+}
+
+// DrillsOf are those of a source.
+func DrillsOf(source string, all []Proof) []Proof {
+	return slices.DeleteFunc(slices.Clone(all), func(p Proof) bool { return p.Source != source })
 }
 
 // LastProof is the newest of proofs, newest first, that is one; nil where none is.

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,6 +11,33 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 	"github.com/stretchr/testify/require"
 )
+
+// F47: a drill that could not be made takes nothing from a backup, one that failed does; both outlive it.
+func TestProofsAreRecords(t *testing.T) {
+	everywhere(t, func(t *testing.T, r *Repository) {
+		m := backedUp(t, r, at("shop", "run-1", 1), map[string][]byte{"a": noise(1, 100)})
+		for i, c := range []struct{ how, of remora.DrillOutcome }{
+			{remora.DrillNotMade, ""}, {remora.Proven, remora.Proven}, {remora.DrillNotMade, remora.Proven}, {remora.DrillFailing, remora.DrillFailing}, {remora.Proven, remora.Proven},
+		} {
+			p := remora.Proof{ID: fmt.Sprint("drill-", i), Source: "shop", Backup: m.ID, Outcome: c.how, Started: m.Started.Add(time.Duration(i) * time.Hour), Took: time.Minute}
+			require.NoError(t, r.RecordProof(t.Context(), p))
+			require.NoError(t, r.RecordProof(t.Context(), p), "a repeated step")
+			b, err := r.Find(t.Context(), m.ID, "")
+			require.NoError(t, err)
+			require.Equal(t, c.of != "", b.Proof != nil)
+			if b.Proof != nil {
+				require.Equal(t, c.of, b.Proof.Outcome)
+			}
+		}
+		require.NoError(t, r.RecordProof(t.Context(), remora.Proof{ID: "x", Source: "shop", Backup: "gone", Outcome: remora.Proven}))
+		require.NoError(t, r.Delete(t.Context(), m.ID))
+		all, err := r.Proofs(t.Context(), "shop")
+		require.NoError(t, err)
+		require.Len(t, all, 6)
+		require.Equal(t, "drill-4", remora.LastProof(remora.DrillsOf("shop", all)).ID)
+		require.Empty(t, remora.DrillsOf("blog", all))
+	})
+}
 
 func TestHoldsAndLeasesAreRecords(t *testing.T) { everywhere(t, testHoldsAndLeasesAreRecords) }
 

@@ -209,25 +209,10 @@ func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error 
 	return restores.put(ctx, r, s.ID, s)
 }
 
-// mostProofs is how many of the newest are kept of each source.
-const mostProofs = 200
-
 // RecordProof records what a drill came to. It stays when its backup is deleted: that the source could be brought back
 // then is still true.
 func (r *Repository) RecordProof(ctx context.Context, p remora.Proof) error {
-	err := r.write(ctx, proofs.kind, func(ctx context.Context, w repo.RepositoryWriter) error {
-		labels := proofs.labels(p.ID)
-		labels[labelSource] = p.Source
-		if err := replace(ctx, w, labels, p); err != nil {
-			return err
-		}
-		all, err := w.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: proofs.kind, labelSource: p.Source}) // oldest first
-		if err != nil {
-			return err
-		}
-		return forget(ctx, w, all[:max(0, len(all)-mostProofs)])
-	})
-	return problem("record the drill", p.ID, err)
+	return proofs.put(ctx, r, p.ID, p)
 }
 
 // Proofs are the records of the drills of a source, or of all, newest first.
