@@ -32,6 +32,7 @@ func (c *Component) Register(to Registry) {
 	verb(to, c, remora.StageVerb, "stage", true, c.stage)
 	verb(to, c, remora.CompareVerb, "compare staged", true, c.compare)
 	verb(to, c, remora.SwitchVerb, "switch", false, c.turn)
+	verb(to, c, remora.PrepareVerb, "prepare switch of", false, c.prepare)
 	verb(to, c, remora.DiscardVerb, "discard put-away", false, c.discard)
 	verb(to, c, remora.PreviewVerb, "compare live", true, c.preview)
 	verb(to, c, remora.LeftoversVerb, "look at journal of", false, c.leftovers)
@@ -161,10 +162,17 @@ func (c *Component) reading(ctx context.Context, t task, read func(from fs.FS) e
 	return end(ctx, err)
 }
 
+func (c *Component) prepare(ctx context.Context, t task) (done struct{}, err error) {
+	if p, ok := t.Component.(remora.Preparer); ok {
+		t.Turn.Report = t.job.Report
+		err = p.Prepare(ctx, t.Turn)
+	}
+	return done, err
+}
+
 func (c *Component) turn(ctx context.Context, t task) (done struct{}, err error) {
-	turn := t.Turn
-	turn.Report = t.job.Report
-	return done, t.Switch(ctx, turn)
+	t.Turn.Report = t.job.Report
+	return done, t.Switch(ctx, t.Turn)
 }
 
 func (c *Component) discard(ctx context.Context, t task) (done struct{}, err error) {

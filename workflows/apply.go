@@ -165,6 +165,15 @@ const firstSwitch = 1
 // live checks of a restore fail. Once they have passed there is no way back here, and maintenance is left whatever it
 // takes. The warnings are what is worth a person's look. ctx must not be cancellable.
 func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn remora.Turn, undo *compensations) (warnings []string, err error) {
+	if slices.Contains(kinds, remora.Database) && workflow.GetVersion(ctx, "prepare the switch", workflow.DefaultVersion, 1) >= 1 {
+		err := op.phase(ctx, words(remora.Database, remora.PrepareVerb, op.source), func() (*remora.Summary, error) {
+			_, err := of[nothing](ctx, op, remora.Database, remora.PrepareVerb, "", remora.ComponentInput{Turn: turn})
+			return nil, err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	asks := workflow.GetVersion(ctx, "look and check", workflow.DefaultVersion, 1) >= 1
 	theirs := false
 	if asks {

@@ -204,7 +204,7 @@ func TestApplyStory(t *testing.T) {
 		"repository.Describe", "database.Preflight", "files.Preflight",
 		"database.Capture", "files.Capture", "repository.Commit", "repository.Verify",
 		"database.Stage", "database.Compare", "files.Stage", "files.Compare",
-		"maintenance.Look", "maintenance.Enter", "database.Switch", "files.Switch", "checks.Run", "database.Switch", "maintenance.Leave",
+		"database.Prepare", "maintenance.Look", "maintenance.Enter", "database.Switch", "files.Switch", "checks.Run", "database.Switch", "maintenance.Leave",
 	}, w.calls)
 	w.lives(saved)
 	safety := w.of(remora.Safety)

@@ -222,7 +222,7 @@ func (w *world) register(r steps) {
 		c := component{w, kind}
 		for verb, a := range map[string]any{
 			remora.PreflightVerb: c.preflight, remora.CaptureVerb: c.capture, remora.StageVerb: c.stage, remora.CompareVerb: c.compare,
-			remora.SwitchVerb: c.turn, remora.DiscardVerb: c.discard, remora.LeftoversVerb: c.leftovers, remora.PreviewVerb: c.preview,
+			remora.PrepareVerb: c.prepare, remora.SwitchVerb: c.turn, remora.DiscardVerb: c.discard, remora.LeftoversVerb: c.leftovers, remora.PreviewVerb: c.preview,
 		} {
 			r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: kind.Activity(verb)})
 		}
@@ -608,6 +608,15 @@ func (c component) compare(ctx context.Context, in remora.ComponentInput) (d rem
 		return nil
 	})
 	return d, err
+}
+
+func (c component) prepare(ctx context.Context, in remora.ComponentInput) error {
+	return c.w.step(ctx, c.kind.Activity(remora.PrepareVerb), func() error {
+		if c.at(in).journal[in.Turn.Run] == nil {
+			return broken(remora.NotFound)
+		}
+		return nil
+	})
 }
 
 func (c component) turn(ctx context.Context, in remora.ComponentInput) error {

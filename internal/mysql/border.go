@@ -144,11 +144,18 @@ func whole(schema string, t table, keys []key) string {
 // put. All of them are only seen with PROCESS.
 func children(ctx context.Context, s *session, in inside, aside []place) (all [][2]string, err error) {
 	live := liveNames(aside)
+	return keyed(ctx, s, func(from, to [2]string) bool {
+		return in.has(cmp.Or(live[to[0]], to[0]), to[1]) && !in.has(from[0], from[1]) && !ours(from[0])
+	})
+}
+
+// keyed are the tables of the whole server that have a foreign key from one to another as it is wanted.
+func keyed(ctx context.Context, s *session, wanted func(from, to [2]string) bool) (all [][2]string, err error) {
 	list, names := s.server.foreignKeys()
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var from, to [2]string
 		err := rows.Scan(&from[0], &from[1], &to[0], &to[1])
-		if in.has(cmp.Or(live[to[0]], to[0]), to[1]) && !in.has(from[0], from[1]) && !ours(from[0]) && !slices.Contains(all, from) {
+		if wanted(from, to) && !slices.Contains(all, from) {
 			all = append(all, from)
 		}
 		return err
@@ -178,13 +185,16 @@ func crossing(ctx context.Context, s *session, of []census, in inside, aside []p
 	return append(all, out...), err
 }
 
-// leaving are the keys of tables of censuses that lead out of these.
+// leaving are the keys of tables of censuses, as far as their definitions were read, that lead out of these.
 func leaving(of []census, in inside) (all []key, err error) {
 	there := func(schema, table string) bool {
 		return slices.ContainsFunc(of, func(c census) bool { return c.name == schema && c.find(table) != nil })
 	}
 	for _, c := range of {
 		for _, t := range c.tables {
+			if t.Definition == "" {
+				continue
+			}
 			keys, _, err := in.outgoing(c.name, t, there)
 			if err != nil {
 				return nil, err
@@ -277,11 +287,7 @@ func missing(keys, others []key) []key {
 }
 
 // putKeys adds the keys of a side that are not there. A table that somebody dropped needs none any more.
-func (sw *switcher) putKeys(ctx context.Context, side remora.Side, live []census) error {
-	found, err := sw.findKeys(ctx, live)
-	if err != nil {
-		return err
-	}
+func (sw *switcher) putKeys(ctx context.Context, side remora.Side, found []key) error {
 	astray := slices.DeleteFunc(slices.Clone(found), func(k key) bool { return !ours(k.ToSchema) })
 	if len(astray) > 0 { // they came after the journal was written
 		sw.entry.Detail.Keys[side] = append(missing(sw.entry.Detail.Keys[side], astray), sw.home(astray)...)

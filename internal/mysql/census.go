@@ -164,17 +164,25 @@ func takeCensuses(ctx context.Context, s *session, places []place, in inside) ([
 }
 
 // take lists everything in a schema, with definitions.
-func (c *census) take(ctx context.Context, s *session, together []place, in inside) (err error) {
+func (c *census) take(ctx context.Context, s *session, together []place, in inside) error {
+	if err := c.list(ctx, s, in, c.listTables, c.listColumns, c.listKeys, c.listObjects); err != nil || !c.exists {
+		return err
+	}
+	return s.asWritten(ctx, func() error { return c.readDefinitions(ctx, s, liveNames(together)) })
+}
+
+// list lists what steps list of a schema.
+func (c *census) list(ctx context.Context, s *session, in inside, steps ...func(context.Context, *session, string) error) (err error) {
 	if c.options, c.exists, err = optionsOf(ctx, s, c.schema); err != nil || !c.exists {
 		return err
 	}
-	for _, step := range []func(context.Context, *session, string) error{c.listTables, c.listColumns, c.listKeys, c.listObjects} {
+	for _, step := range steps {
 		if err := step(ctx, s, c.schema); err != nil {
 			return err
 		}
 	}
 	*c = c.only(in)
-	return s.asWritten(ctx, func() error { return c.readDefinitions(ctx, s, liveNames(together)) })
+	return nil
 }
 
 // readDefinitions reads the definition of each table, and looks whether it can be created again.

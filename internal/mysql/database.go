@@ -79,6 +79,7 @@ type Database struct {
 var (
 	_ remora.Component = (*Database)(nil)
 	_ remora.Previewer = (*Database)(nil)
+	_ remora.Preparer  = (*Database)(nil)
 )
 
 // New checks the configuration. It does not connect.

@@ -74,7 +74,7 @@ func (w *world) database(change ...func(*Config)) *Database {
 	}
 	d, err := New(cfg)
 	require.NoError(w, err)
-	d.switchPatience = 5 * time.Second
+	d.switchPatience = 2 * time.Second // less than one wait for a lock
 	return d
 }
 

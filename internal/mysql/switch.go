@@ -130,11 +130,40 @@ func (sw *switcher) sides() (out, in []place) {
 	return sw.entry.aside(staged), sw.entry.aside(!staged)
 }
 
-// move exchanges the sides, and tries again where others are in the way, for a bounded time. Between two tries everything
-// is as it was.
-func (sw *switcher) move(ctx context.Context) error {
+// Prepare raises the counters of what comes in, table by table, so that few are left to raise with the application
+// offline, and waits for old transactions: what they are, Switch says.
+func (d *Database) Prepare(ctx context.Context, turn remora.Turn) error {
+	const op = "prepare the switch of"
+	return d.holding(ctx, op, func(s *session) error {
+		e, err := d.mine(ctx, s, op, turn.Run)
+		if err != nil {
+			return err
+		}
+		f, err := d.whereIs(ctx, s, op, e)
+		if err != nil || f.live(e) == turn.Live || turn.Seq < e.Seq || e.Detail.Moving || e.Detail.Unlogged {
+			return err
+		}
+		sw := switcher{d: d, op: op, s: s, turn: turn, entry: e, fence: f}
+		for _, step := range []func(context.Context) error{sw.look, sw.stillThere, sw.raiseCounters} {
+			if err := step(ctx); err != nil {
+				return err
+			}
+		}
+		err = sw.patiently(ctx, func(ctx context.Context) error { return sw.blockers(ctx, oldTransaction) })
+		if remora.KindOf(err) == remora.Busy {
+			return nil
+		}
+		return err
+	})
+}
+
+// move exchanges the sides. Between two tries everything is as it was.
+func (sw *switcher) move(ctx context.Context) error { return sw.patiently(ctx, sw.tryMove) }
+
+// patiently tries again what others are in the way of, for a bounded time.
+func (sw *switcher) patiently(ctx context.Context, try func(context.Context) error) error {
 	for end, wait := time.Now().Add(sw.d.switchPatience), switchPause; ; wait *= 2 {
-		err := sw.tryMove(ctx)
+		err := try(ctx)
 		if sw.fence.live(sw.entry) == sw.turn.Live || remora.KindOf(err) != remora.Busy || time.Now().Add(wait).After(end) {
 			return err
 		}
@@ -463,11 +492,11 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	if err := errors.Join(sw.shape(ctx, side), sw.requalify(ctx)); err != nil || !sw.entry.Detail.Moving {
 		return err
 	}
-	live, err := takeCensuses(ctx, sw.s, sw.d.live(), sw.entry.inside())
+	live, found, err := sw.lookAgain(ctx)
 	if err != nil {
 		return err
 	}
-	if err := sw.putKeys(ctx, side, live); err != nil {
+	if err := sw.putKeys(ctx, side, found); err != nil {
 		return err
 	}
 	kinds := objectKinds
@@ -510,13 +539,38 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	return nil
 }
 
-// verify compares what is live with what should be, after a switch.
-func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string) error {
-	live, err := takeCensuses(ctx, sw.s, sw.d.live(), sw.entry.inside())
+// lookAgain lists what is live after tables have moved, and the keys across the border. Of the tables it reads only
+// definitions that have such a key: the RENAME has not changed any, and to open each of them takes time.
+func (sw *switcher) lookAgain(ctx context.Context) ([]census, []key, error) {
+	live := mapped(sw.d.live(), func(p place) census { return census{place: p} })
+	for i := range live {
+		if err := live[i].list(ctx, sw.s, sw.entry.inside(), live[i].listTables, live[i].listObjects); err != nil {
+			return nil, nil, err
+		}
+	}
+	find := func(t [2]string) *table {
+		i := slices.IndexFunc(live, func(c census) bool { return c.name == t[0] })
+		if i < 0 {
+			return nil
+		}
+		return live[i].find(t[1])
+	}
+	out, err := keyed(ctx, sw.s, func(from, to [2]string) bool { return find(from) != nil && find(to) == nil })
 	if err != nil {
-		return err
+		return nil, nil, err
+	}
+	for _, t := range out {
+		if find(t).Definition, err = definitionOf(ctx, sw.s, t[0], t[1]); err != nil {
+			return nil, nil, err
+		}
 	}
 	keys, err := sw.findKeys(ctx, live)
+	return live, keys, err
+}
+
+// verify compares what is live with what should be, after a switch.
+func (sw *switcher) verify(ctx context.Context, side remora.Side, kinds []string) error {
+	live, keys, err := sw.lookAgain(ctx)
 	if err != nil {
 		return err
 	}
@@ -584,7 +638,7 @@ func (sw *switcher) blockers(ctx context.Context, seconds int) error {
 		return errors.Join(remora.Fail(remora.Changed, sw.op, "schema "+schemasOf(in), "stage again: somebody may have written into it", "somebody uses the tables that were put aside: %s", listed(writers)),
 			sw.entry.save(ctx, sw.s))
 	case len(busy) > 0:
-		return remora.Fail(remora.Busy, sw.op, sw.d.subject(), "end them, for instance with KILL, or turn maintenance on: "+listed(busy),
+		return remora.Fail(remora.Busy, sw.op, sw.d.subject(), "try again when they have ended, or end them with KILL",
 			"its tables are in use by %s; nothing was changed", listed(busy))
 	}
 	return nil

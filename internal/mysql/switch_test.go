@@ -93,26 +93,96 @@ func readEntry(w *world, run string) (*entry, error) {
 	return find(w.Context(), s, run)
 }
 
+// Whoever is in the way is waited for, for a bounded time and with growing pauses, and named: in the progress, and in the
+// answer, which comes with nothing changed. So it is on the way back.
 func TestALongTransactionIsNamedAndNothingChanges(t *testing.T) {
 	testenv.EachMaker(t, testALongTransactionIsNamedAndNothingChanges)
 }
 
 func testALongTransactionIsNamedAndNothingChanges(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
+	w.exec(shop + "CREATE VIEW v AS SELECT id FROM users; CREATE TRIGGER log_it BEFORE INSERT ON users FOR EACH ROW SET @a = 1")
+	part := w.capture()
+	w.exec("DELETE FROM orders; CREATE OR REPLACE VIEW v AS SELECT name FROM users")
+	w.staged("r", part)
+	for i, side := range []remora.Side{remora.Restored, remora.Replaced} {
+		before := w.reading()
+		tx, err := w.root.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		var id string
+		require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT CONNECTION_ID() FROM "+w.schema+".users LIMIT 1").Scan(&id))
+		var told []string
+		turn := remora.Turn{Run: "r", Seq: i + 1, Live: side, KeepUntil: time.Now().Add(time.Hour), Report: func(p remora.Progress) { told = append(told, p.Item) }}
+		began, patience := time.Now(), w.d.switchPatience
+		if i == 0 {
+			w.d.switchPatience = 8 * time.Second
+		}
+		err = w.d.Switch(t.Context(), turn)
+		require.Less(t, time.Since(began), w.d.switchPatience+20*time.Second)
+		w.d.switchPatience = patience
+		requireProblem(t, err, remora.Busy, "connection "+id+" of root@", "nothing was changed")
+		if i == 0 {
+			require.NotEmpty(t, told, "it was tried again")
+			require.Contains(t, told[0], "connection "+id+" of root@")
+		}
+		require.NotContains(t, err.Error()+strings.Join(told, ""), "SELECT", "statements hold values")
+		require.Equal(t, before, w.reading())
+
+		// Where it ends in time, the switch goes on by itself.
+		turn.Report = func(remora.Progress) { _ = tx.Rollback() }
+		require.NoError(t, w.d.Switch(t.Context(), turn))
+		require.NotEqual(t, before, w.reading())
+	}
+}
+
+// What can be done while the application is online is done then: counters are raised, and old transactions waited for.
+func TestASwitchIsPrepared(t *testing.T) { testenv.EachMaker(t, testASwitchIsPrepared) }
+
+func testASwitchIsPrepared(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	w.staged("r", part)
-	live := w.dumps(w.schema)
-	tx, err := w.root.BeginTx(t.Context(), nil)
-	require.NoError(t, err)
-	_, err = tx.ExecContext(t.Context(), "SELECT * FROM "+w.schema+".orders")
-	require.NoError(t, err)
-	err = w.turn("r", 1, remora.Restored)
-	requireProblem(t, err, remora.Busy, "connection", "of root", "nothing was changed")
-	require.NotContains(t, err.Error(), "SELECT", "statements hold values")
-	require.Equal(t, live, w.dumps(w.schema))
-	require.NoError(t, tx.Rollback())
-	require.NoError(t, w.turn("r", 1, remora.Restored))
+	for i, side := range []remora.Side{remora.Restored, remora.Replaced} {
+		w.exec("INSERT INTO orders (user, total) VALUES (1, 1), (1, 1)")
+		before := w.reading()
+		aside := []string{stageSchema("r", 1, 1), putAwaySchema("r", 1)}[i]
+		next := func(schema string) string {
+			_, after, _ := strings.Cut(w.definition(schema, "orders"), "AUTO_INCREMENT=")
+			number, _, _ := strings.Cut(after, " ")
+			return number
+		}
+		require.NotEqual(t, next(w.schema), next(aside))
+		tx, err := w.root.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		_, err = tx.ExecContext(t.Context(), "SELECT * FROM "+w.schema+".users")
+		require.NoError(t, err)
+		if i == 0 { // it is old enough for nobody to wait for its end
+			testenv.Wait(t, time.Minute, "the transaction to be old", func() error {
+				if w.ask("SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_started < NOW() - INTERVAL ? SECOND", oldTransaction) == "0" {
+					return errors.New("it is not")
+				}
+				return nil
+			})
+		}
+		turn := remora.Turn{Run: "r", Seq: i + 1, Live: side, KeepUntil: time.Now().Add(time.Hour)}
+		var told []string
+		turn.Report = func(p remora.Progress) { told = append(told, p.Item) }
+		require.NoError(t, w.d.Prepare(t.Context(), turn))
+		require.Equal(t, i == 0, len(told) > 0, "%v", told)
+		require.Equal(t, next(w.schema), next(aside))
+		require.Equal(t, before, w.reading(), "nothing live has changed")
+		require.NoError(t, tx.Rollback())
+		require.NoError(t, w.turn("r", i+1, side))
+		require.NoError(t, w.d.Prepare(t.Context(), turn), "there is nothing left to prepare")
+	}
+}
+
+// definition is the server's own text of a table.
+func (w *world) definition(schema, name string) (text string) {
+	w.Helper()
+	require.NoError(w, w.root.QueryRowContext(w.Context(), "SHOW CREATE TABLE "+qualified(schema, name)).Scan(new(string), &text))
+	return text
 }
 
 // Somebody who uses the stage may have written into it: that is no reason to try again, but to stage again (S2).

@@ -215,6 +215,13 @@ type Previewer interface {
 	Preview(ctx context.Context, job Job, from fs.FS) (Preview, error)
 }
 
+// Preparer is a component whose Switch is shorter when some of its work is done before, with the application online.
+type Preparer interface {
+	// Prepare does what can be done before turn without moving anything, and waits, for a bounded time, for those who
+	// would be in its way.
+	Prepare(ctx context.Context, turn Turn) error
+}
+
 // Copier is a component that can be built beside itself, in a place of its own.
 type Copier interface {
 	// Into is the component in the place that was chosen, of what was chosen. Whatever is asked of it leaves what is live

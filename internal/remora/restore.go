@@ -138,7 +138,7 @@ const (
 func PhaseName(kind Kind, verb, source string) string {
 	does := map[string]string{
 		PreflightVerb: "check", CaptureVerb: "archive", StageVerb: "stage", CompareVerb: "compare staged", SwitchVerb: "switch",
-		DiscardVerb: "discard put-away", LeftoversVerb: "look at journal of", PreviewVerb: "compare live",
+		PrepareVerb: "prepare switch of", DiscardVerb: "discard put-away", LeftoversVerb: "look at journal of", PreviewVerb: "compare live",
 	}[verb]
 	if kind == Database && verb == CaptureVerb {
 		does = "dump"

@@ -86,8 +86,9 @@ const (
 	SwitchVerb    = "Switch"
 	DiscardVerb   = "Discard"
 	LeftoversVerb = "Leftovers"
-	// PreviewVerb is that of a Previewer.
+	// PreviewVerb is that of a Previewer, PrepareVerb that of a Preparer.
 	PreviewVerb = "Preview"
+	PrepareVerb = "Prepare"
 )
 
 // Activity is the wire name of a component's verb.
