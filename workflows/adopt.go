@@ -78,6 +78,7 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	// Where a component was switched and another is gone, the end of the window had begun to discard.
 	ending := switched > 0 && len(left) < len(r.Kinds) && r.Outcome.Open()
 	r.Live, r.Problem = remora.Restored, ""
+	fences := fences(ctx)
 	if restored < len(left) && !ending { // until everything is on the restored side, the way is back (S4)
 		r.Live = remora.Replaced
 		if restored > 0 {
@@ -85,10 +86,18 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 				return a, err
 			}
 		}
-		if err := op.goBack(ctx, kinds); err != nil {
+		if !fences {
+			if err := op.goBack(ctx, kinds); err != nil {
+				return a, err
+			}
+			a.Seq++
+		}
+	}
+	if fences && !ending {
+		a.Seq += unheard
+		if err := op.settleOn(ctx, left, a.Seq, r.Live); err != nil {
 			return a, err
 		}
-		a.Seq++
 	}
 	if err := op.leaveMaintenance(ctx); err != nil {
 		return a, err

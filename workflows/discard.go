@@ -100,18 +100,48 @@ func (op *operation) mine(ctx workflow.Context, kind remora.Kind) (*remora.Lefto
 	return nil, nil
 }
 
+// fences tells whether this was begun by a worker that fences off the switches of whoever was terminated.
+func fences(ctx workflow.Context) bool {
+	return workflow.GetVersion(ctx, "a terminated switch is fenced off", workflow.DefaultVersion, 1) > workflow.DefaultVersion
+}
+
 // goBack makes the replaced side live wherever the restored one is, for an Apply that was terminated or reset and so
-// does not know how far it came.
+// does not know how far it came. A switch of it may still be under way in a worker that does not know either: where it
+// has not moved anything, it finds that a later turn was made.
 func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) error {
+	fences := fences(ctx)
 	for _, kind := range kinds {
 		left, err := op.mine(ctx, kind)
 		if err != nil {
 			return err
 		}
-		if left == nil || left.Live != remora.Restored {
+		if left == nil || left.Live != remora.Restored && (!fences || left.Seq > firstSwitch || left.To != "") {
 			continue
 		}
-		if err := op.turn(ctx, kind, remora.Turn{Run: op.run, Seq: left.Seq + 1, Live: remora.Replaced, KeepUntil: left.KeepUntil}); err != nil {
+		seq := left.Seq + 1
+		if fences {
+			seq = max(seq, firstSwitch+1)
+		}
+		if err := op.turn(ctx, kind, remora.Turn{Run: op.run, Seq: seq, Live: remora.Replaced, KeepUntil: left.KeepUntil}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unheard is how many turns of a restore a journal may not have heard of, when its workflow was terminated.
+const unheard = 100
+
+// settleOn makes a side live in every component that the journals know of, or keeps it so, under a number that is beyond those
+// of whoever was terminated: what a worker still does for that comes too late. Where a side is being discarded already,
+// nothing switches any more.
+func (op *operation) settleOn(ctx workflow.Context, left []remora.Leftover, seq int, live remora.Side) error {
+	for _, l := range left {
+		if l.To != "" {
+			continue
+		}
+		err := op.turn(ctx, l.Kind, remora.Turn{Run: op.run, Seq: seq, Live: live, KeepUntil: l.KeepUntil})
+		if err != nil && (l.Live != live || problemOf("keep", err).Kind != remora.Fenced) {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"crypto/rand"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,6 +148,49 @@ func playTerminatedInSwitch(t *testing.T, r *recording) {
 	require.Equal(t, remora.OutcomeAccepted, r.update(remora.AcceptUpdate).Outcome)
 	require.NoError(t, r.ended("restore/shop"))
 	r.tidy()
+}
+
+// A switch that is terminated before it moved anything, in a worker that does not hear of it: it comes too late, whoever
+// settles the restore, and whenever it wakes up (S3).
+func playLateSwitch(t *testing.T, r *recording) {
+	for _, wakes := range []string{"files.Leftovers", "maintenance.Leave"} {
+		for _, both := range []bool{false, true} {
+			reached, _ := r.hold("database.Switch")
+			run := r.startRestore(time.Hour)
+			reached()
+			var woke sync.Once
+			r.mu.Lock()
+			r.gate = func(_ context.Context, name string, _ int) {
+				if name != wakes {
+					return
+				}
+				woke.Do(func() {
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					for at := range r.kinds[remora.Database].journal {
+						_ = component{r.world, remora.Database}.turned(remora.ComponentInput{Turn: remora.Turn{Run: at, Seq: firstSwitch, Live: remora.Restored}})
+					}
+				})
+			}
+			r.mu.Unlock()
+			if both {
+				r.terminate("restore/shop")
+				r.terminate("op/shop")
+				run = r.adopt()
+				require.NoError(t, run.Get(t.Context(), nil))
+			} else {
+				r.terminate("op/shop")
+				require.Equal(t, string(remora.RolledBack), kindOf(run.Get(t.Context(), nil)))
+			}
+			require.Equal(t, remora.OutcomeRolledBack, r.record().Outcome)
+			r.lives(original)
+			r.tidy()
+			r.mu.Lock()
+			r.gate = nil
+			clear(r.restores)
+			r.mu.Unlock()
+		}
+	}
 }
 
 // A rollback that is terminated in the middle is brought back by its Restore, which says so.

@@ -87,6 +87,7 @@ func TestRecord(t *testing.T) {
 		"terminated-before-switch": playTerminatedBeforeSwitch,
 		"terminated-in-switch":     playTerminatedInSwitch,
 		"terminated-turn":          playTerminatedTurn,
+		"terminated-late-switch":   playLateSwitch,
 		"terminated-discard":       playTerminatedDiscard,
 		"reset-stage":              playResetStage,
 		"reset-switch":             playResetSwitch,

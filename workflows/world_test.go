@@ -620,28 +620,31 @@ func (c component) prepare(ctx context.Context, in remora.ComponentInput) error 
 }
 
 func (c component) turn(ctx context.Context, in remora.ComponentInput) error {
-	return c.w.step(ctx, c.kind.Activity(remora.SwitchVerb), func() error {
-		s, turn := c.at(in), in.Turn
-		e := s.journal[turn.Run]
-		switch {
-		case e == nil:
-			return broken(remora.NotFound)
-		case turn.Seq < e.seq:
-			return broken(remora.Superseded)
-		case turn.Stay && turn.Live != e.live:
-			return broken(remora.Fenced)
-		case len(c.w.offline) == 0 && !c.w.theirs && in.Selection.To == "" && !turn.Stay:
-			return errors.New("switched while the application was online")
-		}
-		if e.seq, e.keep = turn.Seq, turn.KeepUntil; turn.Live == e.live {
-			return nil
-		}
-		if !e.switched {
-			e.switched, e.stage, e.away = true, "", e.stage
-		}
-		s.live, e.away, e.live = e.away, s.live, turn.Live
+	return c.w.step(ctx, c.kind.Activity(remora.SwitchVerb), func() error { return c.turned(in) })
+}
+
+func (c component) turned(in remora.ComponentInput) error {
+	s, turn := c.at(in), in.Turn
+	e := s.journal[turn.Run]
+	switch {
+	case e == nil:
+		return broken(remora.NotFound)
+	case turn.Seq < e.seq:
+		return broken(remora.Superseded)
+	case turn.Stay && turn.Live != e.live:
+		return broken(remora.Fenced)
+	}
+	if e.seq, e.keep = turn.Seq, turn.KeepUntil; turn.Live == e.live {
 		return nil
-	})
+	}
+	if len(c.w.offline) == 0 && !c.w.theirs && in.Selection.To == "" {
+		return errors.New("switched while the application was online")
+	}
+	if !e.switched {
+		e.switched, e.stage, e.away = true, "", e.stage
+	}
+	s.live, e.away, e.live = e.away, s.live, turn.Live
+	return nil
 }
 
 // discard holds the world's strictest rule (S1).
