@@ -185,12 +185,10 @@ func chosen() (all []met) {
 		fault string
 	}{
 		{"R0 plan", 0, "connections killed in MySQL"},
-		{"R1 safety backup", 0, "MySQL killed and started again"},
-		{"R1 safety backup", 2, "worker killed"},
+		{"R1 safety backup", 0, "worker asked to stop"},
 		{"R2 fetch, R3 stage", 0, "worker frozen for longer than its heartbeat"},
 		{"R2 fetch, R3 stage", 1, "cancelled by the command"},
 		{"R3 compare", 0, "terminated in Temporal"},
-		{"R3 compare", 1, "worker asked to stop"},
 		{"R4 switch", 1, "MySQL killed and started again"},
 		{"R4 switch", 1, "its step terminated in Temporal"},
 		{"R4 switch", 2, "all of it terminated in Temporal"},
