@@ -207,7 +207,7 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 	var heal func()
 	struck := time.Time{}
 	if missed == nil {
-		k.usual[p] = max(k.usual[p], 20*time.Millisecond)
+		k.usual[p] = max(k.usual[p], 4*time.Millisecond)
 		pause(k.t.Context(), time.Duration(k.random.Int64N(int64(k.usual[p]))))
 		struck = time.Now()
 		if heal, missed = f.strike(k, at); heal != nil {
@@ -225,8 +225,8 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 	if missed == nil {
 		missed = k.underWay(at, struck)
 	}
-	if k.usual[p] = k.usual[p] * 3 / 2; missed != nil {
-		k.usual[p] /= 4
+	if k.usual[p] *= 2; missed != nil {
+		k.usual[p] /= 8
 	}
 	for _, w := range k.strays {
 		k.stop(w)
