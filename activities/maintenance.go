@@ -2,6 +2,9 @@ package activities
 
 import (
 	"context"
+	"slices"
+
+	"go.temporal.io/sdk/client"
 
 	"github.com/remora-backup/remora/internal/maintenance"
 	"github.com/remora-backup/remora/internal/remora"
@@ -10,8 +13,9 @@ import (
 // Maintenance holds the steps that take the application of a source offline and back.
 type Maintenance struct {
 	// Mode finds the mode of a source.
-	Mode  func(source string) (maintenance.Mode, error)
-	Watch Watch
+	Mode     func(source string) (maintenance.Mode, error)
+	Temporal client.Client
+	Watch    Watch
 }
 
 // Register makes the steps known under their wire names.
@@ -32,8 +36,20 @@ func (m *Maintenance) look(ctx context.Context, in remora.MaintenanceInput) (rem
 	})
 }
 
+// enter may come late: its workflow was terminated, or its worker was frozen, and whoever settled that has brought the
+// application back already. Nobody would do so once more, so enter does.
 func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
-	return m.call(ctx, "take "+in.Source+" offline", in, maintenance.Mode.Enter)
+	entered, err := m.call(ctx, "take "+in.Source+" offline", in, maintenance.Mode.Enter)
+	ctx = context.WithoutCancel(ctx)
+	lane, unknown := describe(ctx, m.Temporal, remora.Lane(in.Source), "")
+	wanted := []string{remora.ApplyWorkflow, remora.TurnWorkflow, remora.AdoptWorkflow}
+	if unknown == nil && !(running(lane) && slices.Contains(wanted, lane.GetWorkflowExecutionInfo().GetType().GetName())) {
+		in.Entered = true
+		if _, left := m.leave(ctx, in); err == nil {
+			err = left
+		}
+	}
+	return entered, err
 }
 
 func (m *Maintenance) leave(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {

@@ -43,7 +43,7 @@ func steps(cfg *config.Config, locations *repository.Locations, s *sources, c cl
 		},
 		&activities.Lane{Client: c, Watch: watch},
 		&activities.Retention{Locations: locations, Keep: cfg.KeepOf, Watch: watch},
-		&activities.Maintenance{Mode: s.mode, Watch: watch},
+		&activities.Maintenance{Mode: s.mode, Temporal: c, Watch: watch},
 		&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch},
 	}
 }
