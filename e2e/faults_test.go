@@ -52,6 +52,8 @@ func processFaults() []fault {
 		}},
 		{id: "F36", name: "a backup, a slot and a cleanup meanwhile", harmless: true, strike: everythingElse},
 		{id: "F37", name: "cancelled by the command", strike: func(k *torture, _ step) (func(), error) {
+			require.NoError(k.t, k.worker.Process.Signal(syscall.SIGSTOP)) // the command takes longer than many a step
+			defer func() { require.NoError(k.t, k.worker.Process.Signal(syscall.SIGCONT)) }()
 			k.must("cancel", k.source())
 			return nil, nil
 		}},
