@@ -187,6 +187,7 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 	k.app.tidyUp()
 	damaged := k.read().without()
 	k.app.mark()
+	k.exec(fmt.Sprintf("UPDATE verdict.verdict SET well = %t", p.story != failing))
 	if p.story == undoing || p.story == accepting {
 		k.must("restore", "good", "--force")
 		k.requireSide(after, damaged, what+", before it")
@@ -196,7 +197,6 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 		k.must("rollback", k.source())
 		k.app.requireTurned(what + ", before it")
 	}
-	k.exec(fmt.Sprintf("UPDATE verdict.verdict SET well = %t", p.story != failing))
 	was := k.side(damaged, what)
 	known := k.newest().ID
 	k.seeLanes()
