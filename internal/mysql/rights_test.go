@@ -206,7 +206,7 @@ func testOfSeveralGrantsForASchemaOneIsInForce(t *testing.T, on *testenv.MySQLSe
 		"REST", "TRIGGER, EVENT, SHOW VIEW", "ME", "poor@'%'", "EXACT", grantPattern(w.schema)+".*", "LOOSE", "`"+w.schema+"`.*", "WIDE", "`"+w.schema[:5]+"%`.*",
 		"NARROW", "`"+grantPattern(w.schema)[1:9]+"%`.*", "ANY", "`%`.*", "TABLE", qualified(w.schema, "users"), "SHOP", w.schema,
 	)
-	for _, c := range []struct{ grants, missing string }{
+	cases := []struct{ grants, missing string }{
 		{"GRANT SELECT, REST ON WIDE TO ME", ""},
 		{"GRANT SELECT, REST ON LOOSE TO ME", ""},
 		{"GRANT SELECT ON EXACT TO ME; GRANT REST ON WIDE TO ME", "TRIGGER, EVENT"},
@@ -224,7 +224,12 @@ func testOfSeveralGrantsForASchemaOneIsInForce(t *testing.T, on *testenv.MySQLSe
 		{"GRANT SELECT ON WIDE TO role1; GRANT REST ON EXACT TO role2; GRANT role2 TO role1; GRANT role1 TO ME", "?"},
 		{"GRANT SELECT, SHOW VIEW ON EXACT TO ME; GRANT TRIGGER ON EXACT TO role1; GRANT EVENT ON EXACT TO role2; GRANT role2 TO role1; GRANT role1 TO ME", ""},
 		{"GRANT SELECT, SHOW VIEW ON EXACT TO ME; GRANT TRIGGER, EVENT ON EXACT TO role1; GRANT role1 TO ME; GRANT role2 TO ME; SET DEFAULT ROLE NONE TO ME", "?"},
-	} {
+	}
+	if on.MariaDB() {
+		cases = append(cases, struct{ grants, missing string }{"GRANT SELECT, SHOW VIEW, EVENT ON EXACT TO ME; GRANT TRIGGER ON WIDE TO PUBLIC", ""})
+		t.Cleanup(func() { _, _ = w.root.Exec(words.Replace("REVOKE TRIGGER ON WIDE FROM PUBLIC")) })
+	}
+	for _, c := range cases {
 		w.exec("DROP USER IF EXISTS poor@'%'; DROP ROLE role1; DROP ROLE role2; CREATE USER poor@'%'; CREATE ROLE role1; CREATE ROLE role2")
 		given := words.Replace(c.grants)
 		if on.MariaDB() {
