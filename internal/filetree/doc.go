@@ -18,4 +18,7 @@
 // A directory that is mounted cannot be exchanged, or not without leaving somebody behind. With Config.ByEntry it stays
 // and its entries are exchanged one by one; what is not live then lies in <directory>/.remora, on the same file system,
 // and the lock and the journals in that folder of the first directory (see docs/decisions, 0012).
+//
+// A restore of some paths exchanges each of them as such an entry, at any depth, and a copy of files lies in one directory of
+// its own, with its journal beside that (see docs/decisions, 0039).
 package filetree
