@@ -245,6 +245,10 @@ func (c *census) readObjects(ctx context.Context, s *session, schema string, all
 			if o.Broken, err = s.warned(ctx, codeViewInvalid, ""); err != nil {
 				return err
 			}
+			// In a view, MariaDB 10 knows the functions of packages in this mode alone, without saying so.
+			if s.server.mariadb() && !s.server.since(11, 0) && slices.ContainsFunc(all, func(p object) bool { return p.Kind == kindPackage && o.calls(p.Name) }) {
+				o.Mode = "ORACLE"
+			}
 			// MariaDB names the schema where something about the view is amiss. As the name of something else it stands alone, too.
 			if own := quote(schema); strings.Count(string(o.Create), own) == strings.Count(string(o.Create), own+".") {
 				o.Create = sqlText(strings.ReplaceAll(string(o.Create), own+".", ""))
@@ -253,6 +257,11 @@ func (c *census) readObjects(ctx context.Context, s *session, schema string, all
 		c.objects = append(c.objects, o)
 	}
 	return nil
+}
+
+// calls tells whether a view calls a function of a package.
+func (o object) calls(name string) bool {
+	return regexp.MustCompile(regexp.QuoteMeta(quote(name)) + "\\.`(?:[^`]|``)+`\\(").MatchString(string(o.Create))
 }
 
 // unqualified is a routine in another language than SQL without the schema's name, where it says which libraries it uses.
