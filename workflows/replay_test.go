@@ -74,6 +74,7 @@ func TestRecord(t *testing.T) {
 		"verify-all":           playVerifyAll,
 		"restore-expired":      playExpired,
 		"restore-undone":       playUndone,
+		"restore-prepared":     playUndone,
 		"restore-rolled-back":  playRolledBack,
 		"restore-stops-backup": playRunningBackup,
 		"restore-terminated":   playTerminatedApply,

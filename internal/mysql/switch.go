@@ -144,10 +144,14 @@ func (d *Database) Prepare(ctx context.Context, turn remora.Turn) error {
 			return err
 		}
 		sw := switcher{d: d, op: op, s: s, turn: turn, entry: e, fence: f}
-		for _, step := range []func(context.Context) error{sw.look, sw.stillThere, sw.raiseCounters} {
-			if err := step(ctx); err != nil {
-				return err
-			}
+		if err := errors.Join(sw.look(ctx), sw.stillThere(ctx)); err != nil {
+			return err
+		}
+		for i := range sw.incoming { // those have rows, which must go on to equal the backup
+			sw.incoming[i].tables = slices.DeleteFunc(sw.incoming[i].tables, table.sequence)
+		}
+		if err := sw.raiseCounters(ctx); err != nil {
+			return err
 		}
 		err = sw.patiently(ctx, func(ctx context.Context) error { return sw.blockers(ctx, oldTransaction) })
 		if remora.KindOf(err) == remora.Busy {
