@@ -310,7 +310,7 @@ func TestAnApplicationThatWasOfflineStaysOffline(t *testing.T) {
 
 // The way back is broken as well: each of its steps, in every way, for a switch of the files that cannot succeed.
 func TestWayBackWithEveryStepFailing(t *testing.T) {
-	const filesSwitch = 15
+	const filesSwitch = 16
 	faults(t, allFaults, func(t *testing.T, f fault) bool {
 		w := newWorld(t)
 		w.later = 1
