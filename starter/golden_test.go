@@ -105,8 +105,10 @@ func overRestore() remora.Restore {
 func everyRestore() (all []remora.Restore) {
 	loaded := remora.Summary{Objects: 3, Entries: 123_456, Bytes: 45_000_000}
 	before := []remora.Phase{
-		{Name: "look up backup " + goodBackup().ID, Took: 3 * time.Millisecond}, {Name: "check database of shop", Took: 40 * time.Millisecond, Summary: &loaded},
-		{Name: "dump database of shop", Took: 4 * time.Second, Summary: &loaded}, {Name: "verify", Took: time.Second, Summary: &remora.Summary{Bytes: 2_000_000}},
+		{Name: "look up backup " + goodBackup().ID, Took: 3 * time.Millisecond},
+		{Name: "check database of shop", Took: 40 * time.Millisecond, Summary: &loaded},
+		{Name: "dump database of shop", Took: 4 * time.Second, Summary: &loaded},
+		{Name: "verify", Took: time.Second, Summary: &remora.Summary{Bytes: 2_000_000}},
 		{Name: "stage database of shop", Took: 9 * time.Second, Summary: &loaded},
 	}
 	switched := append(slices.Clone(before), remora.Phase{Name: "maintenance on", Took: 20 * time.Millisecond},

@@ -452,7 +452,7 @@ func playExtended(t *testing.T, r *recording) {
 	run := r.startRestore(time.Hour)
 	r.await(remora.OutcomeApplied)
 	extend := func(by time.Duration) (time.Time, client.WorkflowUpdateHandle) {
-		until := time.Now().Add(by).UTC()
+		until := time.Now().Add(by).UTC() //nolint:forbidigo // it is a test: on a real server, time is that of the clock
 		handle, err := r.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
 			WorkflowID: "restore/shop", UpdateName: remora.ExtendUpdate, WaitForStage: client.WorkflowUpdateStageAccepted,
 			Args: []any{remora.WishInput{RequestedBy: "ada", Until: until}},
