@@ -36,6 +36,11 @@ func (d *Database) Staged(ctx context.Context, run string) (asked remora.Checker
 			if err := dropObjects(ctx, s, p.schema, found[i].objects, objectKinds...); err != nil {
 				return err
 			}
+			for _, t := range found[i].tables { // a check is as quick as it is of a table that is not new
+				if err := s.exec(ctx, "ANALYZE NO_WRITE_TO_BINLOG TABLE "+qualified(p.schema, t.Name)); err != nil {
+					return err
+				}
+			}
 			found[i].objects = e.Detail.Schemas[i].Restored.Objects
 		}
 		wanted := make([]shaped, len(places))
