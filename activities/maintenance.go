@@ -43,7 +43,7 @@ func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (re
 	ctx = context.WithoutCancel(ctx)
 	lane, unknown := describe(ctx, m.Temporal, remora.Lane(in.Source), "")
 	wanted := []string{remora.ApplyWorkflow, remora.TurnWorkflow, remora.AdoptWorkflow}
-	if unknown == nil && !(running(lane) && slices.Contains(wanted, lane.GetWorkflowExecutionInfo().GetType().GetName())) {
+	if unknown == nil && (!running(lane) || !slices.Contains(wanted, lane.GetWorkflowExecutionInfo().GetType().GetName())) {
 		in.Entered = true
 		if _, left := m.leave(ctx, in); err == nil {
 			err = left
