@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,5 +55,11 @@ func removeAbandoned(dir string) error {
 		return nil // in use
 	}
 	removeContainers(dir)
+	mounts, _ := os.ReadFile("/proc/self/mounts") // a disk of a killed test (see NewDisk)
+	for line := range strings.SplitSeq(string(mounts), "\n") {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], dir+"/") {
+			_ = unix.Unmount(fields[1], unix.MNT_DETACH) // whoever may not unmount has mounted nothing
+		}
+	}
 	return os.RemoveAll(dir)
 }
