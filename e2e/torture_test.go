@@ -69,6 +69,7 @@ func phases() []phase {
 		{"R4 switch", restoring, remora.EnterActivity, 1},
 		{"R4 switch", restoring, db(remora.SwitchVerb), 1},
 		{"R4 switch", restoring, files(remora.SwitchVerb), 1},
+		{"R4 switch", restoring, db(remora.PrepareVerb), 1},
 		{"R5 checks", restoring, remora.ChecksActivity, 1},
 		{"R5 checks", restoring, db(remora.SwitchVerb), 2}, // the events start
 		{"R5 checks", restoring, remora.LeaveActivity, 1},
