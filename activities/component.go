@@ -176,6 +176,7 @@ func (c *Component) turn(ctx context.Context, t task) (done struct{}, err error)
 }
 
 func (c *Component) discard(ctx context.Context, t task) (done struct{}, err error) {
+	t.job.Seq = t.Turn.Seq
 	return done, t.Discard(ctx, t.job, t.HeldBy)
 }
 

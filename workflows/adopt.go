@@ -81,8 +81,12 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	fences := fences(ctx)
 	if restored < len(left) && !ending { // until everything is on the restored side, the way is back (S4)
 		r.Live = remora.Replaced
+		enter := op.enterMaintenance
+		if workflow.GetVersion(ctx, "go back in maintenance", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
+			enter = op.offlineFirst
+		}
 		if restored > 0 {
-			if err := op.enterMaintenance(ctx); err != nil {
+			if err := enter(ctx); err != nil {
 				return a, err
 			}
 		}
@@ -157,7 +161,7 @@ func (op *operation) leftBehind(ctx workflow.Context) (left []remora.Leftover, e
 			return nil, err
 		}
 		for _, l := range all {
-			if l.Source == op.source && (run == "" || l.Run == run) && !remora.IsDrill(l.Run) {
+			if l.Source == op.source && !l.Foreign && (run == "" || l.Run == run) && !remora.IsDrill(l.Run) {
 				run = l.Run
 				left = append(left, l)
 				break

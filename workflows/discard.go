@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -22,12 +23,19 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 	}
 	if req.BackFirst {
 		ctx, _ = workflow.NewDisconnectedContext(ctx)
-		op.insist(ctx, "go back to the replaced side", func(ctx workflow.Context) error {
+		whole := false
+		op.insist(ctx, "go back to the replaced side", func(ctx workflow.Context) (err error) {
+			if whole, err = op.wholly(ctx, req.Kinds); err != nil || whole {
+				return err
+			}
 			if err := op.backwards().goBack(ctx, req.Kinds); err != nil {
 				return err
 			}
 			return op.backwards().leaveMaintenance(ctx) // which only ends what this run began
 		})
+		if whole {
+			return remora.Discarded{Whole: true}, nil
+		}
 	}
 	heldBy, err := op.putAway(ctx, req.Kinds, req.Started, req.Nothing)
 	if err != nil {
@@ -43,20 +51,16 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 // that backup. What the journals know decides: a run that never switched has only a stage, which nobody needs.
 // empty are the components whose put-away side holds nothing. Once the first side is removed there is no way back.
 func (op *operation) putAway(ctx workflow.Context, kinds []remora.Kind, started time.Time, empty []remora.Kind) (heldBy string, err error) {
-	var known, toSave []remora.Kind
+	left, err := op.left(ctx, kinds)
+	if err != nil {
+		return "", err
+	}
+	var toSave []remora.Kind
 	seq := 0
-	for _, kind := range kinds {
-		left, err := op.mine(ctx, kind)
-		if err != nil {
-			return "", err
-		}
-		if left == nil {
-			continue
-		}
-		known = append(known, kind)
-		if left.Switched && left.To == "" { // what is built elsewhere was made from a backup, and put nothing away
-			toSave = append(toSave, kind)
-			seq = max(seq, left.Seq)
+	for _, l := range left {
+		if l.Switched && l.To == "" && !l.Nothing { // what is built elsewhere was made from a backup, and put nothing away
+			toSave = append(toSave, l.Kind)
+			seq = max(seq, l.Seq)
 		}
 	}
 	if toSave = without(toSave, empty); len(toSave) > 0 {
@@ -77,27 +81,28 @@ func (op *operation) putAway(ctx workflow.Context, kinds []remora.Kind, started 
 	}
 
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	for _, kind := range known {
-		op.insist(ctx, words(kind, remora.DiscardVerb, op.source), func(ctx workflow.Context) error {
-			_, err := of[nothing](ctx, op.backwards(), kind, remora.DiscardVerb, "", remora.ComponentInput{HeldBy: heldBy})
+	for _, l := range left {
+		op.insist(ctx, words(l.Kind, remora.DiscardVerb, op.source), func(ctx workflow.Context) error {
+			_, err := of[nothing](ctx, op.backwards(), l.Kind, remora.DiscardVerb, "",
+				remora.ComponentInput{HeldBy: heldBy, Turn: remora.Turn{Seq: l.Seq}})
 			return err
 		})
 	}
 	return heldBy, nil
 }
 
-// mine is what a component's journal knows about this run, or nil.
-func (op *operation) mine(ctx workflow.Context, kind remora.Kind) (*remora.Leftover, error) {
-	all, err := op.leftovers(ctx, kind)
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if all[i].Run == op.run {
-			return &all[i], nil
+// left is what the journals of components know about this run.
+func (op *operation) left(ctx workflow.Context, kinds []remora.Kind) (left []remora.Leftover, err error) {
+	for _, kind := range kinds {
+		all, err := op.leftovers(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(all, func(l remora.Leftover) bool { return l.Run == op.run }); i >= 0 {
+			left = append(left, all[i])
 		}
 	}
-	return nil, nil
+	return left, nil
 }
 
 // fences tells whether this was begun by a worker that fences off the switches of whoever was terminated.
@@ -105,28 +110,66 @@ func fences(ctx workflow.Context) bool {
 	return workflow.GetVersion(ctx, "a terminated switch is fenced off", workflow.DefaultVersion, 1) > workflow.DefaultVersion
 }
 
-// goBack makes the replaced side live wherever the restored one is, for an Apply that was terminated or reset and so
-// does not know how far it came. A switch of it may still be under way in a worker that does not know either: where it
-// has not moved anything, it finds that a later turn was made.
+// wholly tells whether a terminated Apply had come to its end: all is on the restored side, the live checks pass, and the
+// application may have gone on with it. From there the way is forward (S4).
+func (op *operation) wholly(ctx workflow.Context, kinds []remora.Kind) (bool, error) {
+	if workflow.GetVersion(ctx, "what is wholly restored stays", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return false, nil
+	}
+	left, err := op.backwards().left(ctx, kinds)
+	between := slices.ContainsFunc(left, func(l remora.Leftover) bool { return l.Live != remora.Restored || l.To != "" })
+	if err != nil || len(left) == 0 || between {
+		return false, err
+	}
+	checked, err := op.check(ctx, false) // it may have been on its way back because of them
+	return err == nil && len(checked.Failed) == 0, nil
+}
+
+// goBack makes the replaced side live, in maintenance, for an Apply that was terminated or reset and so does not know how far
+// it came. The side that is live already may not be whole: it is asked for as well. A switch may still be under way in a
+// worker that does not know either: where it has not moved anything, it finds that a later turn was made.
 func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) error {
 	fences := fences(ctx)
-	for _, kind := range kinds {
-		left, err := op.mine(ctx, kind)
-		if err != nil {
-			return err
-		}
-		if left == nil || left.Live != remora.Restored && (!fences || left.Seq > firstSwitch || left.To != "") {
-			continue
-		}
-		seq := left.Seq + 1
+	back := func(l remora.Leftover) error {
+		seq := l.Seq + 1
 		if fences {
 			seq = max(seq, firstSwitch+1)
 		}
-		if err := op.turn(ctx, kind, remora.Turn{Run: op.run, Seq: seq, Live: remora.Replaced, KeepUntil: left.KeepUntil}); err != nil {
+		return op.turn(ctx, l.Kind, remora.Turn{Run: op.run, Seq: seq, Live: remora.Replaced, KeepUntil: l.KeepUntil})
+	}
+	if workflow.GetVersion(ctx, "go back in maintenance", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
+		left, err := op.left(ctx, kinds)
+		if err == nil && slices.ContainsFunc(left, func(l remora.Leftover) bool { return l.Live == remora.Restored && l.To == "" }) {
+			err = op.offlineFirst(ctx)
+		}
+		for _, l := range left {
+			if err == nil && (l.Live == remora.Restored || l.To == "") {
+				err = back(l)
+			}
+		}
+		return err
+	}
+	for _, kind := range kinds {
+		left, err := op.left(ctx, []remora.Kind{kind})
+		for _, l := range left {
+			if l.Live == remora.Restored || fences && l.Seq <= firstSwitch && l.To == "" {
+				err = back(l)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// offlineFirst takes the application offline, unless somebody else has.
+func (op *operation) offlineFirst(ctx workflow.Context) error {
+	found, err := op.lookOffline(ctx)
+	if err == nil && !found.Theirs {
+		err = op.enterMaintenance(ctx)
+	}
+	return err
 }
 
 // unheard is how many turns of a restore a journal may not have heard of, when its workflow was terminated.

@@ -76,7 +76,7 @@ func TestRecord(t *testing.T) {
 		"restore-undone":       playUndone,
 		"restore-prepared":     playUndone,
 		"restore-rolled-back":  playRolledBack,
-		"restore-stops-backup": playRunningBackup,
+		"restore-stops-backup": playS19StopsARunningBackup,
 		"restore-terminated":   playTerminatedApply,
 		"restore-lost":         playTerminatedApply,
 		"restore-checked":      playChecked,
@@ -404,7 +404,7 @@ func playCopiedElsewhere(t *testing.T, r *recording) {
 }
 
 // S19: a restore and a rollback stop a running backup; the end of a window waits for one.
-func playRunningBackup(t *testing.T, r *recording) {
+func playS19StopsARunningBackup(t *testing.T, r *recording) {
 	waiting := make(chan struct{}, 1)
 	hold := func() client.WorkflowRun {
 		r.mu.Lock()

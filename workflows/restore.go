@@ -290,7 +290,9 @@ func (r *restore) waitsForBackup(ctx workflow.Context) {
 func (r *restore) notApplied(ctx workflow.Context, err error) error {
 	switch p := problemOf("restore "+r.source, err); {
 	case killed(err):
-		r.goBack(ctx)
+		if r.goBack(ctx) {
+			return r.adopt(ctx)
+		}
 		return r.ended(ctx, remora.OutcomeRolledBack, rolledBack(r.source, p))
 	case p.Kind == remora.RolledBack, p.Kind == remora.Cancelled:
 		return r.ended(ctx, remora.OutcomeRolledBack, err)
@@ -299,8 +301,9 @@ func (r *restore) notApplied(ctx workflow.Context, err error) error {
 	}
 }
 
-// goBack does for a terminated Apply what it could not do itself any more.
-func (r *restore) goBack(ctx workflow.Context) {
+// goBack does for a terminated Apply what it could not do itself any more. Where that had come to its end there is nothing
+// to go back from.
+func (r *restore) goBack(ctx workflow.Context) (whole bool) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	kinds := r.req.Kinds
 	if r.req.To != "" {
@@ -313,12 +316,14 @@ func (r *restore) goBack(ctx workflow.Context) {
 	const back = "go back to what was before"
 	began := workflow.Now(ctx)
 	r.insist(ctx, back, func(ctx workflow.Context) error {
-		_, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: kinds, Started: r.record.Started, BackFirst: true}, lanePatience)
+		done, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: kinds, Started: r.record.Started, BackFirst: true}, lanePatience)
+		whole = done.Whole
 		return err
 	})
 	r.working = false
 	r.record.Phases = append(r.record.Phases, remora.Phase{Name: remora.WayBack + back, Took: workflow.Now(ctx).Sub(began)})
 	r.findSafety(ctx, &r.record)
+	return whole
 }
 
 // ended records how a restore ended without a window, and gives the error to end with.

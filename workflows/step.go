@@ -176,8 +176,11 @@ func (op *operation) leaveMaintenance(ctx workflow.Context) error {
 }
 
 func (op *operation) maintenance(ctx workflow.Context, activity, summary string, entered bool) (remora.MaintenanceResult, error) {
-	return take[remora.MaintenanceResult](ctx, op.short, step{activity, remora.Queue, summary},
-		remora.MaintenanceInput{Source: op.source, Run: op.run, Entered: entered})
+	in := remora.MaintenanceInput{Source: op.source, Run: op.run, Entered: entered}
+	if entered || activity == remora.EnterActivity {
+		in.By = firstRun(workflow.GetInfo(ctx))
+	}
+	return take[remora.MaintenanceResult](ctx, op.short, step{activity, remora.Queue, summary}, in)
 }
 
 // check asks the application how it is. Online means that it is out of maintenance, and nothing is undone any more.

@@ -46,29 +46,6 @@ func checkCopy(t *testing.T, w *world, err error) {
 	}
 }
 
-func TestCopyElsewhereWithEveryStepFailing(t *testing.T) {
-	for kind := range places {
-		t.Run(string(kind), func(t *testing.T) { copyWithEveryStepFailing(t, kind) })
-	}
-}
-
-func copyWithEveryStepFailing(t *testing.T, kind remora.Kind) {
-	faults(t, append([]string{"cancel"}, allFaults...), func(t *testing.T, f fault) bool {
-		w := newWorld(t)
-		s := newStage(t, w, "op/shop")
-		f.again = s.CancelWorkflow
-		w.fault = f
-		s.resolveSoon("op/shop")
-		s.ExecuteWorkflow(remora.ApplyWorkflow, copyElsewhere(kind))
-		require.True(t, s.IsWorkflowCompleted())
-		checkCopy(t, w, s.GetWorkflowError())
-		if f.how == "once" {
-			require.NoError(t, s.GetWorkflowError())
-		}
-		return w.fired
-	})
-}
-
 func TestRestoreElsewhereEndsWithoutAWindow(t *testing.T) {
 	for kind, chosen := range map[remora.Kind]remora.Selection{
 		remora.Database: {Tables: []string{"orders"}, To: "shop_copy"},
@@ -152,7 +129,7 @@ func TestWhatAChoiceOfABackupMeans(t *testing.T) {
 }
 
 // S20: what a terminated copy left is settled by the journal: one that is in its place stays, any other is removed.
-func TestACopyThatLostItsWorkflowIsSettled(t *testing.T) {
+func TestS20ACopyThatLostItsWorkflowIsSettled(t *testing.T) {
 	for kind := range places {
 		t.Run(string(kind), func(t *testing.T) { lostCopies(t, kind) })
 	}

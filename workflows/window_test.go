@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -90,7 +89,7 @@ func TestRollbackMakesTheReplacedSideLive(t *testing.T) {
 }
 
 // S23: live checks after a rollback only report; the record says what they said of the last switch.
-func TestChecksAfterARollbackOnlyReport(t *testing.T) {
+func TestS23ChecksAfterARollbackOnlyReport(t *testing.T) {
 	w, s := restoring(t)
 	w.failing = map[string][]string{original: {"sources.shop.checks[0]: it gives no row"}}
 	rollback := s.ask(time.Hour, remora.RollbackUpdate)
@@ -295,50 +294,6 @@ func TestS1WindowStaysOpenUntilThePutAwaySideIsSaved(t *testing.T) {
 			w.tidy()
 		})
 	}
-}
-
-// Whatever fails in a restore, the record, the answer and the data agree, and nothing is left once it has ended.
-func TestRestoreWithEveryStepFailing(t *testing.T) {
-	faults(t, allFaults, func(t *testing.T, f fault) bool {
-		w, s := restoring(t)
-		w.fault = f
-		s.resolveSoon("op/shop")
-		s.RegisterDelayedCallback(func() { s.UpdateWorkflow(remora.RollbackUpdate, "undo", &asked{}) }, 10*time.Hour)
-		s.RegisterDelayedCallback(func() { s.UpdateWorkflow(remora.RollbackUpdate, "redo", &asked{}) }, 12*time.Hour)
-		s.ExecuteWorkflow(remora.RestoreWorkflow, request())
-		require.True(t, s.IsWorkflowCompleted())
-		w.tidy()
-		if s.GetWorkflowError() != nil {
-			w.lives(original)
-			for _, r := range w.restores {
-				require.Contains(t, []remora.Outcome{remora.OutcomeRolledBack, remora.OutcomeRefused, remora.OutcomeRunning}, r.Outcome)
-			}
-			return w.fired
-		}
-		r := s.restored(t)
-		require.Equal(t, remora.OutcomeExpired, r.Outcome)
-		w.lives(map[remora.Side]string{remora.Restored: saved, remora.Replaced: original}[r.Live])
-		return w.fired
-	})
-}
-
-// A cancel at any moment before the window rolls back or comes too late; it never leaves something between.
-func TestRestoreCancelledAtEveryStep(t *testing.T) {
-	faults(t, []string{"cancel"}, func(t *testing.T, f fault) bool {
-		w, s := restoring(t)
-		f.again = s.CancelWorkflow
-		w.fault = f
-		s.ExecuteWorkflow(remora.RestoreWorkflow, request())
-		require.True(t, s.IsWorkflowCompleted())
-		w.tidy()
-		if err := s.GetWorkflowError(); err != nil {
-			require.True(t, temporal.IsCanceledError(err), "%v", err)
-			w.lives(original)
-		} else {
-			w.lives(saved)
-		}
-		return w.fired
-	})
 }
 
 func TestRefusedBeforeAnythingIsTouched(t *testing.T) {

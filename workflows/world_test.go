@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -73,6 +74,14 @@ type world struct {
 	chance func(ctx context.Context, name string) (before, after error)
 	// gate, if set, is called in each step before its effect.
 	gate func(ctx context.Context, name string, nth int)
+	// broken is the step that the fault has broken, and broke how often.
+	broken string
+	broke  int
+	// witness, if set, sees the world before and after the effect of each step.
+	witness func(nth int)
+	// answers are those of the steps so far, in order; the first remembered steps have no effect, and give those again.
+	answers    [][]reflect.Value
+	remembered int
 }
 
 // side is one component: contents are single words.
@@ -89,6 +98,10 @@ type entry struct {
 	switched bool
 	live     remora.Side
 	keep     time.Time
+	// held keeps back what the live side does by itself; cut tells that a worker died before that side was whole.
+	held, cut bool
+	// foreign tells that another installation began it.
+	foreign bool
 }
 
 type stored struct {
@@ -102,6 +115,7 @@ type fault struct {
 	nth   int
 	when  string // "before" or "after" its effect
 	how   string // "once", "exhausted", "final" or "cancel"
+	times int    // how often "once" and "final" break it; 0 means once
 	again func() // for "cancel": cancels the workflow
 }
 
@@ -171,10 +185,13 @@ func (w *world) step(ctx context.Context, name string, effect func() error) erro
 	if nth == w.refuse {
 		return broken(remora.Unsupported)
 	}
-	if nth != f.nth || (f.how != "exhausted" && info.Attempt > 1) || info.Attempt > patience || (f.how == "final" && w.fired) {
+	if !w.breaks(name, nth, int(info.Attempt)) {
+		if w.witness != nil {
+			w.witness(nth)
+			defer w.witness(nth)
+		}
 		return effect()
 	}
-	w.fired = true
 	if f.when == "after" {
 		if err := effect(); err != nil {
 			return err
@@ -194,6 +211,77 @@ func (w *world) step(ctx context.Context, name string, effect func() error) erro
 	}
 }
 
+// breaks tells whether the fault breaks this try. What is final breaks the same step again when it is begun anew.
+func (w *world) breaks(name string, nth, attempt int) bool {
+	times := max(w.fault.times, 1)
+	if w.fault.how == "exhausted" {
+		times = patience
+	}
+	switch {
+	case w.fault.how == "final" && w.fired:
+		if name != w.broken || w.broke >= times {
+			return false
+		}
+	case nth != w.fault.nth || attempt > times:
+		return false
+	}
+	w.fired, w.broken = true, name
+	w.broke++
+	return true
+}
+
+// standing is a copy of what is outside of all workflows, as it stands.
+func (w *world) standing() *world {
+	c := newWorld(w.t)
+	c.theirs, c.later, c.failing = w.theirs, w.later, w.failing
+	c.elsewhere, c.offline, c.restores, c.failures = w.elsewhere.standing(), maps.Clone(w.offline), maps.Clone(w.restores), maps.Clone(w.failures)
+	for kind, s := range w.kinds {
+		c.kinds[kind] = s.standing()
+	}
+	for id, s := range w.backups {
+		c.backups[id] = &stored{s.manifest, maps.Clone(s.content), s.verified}
+	}
+	return c
+}
+
+func (s *side) standing() *side {
+	c := &side{live: s.live, journal: map[string]*entry{}}
+	for run, e := range s.journal {
+		at := *e
+		c.journal[run] = &at
+	}
+	return c
+}
+
+// same tells whether two worlds stand the same.
+func (w *world) same(as *world) bool {
+	seen := func(w *world) []any {
+		return []any{w.kinds, w.elsewhere, w.offline, w.restores, w.failures, w.backups}
+	}
+	return reflect.DeepEqual(seen(w), seen(as))
+}
+
+// remembering is a step whose answer is kept, and given again without any effect to a run that was reset.
+func (w *world) remembering(step any) any {
+	do := reflect.ValueOf(step)
+	return reflect.MakeFunc(do.Type(), func(in []reflect.Value) []reflect.Value {
+		w.mu.Lock()
+		if n := w.remembered; n > 0 {
+			w.remembered--
+			w.mu.Unlock()
+			return w.answers[len(w.answers)-n]
+		}
+		w.mu.Unlock()
+		out := do.Call(in)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.witness != nil {
+			w.answers = append(w.answers, out)
+		}
+		return out
+	}).Interface()
+}
+
 // steps is a worker, or a test's environment.
 type steps interface {
 	RegisterActivityWithOptions(a any, options activity.RegisterOptions)
@@ -201,6 +289,9 @@ type steps interface {
 
 // register gives the world's steps their names on the wire.
 func (w *world) register(r steps) {
+	remember := func(name string, step any) {
+		r.RegisterActivityWithOptions(w.remembering(step), activity.RegisterOptions{Name: name})
+	}
 	for name, a := range map[string]any{
 		remora.DescribeActivity: w.describe, remora.CommitActivity: w.commit, remora.VerifyActivity: w.verify,
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
@@ -210,11 +301,15 @@ func (w *world) register(r steps) {
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
 		remora.AfterBackupActivity: w.after, remora.CopyActivity: w.copy, remora.MissingActivity: w.missing,
 		remora.RecordCopiesActivity: w.recordCopies,
-		remora.ChannelsActivity:     w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
-		remora.LookAroundActivity: w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
+		remora.LookAroundActivity:   w.lookAround, remora.RecordMonitorActivity: w.recordMonitor,
 		remora.HolderActivity: w.holder,
 		remora.RoomActivity:   w.room, remora.DueForVerifyActivity: w.turn,
 		remora.PlanRetentionActivity: w.planRetention, remora.DeleteBackupsActivity: w.deleteBackups, remora.ReclaimActivity: w.reclaim,
+	} {
+		remember(name, a)
+	}
+	for name, a := range map[string]any{
+		remora.ChannelsActivity: w.whom, remora.NotifyActivity: w.tell, remora.UndeliveredActivity: w.recordUndelivered,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -224,7 +319,7 @@ func (w *world) register(r steps) {
 			remora.PreflightVerb: c.preflight, remora.CaptureVerb: c.capture, remora.StageVerb: c.stage, remora.CompareVerb: c.compare,
 			remora.PrepareVerb: c.prepare, remora.SwitchVerb: c.turn, remora.DiscardVerb: c.discard, remora.LeftoversVerb: c.leftovers, remora.PreviewVerb: c.preview,
 		} {
-			r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: kind.Activity(verb)})
+			remember(kind.Activity(verb), a)
 		}
 	}
 }
@@ -488,6 +583,9 @@ func (w *world) decided(run string) bool {
 
 func (w *world) enter(ctx context.Context, in remora.MaintenanceInput) error {
 	return w.step(ctx, remora.EnterActivity, func() error {
+		if w.theirs {
+			w.t.Errorf("it enters what somebody else has entered; steps: %v", w.calls)
+		}
 		w.offline[in.Run] = true
 		return nil
 	})
@@ -514,7 +612,7 @@ func (w *world) check(ctx context.Context, in remora.ChecksInput) (r remora.Chec
 			}
 			return nil
 		}
-		if in.Online != (len(w.offline) == 0) && !w.theirs {
+		if in.Online && len(w.offline) > 0 && !w.theirs {
 			w.t.Errorf("checked with online=%v, offline by %v", in.Online, w.offline)
 		}
 		if in.Online {
@@ -576,7 +674,11 @@ func (c component) capture(ctx context.Context, in remora.ComponentInput) (p rem
 			c.w.t.Errorf("nothing needs to be saved for a copy")
 		}
 		if in.Of.PutAway != "" {
-			content = c.w.kinds[c.kind].journal[in.Of.PutAway].away
+			e := c.w.kinds[c.kind].journal[in.Of.PutAway]
+			if e == nil {
+				return broken(remora.Fenced)
+			}
+			content = e.away
 		}
 		if content == "" {
 			return fmt.Errorf("there is nothing to capture")
@@ -602,7 +704,11 @@ func (c component) stage(ctx context.Context, in remora.ComponentInput) (s remor
 
 func (c component) compare(ctx context.Context, in remora.ComponentInput) (d remora.Diff, err error) {
 	err = c.w.step(ctx, c.kind.Activity(remora.CompareVerb), func() error {
-		if c.at(in).journal[in.Run].stage != c.w.backups[in.Backup].content[c.kind] {
+		e := c.at(in).journal[in.Run]
+		if e == nil || e.switched {
+			return broken(remora.Fenced)
+		}
+		if e.stage != c.w.backups[in.Backup].content[c.kind] {
 			d.Differences = []string{"it differs"}
 		}
 		return nil
@@ -634,11 +740,12 @@ func (c component) turned(in remora.ComponentInput) error {
 	case turn.Stay && turn.Live != e.live:
 		return broken(remora.Fenced)
 	}
-	if e.seq, e.keep = turn.Seq, turn.KeepUntil; turn.Live == e.live {
+	e.seq, e.keep, e.held, e.cut = turn.Seq, turn.KeepUntil, turn.Hold && c.kind == remora.Database, false
+	if turn.Live == e.live {
 		return nil
 	}
 	if len(c.w.offline) == 0 && !c.w.theirs && in.Selection.To == "" {
-		return errors.New("switched while the application was online")
+		c.w.t.Errorf("switched while the application was online; steps: %v", c.w.calls)
 	}
 	if !e.switched {
 		e.switched, e.stage, e.away = true, "", e.stage
@@ -651,8 +758,13 @@ func (c component) turned(in remora.ComponentInput) error {
 func (c component) discard(ctx context.Context, in remora.ComponentInput) error {
 	return c.w.step(ctx, c.kind.Activity(remora.DiscardVerb), func() error {
 		e := c.at(in).journal[in.Run]
-		if e == nil {
+		switch {
+		case e == nil:
 			return nil
+		case in.Turn.Seq != e.seq:
+			return broken(remora.Superseded)
+		case e.foreign:
+			c.w.t.Errorf("S10: it discards what another installation began")
 		}
 		if e.switched && e.away != "" && in.Selection.To == "" {
 			held := c.w.backups[in.HeldBy]
@@ -680,6 +792,7 @@ func (c component) leftovers(ctx context.Context, in remora.ComponentInput) (all
 				if e.kind == c.kind {
 					all = append(all, remora.Leftover{
 						Kind: c.kind, Run: run, Source: "shop", Seq: e.seq, Live: e.live, Switched: e.switched, Since: time.Unix(0, 0), To: to,
+						KeepUntil: e.keep, Nothing: e.switched && e.away == "", Foreign: e.foreign,
 					})
 				}
 			}

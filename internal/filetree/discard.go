@@ -25,7 +25,7 @@ func (t *Tree) Discard(ctx context.Context, job remora.Job, heldBy string) (err 
 		return err
 	}
 	defer h.release()
-	if err := t.mayDiscard(j, heldBy); err != nil {
+	if err := errors.Join(job.Stale("discard", j.Seq), t.mayDiscard(j, heldBy)); err != nil {
 		return err
 	}
 	j.State, j.HeldBy = discarding, heldBy

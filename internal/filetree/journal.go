@@ -285,7 +285,7 @@ func (t *Tree) Leftovers(context.Context) (left []remora.Leftover, err error) {
 	for _, j := range found {
 		l := remora.Leftover{
 			Kind: remora.Files, Run: j.Run, Source: j.Source, Installation: j.Installation, Seq: j.Seq, Live: j.Live,
-			Switched: j.Switched, KeepUntil: j.KeepUntil, Since: j.Since,
+			Switched: j.Switched, KeepUntil: j.KeepUntil, Since: j.Since, Foreign: j.Installation != t.cfg.Installation,
 		}
 		if j.Copy {
 			l.To = t.live(j.Directories[0].Path)
@@ -296,6 +296,7 @@ func (t *Tree) Leftovers(context.Context) (left []remora.Leftover, err error) {
 		}
 		if side, ok := level(spots); ok && len(spots) > 0 {
 			l.Live = side
+			l.Nothing = side == remora.Restored && !slices.ContainsFunc(j.Directories, func(d journalDirectory) bool { return d.Before.exists() })
 		}
 		if !j.ByEntry {
 			for _, s := range spots {

@@ -84,6 +84,19 @@ func child(what, parent string) error {
 		fmt.Println("held")
 		_, err = io.Copy(io.Discard, os.Stdin)
 		return err
+	case "stage", "switch", "discard": // once somebody says so
+		fmt.Println("here")
+		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+			return err
+		}
+		switch what {
+		case "switch":
+			return tree.Switch(ctx, remora.Turn{Run: run1, Seq: 1, Live: remora.Restored})
+		case "discard":
+			return tree.Discard(ctx, remora.Job{Run: run1, Seq: 1}, "the backup of the replaced side")
+		}
+		_, err := tree.Stage(ctx, job1, os.DirFS(filepath.Join(parent, "part")))
+		return err
 	case "preflight":
 		_, err := tree.Preflight(ctx, job1, remora.Intent{From: os.DirFS(filepath.Join(parent, "part"))})
 		return err
@@ -430,4 +443,61 @@ func TestOwnersAndModesComeBackWithFourCapabilities(t *testing.T) {
 			require.Contains(t, string(out), c.says)
 		})
 	}
+}
+
+// S3: a process that was frozen while it held the lock may go on when it wakes, since nobody could take over; one that was
+// frozen before it had it finds that it is late, whatever it was to do.
+func TestS3AProcessThatWakesLateMovesNothing(t *testing.T) {
+	for what, says := range map[string]string{
+		"stage":   "has already been switched",
+		"switch":  "comes after turn",
+		"discard": "before turn 2",
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := filled(t)
+			part := s.withPart()
+			s.damage()
+			bad := s.look()
+			s.ready(job1, part.fs())
+			if what == "discard" {
+				require.NoError(t, s.turn(1, remora.Restored))
+			}
+			cmd := childCommand(t, what, s)
+			var said strings.Builder
+			cmd.Stderr = &said
+			in, err := cmd.StdinPipe()
+			require.NoError(t, err)
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			_, err = io.ReadFull(out, make([]byte, 5))
+			require.NoError(t, err)
+			require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
+			require.NoError(t, s.turn(1, remora.Restored))
+			require.NoError(t, s.turn(2, remora.Replaced))
+			require.NoError(t, in.Close())
+			require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
+			require.Error(t, cmd.Wait())
+			require.Contains(t, said.String(), says)
+			require.Equal(t, bad, s.look())
+			require.NoError(t, s.turn(3, remora.Restored), "both sides are still there")
+		})
+	}
+}
+
+// S7: a file system that cannot exchange is found out in the plan. NFS is one; here the kernel says so in its place.
+func TestS7AFileSystemThatCannotExchangeIsRefused(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("needs strace")
+	}
+	s := filled(t)
+	s.withPart()
+	before := describe(t, filepath.Dir(s.root))
+	trace := []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "inject=renameat2:error=EINVAL"}
+	out, err := childCommand(t, "preflight", s, trace...).CombinedOutput()
+	require.Error(t, err, "%s", out)
+	require.Contains(t, string(out), "cannot exchange two directories")
+	require.Equal(t, before, describe(t, filepath.Dir(s.root)), "nothing is left")
+	out, err = childCommand(t, "preflight", s).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

@@ -26,15 +26,18 @@ func (d *Database) Discard(ctx context.Context, job remora.Job, heldBy string) e
 	if err != nil || !known {
 		return err
 	}
-	return d.holding(ctx, op, func(s *session) error { return d.discard(ctx, s, op, job.Run, heldBy) })
+	return d.holding(ctx, op, func(s *session) error { return d.discard(ctx, s, op, job, heldBy) })
 }
 
-func (d *Database) discard(ctx context.Context, s *session, op, run, heldBy string) error {
-	e, err := find(ctx, s, run)
+func (d *Database) discard(ctx context.Context, s *session, op string, job remora.Job, heldBy string) error {
+	e, err := find(ctx, s, job.Run)
 	if err != nil || e == nil {
 		return err
 	}
 	if err := d.mayAct(op, e, s.server); err != nil {
+		return err
+	}
+	if err := job.Stale(op, e.Seq); err != nil {
 		return err
 	}
 	if e.State != stateDiscarding {

@@ -302,7 +302,7 @@ func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, 
 		for _, e := range all {
 			l := remora.Leftover{
 				Kind: remora.Database, Run: e.Run, Source: e.Source, Installation: e.Installation, Seq: e.Seq, Live: remora.Replaced,
-				Switched: e.Switched, KeepUntil: e.KeepUntil, Since: e.Since,
+				Switched: e.Switched, KeepUntil: e.KeepUntil, Since: e.Since, Foreign: e.Installation != d.cfg.Installation,
 			}
 			if e.Detail.Copy {
 				l.To = e.Detail.Schemas[0].Name
@@ -312,6 +312,7 @@ func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, 
 			case err == nil:
 				l.Live = f.live(&e)
 				l.Switched = l.Switched || l.Live == remora.Restored
+				l.Nothing = l.Live == remora.Restored && !slices.ContainsFunc(e.Detail.Schemas, func(s *sides) bool { return s.LiveExisted })
 			case codeOf(err) != 0 || lost(err):
 				return err
 			}

@@ -51,9 +51,13 @@ func (s *sleeper) wakeUp() error {
 
 // Wherever a worker froze, what it does when it wakes after its successor is done moves nothing (F4, S2, S3).
 func TestS3AWorkerThatWakesLateMovesNothing(t *testing.T) {
+	testenv.EachServer(t, testS3AWorkerThatWakesLateMovesNothing)
+}
+
+func testS3AWorkerThatWakesLateMovesNothing(t *testing.T, on *testenv.MySQLServer) {
 	for nth := int32(1); nth <= 3; nth++ { // the one that holds the lock, and two that load
 		t.Run(fmt.Sprintf("stage, connection %d", nth), func(t *testing.T) {
-			w := newWorld(t, testenv.MySQL(t))
+			w := newWorld(t, on)
 			w.exec(shop)
 			part := w.capture()
 			before := w.dumps(w.schema)
@@ -73,7 +77,7 @@ func TestS3AWorkerThatWakesLateMovesNothing(t *testing.T) {
 		})
 	}
 	t.Run("switch", func(t *testing.T) {
-		w := newWorld(t, testenv.MySQL(t))
+		w := newWorld(t, on)
 		w.exec(shop)
 		w.staged("r", w.capture())
 		w.exec("DELETE FROM orders")
@@ -88,7 +92,7 @@ func TestS3AWorkerThatWakesLateMovesNothing(t *testing.T) {
 		require.Equal(t, before, w.dumps(w.schema))
 	})
 	t.Run("discard", func(t *testing.T) {
-		w := newWorld(t, testenv.MySQL(t))
+		w := newWorld(t, on)
 		w.exec(shop)
 		part := w.capture()
 		w.staged("r", part)
@@ -101,9 +105,38 @@ func TestS3AWorkerThatWakesLateMovesNothing(t *testing.T) {
 	})
 }
 
+// What was saved before a rollback is on the side that is live after it: who asked for the end of the window before, and comes
+// late, removes nothing (S1, S3).
+func TestS3ALateDiscardRemovesNothingAfterATurn(t *testing.T) {
+	testenv.EachServer(t, testS3ALateDiscardRemovesNothingAfterATurn)
+}
+
+func testS3ALateDiscardRemovesNothingAfterATurn(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	w.exec(shop)
+	w.staged("r", w.capture())
+	w.exec("DELETE FROM orders")
+	before := w.dumps(w.schema)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	late := w.sleeper(2) // it has seen that there is something to discard
+	late.fallAsleep(func(d *Database) error {
+		return d.Discard(context.Background(), remora.Job{Run: "r", Seq: 1}, "the backup of the replaced side")
+	})
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.ErrorIs(t, late.wakeUp(), remora.ErrStaleTurn)
+	require.Equal(t, before, w.dumps(w.schema))
+	require.NoError(t, w.turn("r", 3, remora.Restored), "the other side is still there")
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r", Seq: 3}, "held"))
+	require.Empty(t, w.leftovers())
+}
+
 // What is not known to equal the backup does not go live: not compared, found to differ, staged again since (S2).
 func TestS2OnlyAStageThatWasFoundEqualGoesLive(t *testing.T) {
-	w := newWorld(t, testenv.MySQL(t))
+	testenv.EachServer(t, testS2OnlyAStageThatWasFoundEqualGoesLive)
+}
+
+func testS2OnlyAStageThatWasFoundEqualGoesLive(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
 	w.exec(shop)
 	part := w.capture()
 	w.exec("DELETE FROM orders")

@@ -31,10 +31,21 @@ const PartFile = "part.json"
 type Job struct {
 	// Run is the run id of the top workflow: stable over retries and resets.
 	Run string
+	// Seq is, for a Discard, the last turn that whoever asks knows of; 0 where nobody tells. After a later one the other
+	// side is put away, and what was said of this one does not hold for it (S1).
+	Seq int
 	// Selection says what of a part is meant; the zero value means all of it, in its own place.
 	Selection Selection
 	// Report takes the state of the work, as often as the component likes; it never blocks. It may be nil.
 	Report func(Progress)
+}
+
+// Stale refuses a Discard after which a turn came: now is the journal's last one.
+func (j Job) Stale(op string, now int) error {
+	if j.Seq == 0 || now <= j.Seq {
+		return nil
+	}
+	return Fail(Fenced, op, "run "+j.Run, "", "it was asked for before turn %d: %w", now, ErrStaleTurn)
 }
 
 // Tell reports p where somebody listens.
@@ -175,6 +186,10 @@ type Leftover struct {
 	Since     time.Time `json:"since"`
 	// To is the place where it is built, if that is not the live one.
 	To string `json:"to,omitempty"`
+	// Nothing tells that the put-away side of a switch holds nothing, so that nothing of it is to be saved (S14).
+	Nothing bool `json:"nothing,omitempty"`
+	// Foreign tells that another installation began it: it is reported, and left alone (S10).
+	Foreign bool `json:"foreign,omitempty"`
 	// What names, for people, what is kept: schemas or directories.
 	What []string `json:"what,omitempty"`
 }

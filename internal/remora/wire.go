@@ -331,6 +331,8 @@ type DiscardRequest struct {
 type Discarded struct {
 	// HeldBy is the backup that holds what was discarded; empty when nothing was put away (the disaster case).
 	HeldBy string `json:"held_by,omitempty"`
+	// Whole says that nothing was discarded, and nothing made live: all is on the restored side.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // The inputs of activities. One struct in, one small struct out; names and ids only.
@@ -343,7 +345,8 @@ type (
 		// means the repository.
 		Backup string `json:"backup,omitempty"`
 		From   string `json:"from,omitempty"`
-		// Of is what is captured, Turn which side is made live, and HeldBy the backup that holds what is discarded.
+		// Of is what is captured, Turn which side is made live, and HeldBy the backup that holds what is discarded, as it
+		// stood after the turn with the number Turn.Seq.
 		Of     Subject `json:"of,omitzero"`
 		Turn   Turn    `json:"turn,omitzero"`
 		HeldBy string  `json:"held_by,omitempty"`
@@ -422,6 +425,8 @@ type (
 		Run    string `json:"run"`
 		// Entered says that the history which asks for a leave has entered before.
 		Entered bool `json:"entered,omitempty"`
+		// By is the workflow that enters, or leaves what it has entered; empty leaves for whichever of the run it was.
+		By string `json:"by,omitempty"`
 	}
 	// NotifyInput tells one of the channels that ChannelsActivity has named.
 	NotifyInput struct {
