@@ -62,6 +62,11 @@ func (m *Maintenance) call(ctx context.Context, op string, in remora.Maintenance
 		if err != nil {
 			return remora.MaintenanceResult{}, err
 		}
+		if m, ok := mode.(interface {
+			For(by string) maintenance.Mode
+		}); ok {
+			mode = m.For(in.By)
+		}
 		if j, ok := mode.(interface{ Claim(run string) error }); ok && in.Entered {
 			if err := j.Claim(in.Run); err != nil {
 				return remora.MaintenanceResult{}, err

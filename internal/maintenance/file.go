@@ -1,7 +1,9 @@
 package maintenance
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,12 +36,23 @@ type file struct {
 	path, title, missing string
 	text                 func(mark) ([]byte, error)
 	mark                 func(text []byte) (mark, error)
+	// by is who enters and leaves for a run; empty leaves for whoever it was.
+	by string
+}
+
+// For is the mode in the hands of one workflow of a run: what that has entered, another one's late Leave does not end (S3).
+func (f *file) For(by string) Mode {
+	own := *f
+	own.by = by
+	return &own
 }
 
 // mark says whose the file is.
 type mark struct {
 	Run   string    `json:"run"`
 	Since time.Time `json:"since"`
+	// By is which workflow of the run has entered last.
+	By string `json:"by,omitempty"`
 }
 
 func (f *file) String() string { return f.title }
@@ -56,20 +70,23 @@ func (f *file) Enter(ctx context.Context, run string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	text, err := f.text(mark{Run: run, Since: time.Now().UTC().Truncate(time.Second)})
+	text, err := f.text(mark{Run: run, By: f.by, Since: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	if err := f.create(run, append(text, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
-		return f.problem(op, err)
+	err = f.create(ctx, run, append(text, '\n'), os.Link)
+	if errors.Is(err, fs.ErrExist) { // the application is offline already: where by another workflow of the run, it is ours now
+		found, readErr := f.read()
+		if err = readErr; err == nil && f.carries(found, run) && !f.mine(found, run) {
+			err = f.create(ctx, run, append(text, '\n'), os.Rename)
+		}
 	}
-	return nil
+	return f.problem(op, err)
 }
 
-// create makes the file complete or not at all, and never replaces one: a file that is there means that the
-// application is offline already. It belongs to the owner of its folder, as far as we may say so: the application
+// create makes the file complete or not at all, and puts it in its place: with a link it never replaces one. It belongs to the owner of its folder, as far as we may say so: the application
 // reads, and its own command replaces and removes it.
-func (f *file) create(run string, text []byte) (err error) {
+func (f *file) create(ctx context.Context, run string, text []byte, put func(from, to string) error) (err error) {
 	folder := filepath.Dir(f.path)
 	owner, err := os.Stat(folder)
 	if err != nil {
@@ -79,7 +96,7 @@ func (f *file) create(run string, text []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	defer func() { _ = os.Remove(tmp.Name()) }() // a Leave removes what stays
 	_, err = tmp.Write(text)
 	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
 		return err
@@ -89,7 +106,7 @@ func (f *file) create(run string, text []byte) (err error) {
 			return err
 		}
 	}
-	if err := os.Link(tmp.Name(), f.path); err != nil {
+	if err := cmp.Or(ctx.Err(), put(tmp.Name(), f.path)); err != nil { // the disk may have stood still meanwhile
 		return err
 	}
 	return f.sync()
@@ -114,13 +131,26 @@ func (f *file) Leave(ctx context.Context, run string) error {
 	if err != nil {
 		return f.problem(op, err)
 	}
-	if !f.carries(found, run) {
+	if !f.mine(found, run) {
 		return nil
 	}
-	if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return f.problem(op, err)
+	// Whoever froze here may find another file in the place: it is looked at again where nobody can exchange it.
+	aside := filepath.Join(filepath.Dir(f.path), strings.Replace(f.beginnings(run), "*", rand.Text(), 1))
+	if err = os.Rename(f.path, aside); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return f.problem(op, f.sync())
+	if found, _ := os.ReadFile(aside); err == nil && f.mine(found, run) {
+		err = os.Remove(aside)
+	} else if err == nil {
+		err = os.Rename(aside, f.path)
+	}
+	return f.problem(op, errors.Join(err, f.sync()))
+}
+
+// mine tells whether it is for us to end what the file begins.
+func (f *file) mine(text []byte, run string) bool {
+	m, _ := f.mark(text)
+	return f.carries(text, run) && (f.by == "" || m.By == "" || m.By == f.by)
 }
 
 // carries tells whether the file is one that this run made. What we do not understand is somebody else's.
