@@ -31,6 +31,8 @@ type Monitor struct {
 	Book      *schedule.Book
 	// Of finds the component of a source.
 	Of func(kind remora.Kind) func(source string) (remora.Component, error)
+	// Since is when this worker was started.
+	Since time.Time
 	// Now is the clock; nil means time.Now.
 	Now   func() time.Time
 	Watch Watch

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
@@ -400,4 +402,45 @@ func TestTheMonitorForgetsItsRunsOfYesterday(t *testing.T) {
 		_, err := i.client.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
 		return errors.As(err, new(*serviceerror.NotFound))
 	}, 100*time.Second, 20*time.Millisecond)
+}
+
+// S12: workers that know other sources than each other are told of, for as long as they are there.
+func TestS12WorkersThatKnowOtherSourcesAreToldOf(t *testing.T) {
+	i := newInstallation(t)
+	start := func(knows, name string) func() {
+		c, err := client.Dial(client.Options{
+			HostPort: i.server.Address, Namespace: i.server.Namespace, Identity: "remora-worker 1@host " + Knows + knows + " " + name,
+			Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		})
+		require.NoError(t, err)
+		w := worker.New(c, remora.Queue, worker.Options{})
+		w.RegisterActivityWithOptions(func() error { return nil }, activity.RegisterOptions{Name: "nothing"})
+		require.NoError(t, w.Start())
+		end := sync.OnceFunc(func() { w.Stop(); c.Close() })
+		t.Cleanup(end)
+		return end
+	}
+	polls := func(n int) {
+		testenv.Wait(t, 20*time.Second, "the workers to ask for work", func() error {
+			d, err := i.client.DescribeTaskQueue(t.Context(), remora.Queue, enums.TASK_QUEUE_TYPE_ACTIVITY)
+			if err == nil && len(d.GetPollers()) < n {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+	}
+	start("abc", "one")
+	end := start("abc", "two")
+	polls(2)
+	i.look(0)
+	require.Nil(t, i.open("queue/differing/"))
+	start("def", "three")
+	polls(3)
+	require.Equal(t, []remora.Event{remora.AlertRaised}, told(i.look(time.Minute), "queue/differing/"))
+	require.Contains(t, i.open("queue/differing/").Problem, "sources:abc")
+	require.Contains(t, i.open("queue/differing/").Problem, "sources:def")
+	end()
+	i.monitor.Since = time.Now().Add(time.Hour) // all of them were gone before this one was started
+	i.look(time.Minute)
+	require.Nil(t, i.open("queue/differing/"))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -151,8 +152,28 @@ func (g *glance) ofQueues(ctx context.Context) error {
 		if !slices.ContainsFunc(d.GetPollers(), func(p *taskqueuepb.PollerInfo) bool { return time.Since(p.GetLastAccessTime().AsTime()) < stalePoller }) {
 			g.add("queue/"+queue, remora.Failing, "", "start one with: remora up, or remora-worker", "no worker takes work from the queue %s", queue)
 		}
+		g.differing(queue, d.GetPollers())
 	}
 	return nil
+}
+
+// Knows comes before the digest of what a worker knows of the sources, in its name in Temporal.
+const Knows = "sources:"
+
+// differing tells of workers that know other sources than each other (S12): what one has planned, another may do. Those
+// that were gone before this one was started do not count.
+func (g *glance) differing(queue string, pollers []*taskqueuepb.PollerInfo) {
+	who := map[string]string{}
+	for _, p := range pollers {
+		_, knows, ok := strings.Cut(p.GetIdentity(), Knows)
+		if at := p.GetLastAccessTime().AsTime(); ok && at.After(g.Since) && time.Since(at) < stalePoller {
+			who[strings.Fields(knows + " ")[0]] = p.GetIdentity()
+		}
+	}
+	if len(who) > 1 {
+		g.add("queue/differing/"+queue, remora.Failing, "", "give all of them the same remora.yaml, and start them again",
+			"workers differ in what their configuration says of the repository and the sources: %s", strings.Join(slices.Sorted(maps.Values(who)), "; "))
+	}
 }
 
 const (

@@ -85,7 +85,7 @@ func newCleaner(t *testing.T, backups int) (*cleaner, []string) {
 }
 
 // S29: what is held or read between the plan and the deletion stays.
-func TestAHoldAndALeaseCountUpToTheLastMoment(t *testing.T) {
+func TestS29AHoldAndALeaseCountUpToTheLastMoment(t *testing.T) {
 	c, ids := newCleaner(t, 6)
 	r, err := c.l.At(t.Context(), "")
 	require.NoError(t, err)

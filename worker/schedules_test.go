@@ -19,7 +19,7 @@ import (
 )
 
 // A starting worker makes what is missing, also on a server that has lost everything, and only tells of the rest.
-func TestStartingWorkerMakesMissingSchedules(t *testing.T) {
+func TestS30StartingWorkerMakesMissingSchedules(t *testing.T) {
 	dir := t.TempDir()
 	at := repository.Config{
 		Path: filepath.Join(dir, "repository"), State: filepath.Join(dir, "state"),

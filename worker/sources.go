@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -136,6 +139,23 @@ func newMode(source string, m config.Maintenance, journal string) maintenance.Mo
 	default:
 		return maintenance.None()
 	}
+}
+
+// digest is short for what a configuration says of the sources: all workers are to know the same, whoever of them acts (S12).
+func digest(cfg *config.Config) string {
+	h := sha256.New()
+	_, _ = fmt.Fprintln(h, cfg.Repository.Where())
+	for _, name := range cfg.Names() {
+		source := cfg.Sources[name]
+		_, _ = fmt.Fprintf(h, "%q %s %+v\n", name, newMode(name, source.Maintenance, ""), source.Checks)
+		if d := source.Database; d != nil {
+			_, _ = fmt.Fprintf(h, "%q %q %q\n", d.Address, d.Schemas, d.Empty)
+		}
+		if f := source.Files; f != nil {
+			_, _ = fmt.Fprintf(h, "%+v\n", *f)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
 // of finds the components of a kind.

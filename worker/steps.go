@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"os"
+	"time"
 
 	"go.temporal.io/sdk/client"
 
@@ -39,7 +40,7 @@ func steps(cfg *config.Config, locations *repository.Locations, s *sources, c cl
 		&activities.Copies{Locations: locations, AfterBackup: afterBackup, Keep: cfg.KeepOf, Watch: watch},
 		&activities.Monitor{
 			Temporal: c, Namespace: cfg.Temporal.Namespace, Book: schedule.New(c, cfg.Temporal.Namespace), Locations: locations,
-			Sources: cfg.Expected(), Schedules: schedules, Copies: copies, Of: s.of, Watch: watch,
+			Sources: cfg.Expected(), Schedules: schedules, Copies: copies, Of: s.of, Watch: watch, Since: time.Now(),
 		},
 		&activities.Lane{Client: c, Watch: watch},
 		&activities.Retention{Locations: locations, Keep: cfg.KeepOf, Watch: watch},

@@ -22,6 +22,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.uber.org/fx"
 
+	"github.com/remora-backup/remora/activities"
 	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -35,8 +36,10 @@ import (
 type roster struct {
 	dir  string
 	name string
-	lock int // a bare descriptor: an os.File would be closed, and the lock freed, once nobody refers to it
-	log  *slog.Logger
+	// knows is the digest of what this worker's configuration says of the sources.
+	knows string
+	lock  int // a bare descriptor: an os.File would be closed, and the lock freed, once nobody refers to it
+	log   *slog.Logger
 
 	here     context.Context // until this process leaves: stop
 	stop     context.CancelFunc
@@ -54,6 +57,9 @@ const (
 
 func newRoster(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*roster, error) {
 	r, err := enrol(filepath.Join(cfg.State, "workers"), log)
+	if err == nil {
+		r.knows = digest(cfg)
+	}
 	if err != nil {
 		return nil, remora.Fail(remora.Invalid, "prepare the state directory", cfg.State,
 			"Let the user of the worker write there, or set state in the configuration.", "%w", err)
@@ -89,7 +95,7 @@ func enrol(dir string, log *slog.Logger) (*roster, error) {
 // identity is what this process is called in Temporal.
 func (r *roster) identity() string {
 	host, _ := os.Hostname() // a machine without a name is told apart by the rest
-	return fmt.Sprintf("remora-worker %d@%s %s", os.Getpid(), host, r.name)
+	return fmt.Sprintf("remora-worker %d@%s %s%s %s", os.Getpid(), host, activities.Knows, r.knows, r.name)
 }
 
 // watch hands the steps of dead workers on this machine back to Temporal, now and as long as this process lives.

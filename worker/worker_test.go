@@ -105,3 +105,27 @@ func TestHealthyIsAWorkerThatTakesWork(t *testing.T) {
 	server.Kill(t)
 	require.Equal(t, remora.Unreachable, remora.KindOf(healthy(cfg)))
 }
+
+// S12: the digest that a worker publishes is of where its sources are, and of nothing that may differ.
+func TestS12TheDigestIsOfWhereTheSourcesAre(t *testing.T) {
+	known := func(change func(*config.Config)) string {
+		cfg := &config.Config{State: "/var/lib/remora", Sources: map[string]*config.Source{"shop": {
+			Database: &config.Database{Address: "127.0.0.1:3306", User: "remora", Schemas: []string{"shop"}},
+			Files:    &config.Files{Root: "/srv/shop", Directories: []string{"receipts"}}, Maintenance: config.Maintenance{Laravel: "/srv/shop"},
+		}}}
+		change(cfg)
+		return digest(cfg)
+	}
+	first := known(func(*config.Config) {})
+	require.Equal(t, first, known(func(c *config.Config) { c.State, c.Sources["shop"].Database.User = "/tmp", "another" }))
+	for name, change := range map[string]func(*config.Config){
+		"repository": func(c *config.Config) { c.Repository.Path = "/var/backups" },
+		"server":     func(c *config.Config) { c.Sources["shop"].Database.Address = "127.0.0.1:3307" },
+		"schema":     func(c *config.Config) { c.Sources["shop"].Database.Schemas = []string{"other"} },
+		"root":       func(c *config.Config) { c.Sources["shop"].Files.Root = "/srv/other" },
+		"mode":       func(c *config.Config) { c.Sources["shop"].Maintenance = config.Maintenance{File: "/srv/shop/down"} },
+		"source":     func(c *config.Config) { c.Sources["blog"] = c.Sources["shop"] },
+	} {
+		require.NotEqual(t, first, known(change), name)
+	}
+}
