@@ -218,6 +218,9 @@ func (t *Tree) space(p part) (all []remora.Space, err error) {
 	}
 	for device, c := range needs {
 		need, free, err := room(places[device], c)
+		if err == nil && !t.copies() {
+			err = tryExchange(places[device])
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -225,6 +228,22 @@ func (t *Tree) space(p part) (all []remora.Space, err error) {
 	}
 	slices.SortFunc(all, func(a, b remora.Space) int { return strings.Compare(a.At, b.At) })
 	return all, nil
+}
+
+// tryExchange does what a switch does to two empty directories of its own: there are file systems that cannot, such as
+// NFS, and that is better known before the application is offline (S7).
+func tryExchange(at string) (err error) {
+	var two [2]string
+	for i := range two {
+		if two[i], err = os.MkdirTemp(at, workName+"-try-*"); err != nil {
+			return err
+		}
+		defer func() { _ = os.Remove(two[i]) }()
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, two[0], unix.AT_FDCWD, two[1], unix.RENAME_EXCHANGE); err != nil {
+		return refuse(remora.Unsupported, at, "restore into a directory of its own with --to, and move it by hand", "its file system cannot exchange two directories: %w", err)
+	}
+	return nil
 }
 
 func room(parent string, c count) (need, have int64, err error) {

@@ -38,7 +38,7 @@ func TestAStaleTurnIsRefused(t *testing.T) {
 	requireProblem(t, s.turn(0, remora.Replaced), remora.Invalid)
 }
 
-func TestOnlyAComparedStageGoesLive(t *testing.T) {
+func TestS2OnlyAComparedStageGoesLive(t *testing.T) {
 	s := filled(t)
 	before := s.look()
 	part := s.capture()
