@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -421,10 +422,10 @@ func TestS12WorkersThatKnowOtherSourcesAreToldOf(t *testing.T) {
 		return end
 	}
 	polls := func(n int) {
-		testenv.Wait(t, 20*time.Second, "the workers to ask for work", func() error {
+		testenv.Wait(t, time.Minute, "the workers to ask for work", func() error {
 			d, err := i.client.DescribeTaskQueue(t.Context(), remora.Queue, enums.TASK_QUEUE_TYPE_ACTIVITY)
 			if err == nil && len(d.GetPollers()) < n {
-				err = errors.New("not yet")
+				err = fmt.Errorf("%d of %d do: %v", len(d.GetPollers()), n, d.GetPollers())
 			}
 			return err
 		})

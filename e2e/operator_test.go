@@ -14,8 +14,8 @@ import (
 	"github.com/remora-backup/remora/internal/testenv"
 )
 
-// TestWhatAnOperatorDoesInTemporal pauses and terminates real runs, as the Web UI does (F37, S20).
-func TestWhatAnOperatorDoesInTemporal(t *testing.T) {
+// TestS20WhatAnOperatorDoesInTemporal pauses and terminates real runs, as the Web UI does (F37, S20).
+func TestS20WhatAnOperatorDoesInTemporal(t *testing.T) {
 	s := newSite(t, big)
 	server := testenv.Temporal(t)
 	c := server.Client(t)

@@ -68,8 +68,8 @@ func TestRestoreOfOneHalf(t *testing.T) {
 	s.requireNothingLeft()
 }
 
-// TestRestoreIntoEmptyServer brings back a schema that was dropped and directories that were deleted (S14).
-func TestRestoreIntoEmptyServer(t *testing.T) {
+// TestS14RestoreIntoEmptyServer brings back a schema that was dropped and directories that were deleted (S14).
+func TestS14RestoreIntoEmptyServer(t *testing.T) {
 	s := newSite(t, small)
 	before := s.read()
 	s.must("backup", s.source())

@@ -150,7 +150,7 @@ func TestRollbackTellsWhatItDoesAndAcceptEndsTheWindow(t *testing.T) {
 }
 
 // S20: a restore whose workflow is gone is taken over by whoever wants to end, turn or replace it.
-func TestARestoreWithoutAWorkflowIsTakenOver(t *testing.T) {
+func TestS20ARestoreWithoutAWorkflowIsTakenOver(t *testing.T) {
 	server := testenv.Temporal(t)
 	s := newSite(t, server)
 	s.startWorker(server)

@@ -156,3 +156,26 @@ func TestStoppedCapturesLeaveNothingBehindOnTheServer(t *testing.T) {
 	}, 5*time.Second, 50*time.Millisecond)
 	w.exec("ALTER TABLE users ADD COLUMN x INT") // no lock is left
 }
+
+// A storage that stalls for as long as is allowed does not cut the dump: the server waits for us for a minute longer (S22).
+func TestS22ReadersOutwaitAStallingStorage(t *testing.T) {
+	testenv.EachMaker(t, testS22ReadersOutwaitAStallingStorage)
+}
+
+func testS22ReadersOutwaitAStallingStorage(t *testing.T, on *testenv.MySQLServer) {
+	w := newWorld(t, on)
+	d := w.database(func(c *Config) { c.Stall = 7 * time.Minute })
+	require.NoError(t, d.with(t.Context(), d.read, "test", "", func(s *session) error {
+		readers, err := d.openReaders(t.Context(), d.read, 2, s)
+		if err != nil {
+			return err
+		}
+		defer closeReaders(readers)
+		for _, r := range readers {
+			limit, err := r.value(t.Context(), "SELECT @@SESSION.net_write_timeout", 0)
+			require.NoError(t, err)
+			require.Equal(t, "480", limit)
+		}
+		return nil
+	}))
+}

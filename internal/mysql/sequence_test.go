@@ -25,7 +25,7 @@ func onMariaDB(t *testing.T, test func(*world)) {
 }
 
 // A table takes its numbers from the sequence beside it, on whatever side they are, and none is handed out twice (S24).
-func TestSequencesGoWithTheirTables(t *testing.T) {
+func TestS24SequencesGoWithTheirTables(t *testing.T) {
 	onMariaDB(t, func(w *world) {
 		w.exec(`CREATE SEQUENCE z_number START WITH 100 INCREMENT BY 5 CACHE 3; CREATE SEQUENCE down START WITH -1 INCREMENT BY -1 MINVALUE -50 NOCACHE CYCLE;
 			CREATE TABLE a (id INT PRIMARY KEY DEFAULT NEXTVAL(z_number), note VARCHAR(50) DEFAULT 'nextval(` + "`x`" + `.' COMMENT 'it''s', twice INT DEFAULT (NEXTVAL(down) * 2));
