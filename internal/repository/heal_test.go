@@ -209,3 +209,31 @@ func TestARepositoryThatGoesAwayIsNotDamaged(t *testing.T) {
 	require.NoError(t, readable(t, r, m.ID))
 	require.Less(t, time.Since(began), time.Minute)
 }
+
+// F28: once something was found lost, what was well before is read again: by the next backup that shares it.
+func TestWhatWasWellBeforeADamageIsReadAgain(t *testing.T) {
+	r := created(t)
+	a := backedUp(t, r, at("shop", "run-1", 1), map[string][]byte{"rows.tsv": noise(1, 3<<20)})
+	verified(t, r, a.ID)
+	b := backedUp(t, r, at("shop", "run-2", 2), map[string][]byte{"rows.tsv": noise(2, 3<<20)})
+	verified(t, r, b.ID)
+	require.NoError(t, filepath.WalkDir(filepath.Join(r.cfg.Path, "p"), func(name string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			info, err := e.Info()
+			require.NoError(t, err)
+			spoil(t, name, 0, info.Size())
+		}
+		return err
+	}))
+	require.Error(t, readable(t, r, a.ID))
+
+	c := backedUp(t, r, at("shop", "run-3", 3), map[string][]byte{"rows.tsv": noise(2, 3<<20)})
+	_, err := r.Verify(t.Context(), c.ID, nil)
+	requireProblem(t, err, remora.Corrupt, "it stores what is lost again")
+	d := backedUp(t, r, at("shop", "run-4", 4), map[string][]byte{"rows.tsv": noise(2, 3<<20)})
+	require.Zero(t, verified(t, r, d.ID).Present)
+	require.NoError(t, readable(t, r, d.ID))
+	require.NoError(t, readable(t, r, b.ID), "what it had lost is there again")
+	e := backedUp(t, r, at("shop", "run-5", 5), map[string][]byte{"rows.tsv": noise(2, 3<<20)})
+	require.Positive(t, verified(t, r, e.ID).Present, "and can be trusted")
+}

@@ -166,6 +166,12 @@ func (v *verifier) spare(ctx context.Context, m remora.Manifest) error {
 	if len(others) == 0 {
 		return nil
 	}
+	all, err := v.r.all(ctx)
+	if err != nil || slices.ContainsFunc(all, func(b known) bool {
+		return b.Status == remora.Corrupted && b.Verification.At.After(others[0].Verification.At)
+	}) {
+		return err // what was well before something was found lost is not taken for well any more
+	}
 	root, err := v.r.root(ctx, others[0])
 	if err != nil {
 		v.r.log.Warn("an earlier backup cannot be compared with", "backup", others[0].ID, "error", err)
