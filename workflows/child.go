@@ -25,7 +25,7 @@ var (
 	// replacing outlives it, and takes the place of an earlier one that is still at work.
 	replacing = tie{
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
-		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING, //nolint:staticcheck // a child has no conflict policy
 	}
 	// once outlives it, and there is never another one under its id.
 	once = tie{

@@ -172,9 +172,9 @@ func (op *operation) damaged(ctx workflow.Context, b remora.Backup, err error) e
 		id, summary := remora.VerifyRun(b.ID, true)
 		letGo(child(ctx, id, summary, abandoned), remora.VerifyWorkflow, remora.VerifyRequest{Source: b.Source, Backup: b.ID, Full: true, RequestedBy: op.actor})
 	}
+	hint := fmt.Sprintf("All of backup %s is read back now: remora show %s tells what of it is lost. Restore another one: remora history %s", b.ID, b.ID, b.Source)
 	if len(b.Copies) > 0 {
-		return remora.Fail(p.Kind, p.Op, p.Subject,
-			fmt.Sprintf("A copy holds it, too. Restore that one: remora restore %s --from %s", b.ID, b.Copies[0]), "%w", p.Err)
+		hint = fmt.Sprintf("A copy holds it, too. Restore that one: remora restore %s --from %s", b.ID, b.Copies[0])
 	}
-	return err
+	return remora.Fail(p.Kind, p.Op, p.Subject, hint, "%w", p.Err)
 }

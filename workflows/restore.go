@@ -548,17 +548,21 @@ func (r *restore) end(ctx workflow.Context) {
 func (r *restore) cannotEnd(ctx workflow.Context, err error) {
 	p := problemOf("end the undo window of "+r.record.ID, err)
 	text := p.Text()
+	if p.Kind == remora.Corrupt {
+		text.Hint = "Ask again: remora accept " + r.record.ID + " stores again what was lost, as long as both sides are there. Then check the repository's disk."
+	}
+	p = remora.Fail(p.Kind, p.Op, p.Subject, text.Hint, "%w; nothing was discarded and the undo window stays open", p.Err)
 	workflow.GetLogger(ctx).Error("the undo window stays open", "problem", p.Error(), "hint", text.Hint)
 	again := r.stuck
 	r.stuck, r.busyFor = true, 0
 	r.endAt = workflow.Now(ctx).Add(r.pause())
-	r.record.Problem = p.Error() + "; nothing was discarded and the undo window stays open"
+	r.record.Problem = p.Error()
 	r.record.Hint = text.Hint
 	r.save(ctx)
 	if !again { // it is tried each hour, and told once
 		r.tell(ctx, remora.Notice{Event: remora.NeedsPerson, Subject: r.record.ID, Outcome: r.record.Outcome, Problem: r.record.Problem, Hint: text.Hint})
 	}
-	r.accepting.answer(err)
+	r.accepting.answer(p)
 	r.accepting = nil
 }
 
