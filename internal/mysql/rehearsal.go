@@ -60,7 +60,18 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, in i
 	return d.alone(ctx, s, stage, func() (err error) {
 		drops := mapped(scratch, func(p place) string { return "DROP DATABASE IF EXISTS " + quote(p.schema) })
 		drop := func(ctx context.Context) error { return s.all(ctx, drops...) }
-		defer func() { err = errors.Join(err, within(ctx, rollbackPatience, drop)) }()
+		again := func(ctx context.Context) error { // a cancel ends the connection of what it interrupts
+			return d.with(ctx, d.write, "drop what was rehearsed", d.subject(), func(s *session) error {
+				return d.alone(ctx, s, stage, func() error { return s.all(ctx, drops...) })
+			})
+		}
+		defer func() {
+			dropped := within(ctx, rollbackPatience, drop)
+			if lost(dropped) {
+				dropped = within(ctx, rollbackPatience, again)
+			}
+			err = errors.Join(err, dropped)
+		}()
 		if err := drop(ctx); err != nil {
 			return err
 		}
