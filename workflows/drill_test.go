@@ -153,7 +153,7 @@ func TestASlotOfDrills(t *testing.T) {
 // What a drill left is no restore: nobody takes it over as one.
 func TestAdoptLeavesDrillsAlone(t *testing.T) {
 	w := newWorld(t)
-	w.kinds[remora.Database].journal[remora.DrillRun("x")] = &entry{stage: saved, live: remora.Replaced}
+	w.kinds[remora.Database].journal[remora.DrillRun("x")] = &entry{kind: remora.Database, stage: saved, live: remora.Replaced}
 	s := newStage(t, w, "restore/shop")
 	s.ExecuteWorkflow(remora.RestoreWorkflow, remora.RestoreRequest{PlanRequest: remora.PlanRequest{Source: "shop"}, RequestedBy: "ada", Adopt: true})
 	require.Equal(t, string(remora.NotFound), kindOf(s.GetWorkflowError()))
