@@ -39,7 +39,10 @@ func TestS20WhatAnOperatorDoesInTemporal(t *testing.T) {
 
 	// Paused while it stages: it stops, nothing is undone, and people are told.
 	s.must("restore", "good", "--force", "--detach")
-	require.Eventually(t, s.hasStage, time.Minute, 10*time.Millisecond, "the restore never staged")
+	require.Eventually(t, func() bool { // a rehearsal before it looks like a stage
+		steps := pending()
+		return len(steps) == 1 && steps[0] == "database.Stage Started" && s.hasStage()
+	}, time.Minute, 10*time.Millisecond, "the restore never staged")
 	_, err := c.WorkflowService().PauseActivity(t.Context(), &workflowservice.PauseActivityRequest{
 		Namespace: server.Namespace, Execution: lane, Identity: "ada", Reason: "the disk is busy",
 		Activity: &workflowservice.PauseActivityRequest_Type{Type: "database.Stage"},
