@@ -132,7 +132,6 @@ func TestWreckedNetworks(t *testing.T) {
 		{restoring, files(remora.StageVerb), 1, "every third answer of the storage is cut"},
 		{restoring, db(remora.SwitchVerb), 1, "MySQL's answer to the RENAME is lost"},
 		{failing, db(remora.SwitchVerb), 2, "connections to MySQL are cut after 20 kB"},
-		{accepting, db(remora.CaptureVerb), 1, "storage is full (507)"},
 	} {
 		i := slices.IndexFunc(phases(), func(p phase) bool { return p.story == c.story && p.activity == c.activity && p.nth == c.nth })
 		k.once(phases()[i], faults[c.fault])
@@ -198,7 +197,11 @@ func TestWreckedDisks(t *testing.T) {
 	at.mysql, at.orders, at.files = testenv.NewMySQL(t), 20_000, 60
 	at.mysql.Kill(t)
 	rows := testenv.NewDisk(t, at.mysql.Datadir(), 400)
-	at.mysql.Restart(t)
+	if os.Getenv("REMORA_TORTURE") != "" {
+		at.mysql.Restart(t)
+	} else { // with a binary log MySQL waits for room in steps of a minute, or ends itself
+		at.mysql.Restart(t, "--disable-log-bin")
+	}
 	s := newTorture(t, at)
 	wire := s.throughWire()
 	s.stopWorker()
@@ -254,7 +257,7 @@ func TestWreckedDisks(t *testing.T) {
 	}
 	fills("F16 the repository's disk is full", "R1", saysSafety, stored, 0, 1, "free space on the repository's disk", "Nothing was touched")
 	fills("F16 the repository's disk is full", "R3-R4", saysLoad, stored, 0, 0)
-	fills("F16 the uploads' disk is full before the files are staged", "R3", saysLoad, uploads, 100<<10, 5, "make room for both", "need ", "have ")
+	fills("F16 the uploads' disk is full before the files are staged", "R3", saysLoad, uploads, 700<<10, 5, "make room for both", "need ", "have ")
 	fills("F16 the uploads' disk is full", "R4", s.saysSwitch(), uploads, 0, 0)
 	s.must("backup", s.source())
 }
