@@ -441,7 +441,7 @@ func TestWreckedKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			hit := make(chan error)
-			wire.Begin(testenv.Break{When: saysLoad, Times: 1, Do: func() { hit <- spoil(); _ = <-hit }})
+			wire.Begin(testenv.Break{When: saysLoad, Times: 1, Do: func() { hit <- spoil(); <-hit }})
 			s.must("restore", "latest", "--force", "--detach")
 			require.NoError(t, <-hit)
 			s.killWorker() // one that has the repository open goes on with it
