@@ -105,7 +105,7 @@ func testALargeTableIsCutIntoStableRanges(t *testing.T, on *testenv.MySQLServer)
 	w.staged("large", part)
 }
 
-// A read lock that would queue everybody behind a long statement is not taken (S16).
+// A read lock that would queue everybody behind a long statement is not taken (S16), whatever its text holds.
 func TestS16ALongStatementIsNotMadeAQueue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for half a minute")
@@ -115,7 +115,7 @@ func TestS16ALongStatementIsNotMadeAQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var busy sync.WaitGroup
-	busy.Go(func() { _, _ = w.root.ExecContext(ctx, "SELECT SLEEP(60) FROM "+w.schema+".users LIMIT 1") })
+	busy.Go(func() { _, _ = w.root.ExecContext(ctx, "SELECT SLEEP(60), '\xff\xfe' FROM "+w.schema+".users LIMIT 1") })
 	time.Sleep(3 * time.Second)
 	_, summary := w.captureOf(remora.Subject{})
 	require.Equal(t, "one session, one moment", summary.Facts["consistency"])

@@ -26,6 +26,9 @@ type server struct {
 
 	host string // of MariaDB alone
 	role string // the statement that lets an account do what its roles may
+	// processes is the table that lists who is connected. That of information_schema cannot be read on MySQL while the text
+	// of anybody's statement is no text (error 3854).
+	processes string
 }
 
 // mariadb tells whether it is MariaDB rather than MySQL.
@@ -101,8 +104,10 @@ func (s *session) recognise(ctx context.Context) error {
 	}
 	if !v.mariadb() {
 		v.role = "SET ROLE ALL"
-		return s.row(ctx, "SELECT @@server_uuid").Scan(&v.UUID)
+		return s.row(ctx, `SELECT @@server_uuid, CONCAT(IF(@@performance_schema AND EXISTS (SELECT 1 FROM information_schema.tables
+			WHERE table_schema = 'performance_schema' AND table_name = 'processlist'), 'performance', 'information'), '_schema.processlist')`).Scan(&v.UUID, &v.processes)
 	}
+	v.processes = "information_schema.processlist"
 	var id, port, datadir string
 	if err := s.row(ctx, "SELECT @@server_id, @@port, @@datadir, @@hostname").Scan(&id, &port, &datadir, &v.host); err != nil {
 		return err

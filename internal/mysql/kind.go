@@ -89,7 +89,7 @@ func (m *meter) lag(ctx context.Context, s *session) (time.Duration, error) {
 	}
 	if err == nil && lag > m.limits.ReplicationLag {
 		var ours int // it would wait for us as long as we waited for it
-		if err = s.row(ctx, "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'Waiting for backup lock'").Scan(&ours); ours > 0 {
+		if err = s.row(ctx, "SELECT COUNT(*) FROM "+s.server.processes+" WHERE state = 'Waiting for backup lock'").Scan(&ours); ours > 0 {
 			unknown, lag = "replication itself waits for the backup, with a change of a definition", 0
 		}
 	}
@@ -197,7 +197,7 @@ func (d *Database) skipsLog(ctx context.Context, s *session, op string, asked bo
 	if err != nil || !asked || vars["log_bin"] != "ON" {
 		return false, err
 	}
-	readers, err := s.strings(ctx, "SELECT CONCAT('connection ', id, ' of ', user, ' from ', host) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
+	readers, err := s.strings(ctx, "SELECT CONCAT('connection ', id, ' of ', user, ' from ', host) FROM "+s.server.processes+" WHERE command LIKE 'Binlog Dump%'")
 	if err == nil && len(readers) > 0 {
 		return false, remora.Fail(remora.Unsupported, op, d.cfg.Address, "remove restore.skip_binary_log, or detach whoever reads the log until the restore is over",
 			"a replica reads the binary log, and would break at the switch of tables that it never saw: %s", listed(readers))

@@ -261,7 +261,7 @@ func (s *snapshot) startTogether(ctx context.Context, who account, of []place) (
 // those that did not end.
 func (s *snapshot) waitForStatements(ctx context.Context) (string, error) {
 	for begun := time.Now(); ; {
-		old, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
+		old, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM `+s.control.server.processes+`
 			WHERE command IN ('Query', 'Execute') AND user NOT IN ('system user', 'event_scheduler') AND time > ? AND id <> CONNECTION_ID()`, statementPatience)
 		if err != nil || len(old) == 0 {
 			return "", err
@@ -311,7 +311,7 @@ func (s *snapshot) ping(ctx context.Context) error {
 	if s.sealed.Load() {
 		state, patience, whose = "Waiting for backup lock", statementPatience, "AND info REGEXP '^[[:space:]]*(INSERT|REPLACE|UPDATE|DELETE|LOAD|CALL)'"
 	}
-	waiting, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM information_schema.processlist
+	waiting, err := s.control.strings(ctx, `SELECT CONCAT('connection ', id, ' of ', user, ' (', time, ' s)') FROM `+s.control.server.processes+`
 		WHERE state = ? AND time > ? `+whose, state, patience)
 	switch {
 	case err != nil || len(waiting) == 0:
