@@ -440,12 +440,12 @@ func TestWreckedKeys(t *testing.T) {
 		"lost":  func() error { return os.Remove(password) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			hit := make(chan error)
-			wire.Begin(testenv.Break{When: saysLoad, Times: 1, Do: func() { hit <- spoil(); <-hit }})
+			hit, killed := make(chan error), make(chan struct{})
+			wire.Begin(testenv.Break{When: saysLoad, Times: 1, Do: func() { hit <- spoil(); <-killed }})
 			s.must("restore", "latest", "--force", "--detach")
 			require.NoError(t, <-hit)
 			s.killWorker() // one that has the repository open goes on with it
-			close(hit)
+			close(killed)
 			s.startWorker()
 			require.Error(t, s.worker.Wait(), "a worker that cannot open the repository does not begin")
 			out, code := s.remora("restore", "latest", "--force")
