@@ -1,6 +1,8 @@
 package mysql
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,12 +31,15 @@ func testS28ADrillAnswersForTheBackup(t *testing.T, on *testenv.MySQLServer) {
 	w.d = w.database(func(c *Config) { c.Schemas = append(c.Schemas, crm) })
 	w.exec("ALTER EVENT busy ENABLE")
 	part := w.capture()
+	captured, err := w.d.readPart(part.fs())
+	require.NoError(t, err)
+	acted := captured.Schemas[0].Tables[slices.IndexFunc(captured.Schemas[0].Tables, func(t partTable) bool { return t.Name == "log" })].Rows
 	n := w.ask("SELECT COUNT(*) FROM " + w.schema + ".users")
 	w.exec("DROP EVENT busy; DELETE FROM log; DELETE FROM " + crm + ".calls; SET foreign_key_checks = 0; DELETE FROM users; DROP VIEW theirs; DROP FUNCTION counted; DROP USER " + gone)
 	live := w.both(crm)
 
 	run := remora.DrillRun("1")
-	_, err := w.d.Preflight(t.Context(), remora.Job{Run: run}, remora.Intent{From: part.fs()})
+	_, err = w.d.Preflight(t.Context(), remora.Job{Run: run}, remora.Intent{From: part.fs()})
 	require.NoError(t, err)
 	_, err = w.d.Stage(t.Context(), remora.Job{Run: run}, part.fs())
 	require.NoError(t, err)
@@ -57,7 +62,7 @@ func testS28ADrillAnswersForTheBackup(t *testing.T, on *testenv.MySQLServer) {
 		"SELECT named() = 0":                                          "", // as the note says
 		"SELECT COUNT(*) = 77 FROM users":                             "its first column is not true",
 		"DELETE FROM users":                                           "it would change something",
-		"SELECT COUNT(*) = 0 FROM log WHERE what = 'acts'":            "",
+		fmt.Sprintf("SELECT COUNT(*) = %d FROM log", acted):           "", // it may have acted before the backup
 		"SELECT DATABASE() LIKE '\\_remora\\_%'":                      "",
 	} {
 		why, err := asked.Check(t.Context(), query)

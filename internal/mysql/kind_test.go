@@ -211,13 +211,14 @@ func TestSessionsAreAsManyAsAreOfUse(t *testing.T) {
 		w := newWorld(t, server, func(c *Config) { c.Sessions = 0 })
 		w.exec(shop)
 		part, sum := w.captureOf(remora.Subject{})
-		require.Regexp(t, `^1: .* in 2 tables$`, sum.Facts["sessions"])
+		few := `^1: (.* in 2 tables|\d+ threads at work on the server)$` // other tests may be
+		require.Regexp(t, few, sum.Facts["sessions"])
 		require.Equal(t, "one session, one moment", sum.Facts["consistency"])
 		require.Contains(t, sum.Facts["read_lock"], "held ")
 		require.Contains(t, sum.Facts["backup_lock"], "held ")
 		staged, err := w.d.Stage(t.Context(), remora.Job{Run: "r"}, part.fs())
 		require.NoError(t, err)
-		require.Regexp(t, `^1: .* in 2 tables$`, staged.Facts["sessions"])
+		require.Regexp(t, few, staged.Facts["sessions"])
 		require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
 
 		s, err := w.d.connect(t.Context(), w.d.read)
