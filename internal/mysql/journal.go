@@ -119,7 +119,8 @@ var journalDDL string
 // noJournal tells whether err means that this server has no journal: nothing of ours is on it.
 func noJournal(err error) bool { return isCode(err, codeUnknownSchema, codeUnknownTable) }
 
-// entries reads the journal, or one run of it.
+// entries reads the journal, or some runs of it, the oldest first. The server does not sort what may be megabytes: MySQL
+// gives up where they do not fit its sort buffer (error 1038).
 func entries(ctx context.Context, s *session, where string, args ...any) (all []entry, err error) {
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var e entry
@@ -137,6 +138,7 @@ func entries(ctx context.Context, s *session, where string, args ...any) (all []
 	if noJournal(err) {
 		return nil, nil
 	}
+	slices.SortStableFunc(all, func(a, b entry) int { return a.Since.Compare(b.Since) })
 	return all, err
 }
 
@@ -207,7 +209,7 @@ func (d *Database) mine(ctx context.Context, s *session, op, run string) (*entry
 // unsettled refuses while another restore of any of these schemas has not been settled: its put-away data would be lost
 // track of. A drill of ours puts nothing away, and the monitor removes what is left of it.
 func (d *Database) unsettled(ctx context.Context, s *session, op, run string) error {
-	all, err := d.touching(ctx, s, "WHERE run <> ? ORDER BY since", run)
+	all, err := d.touching(ctx, s, "WHERE run <> ?", run)
 	all = slices.DeleteFunc(all, func(e entry) bool { return remora.IsDrill(e.Run) && e.Installation == d.cfg.Installation })
 	if err != nil || len(all) == 0 {
 		return err
@@ -295,7 +297,7 @@ func (d *Database) putAwaySide(ctx context.Context, run string) (e *entry, side 
 // Leftovers lists every run in the journal of the server, of any installation.
 func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, err error) {
 	err = d.with(ctx, d.write, "read the journal", d.cfg.Address, func(s *session) error {
-		all, err := entries(ctx, s, "ORDER BY since")
+		all, err := entries(ctx, s, "")
 		if err != nil {
 			return err
 		}

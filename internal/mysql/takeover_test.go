@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -361,4 +362,25 @@ func testF9AServerKilledBesideTheSwitchCostsATry(t *testing.T, on *testenv.MySQL
 		require.Equal(t, live, w.dumps(w.schema))
 	}
 	require.Empty(t, w.leftovers())
+}
+
+// What a restore keeps of a schema with many objects is larger than what the server can sort.
+func TestS4AJournalMayBeLarge(t *testing.T) {
+	testenv.EachMaker(t, func(t *testing.T, on *testenv.MySQLServer) {
+		w := newWorld(t, on)
+		w.exec(shop)
+		w.staged("large", w.capture())
+		s, err := w.d.connect(t.Context(), w.d.write)
+		require.NoError(t, err)
+		defer s.close()
+		e, err := find(t.Context(), s, "large")
+		require.NoError(t, err)
+		e.Detail.Schemas[0].Live.Objects = []object{{Kind: "procedure", Name: "long", Create: sqlText(strings.Repeat("x", 4<<20))}}
+		require.NoError(t, e.save(t.Context(), s))
+		left, err := w.d.Leftovers(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, left)
+		requireProblem(t, w.d.unsettled(t.Context(), s, "stage", "another"), remora.Fenced, "run large is not settled")
+		require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "large"}, ""))
+	})
 }
