@@ -3,11 +3,14 @@
 package e2e
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/remora-backup/remora/internal/testenv"
@@ -39,3 +42,12 @@ func run(m *testing.M) int {
 	}
 	return testenv.Run(m)
 }
+
+// lookAtSources is for the go command, which keeps results: it does not see that these depend on the sources of the programs
+// unless a test looks at them.
+var lookAtSources = sync.OnceValue(func() (err error) {
+	for _, dir := range []string{"starter", "worker", "workflows", "activities", "internal"} {
+		err = errors.Join(err, filepath.WalkDir(filepath.Join("..", dir), func(_ string, _ fs.DirEntry, err error) error { return err }))
+	}
+	return err
+})

@@ -62,6 +62,7 @@ var small = shape{users: 200, orders: 1000, files: 20, undo: time.Hour}
 // newSite makes a shop, initialises Remora for it with `remora init` and starts a worker.
 func newSite(t *testing.T, s shape) *site {
 	t.Helper()
+	require.NoError(t, lookAtSources())
 	st := &site{t: t, dir: t.TempDir(), mysql: s.mysql, temporal: s.temporal}
 	if st.mysql == nil {
 		st.mysql = testenv.MySQL(t)
