@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -56,14 +55,7 @@ func NewStorm(t testing.TB, backend string) *Storm {
 // Up listens, again on the same port.
 func (s *Storm) Up(t testing.TB) {
 	t.Helper()
-	address := s.Address
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listenAgain(t, s.Address)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Address = listener.Addr().String()

@@ -11,6 +11,8 @@
 // first test asks; [NewMySQL], [NewTemporal] and [NewMinIO] return one that a test has to itself, to kill and to restart.
 // [EachServer] and [EachNewServer] run a test on MySQL and on every MariaDB. No server outlives the test binary, however
 // that ends; but the containers of a killed one end with the next.
+//
+// Between a test and a server, faults can be put: a Storm before a storage, a Wire to any server, a Disk that is full.
 package testenv
 
 import (

@@ -45,10 +45,9 @@ func NewWire(t testing.TB, backend string) *Wire {
 	return w
 }
 
-// Up listens, again on the same port.
-func (w *Wire) Up(t testing.TB) {
+// listenAgain listens where it did before, or anywhere the first time.
+func listenAgain(t testing.TB, address string) net.Listener {
 	t.Helper()
-	address := w.Address
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
@@ -56,6 +55,13 @@ func (w *Wire) Up(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return listener
+}
+
+// Up listens, again on the same port.
+func (w *Wire) Up(t testing.TB) {
+	t.Helper()
+	listener := listenAgain(t, w.Address)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.listener, w.Address = listener, listener.Addr().String()
