@@ -2,7 +2,9 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -224,18 +226,23 @@ func TestSessionsAreAsManyAsAreOfUse(t *testing.T) {
 		s, err := w.d.connect(t.Context(), w.d.read)
 		require.NoError(t, err)
 		defer s.close()
-		sized := func(asked, tables int, bytes int64) string {
-			n, why, err := w.d.sessions(t.Context(), s, asked, tables, bytes)
-			require.NoError(t, err)
-			return fmt.Sprintf("%d: %s", n, why)
+		sized := func(expected string, asked, tables int, bytes int64) {
+			testenv.Wait(t, time.Minute, "a server where nobody else is at work", func() error {
+				n, why, err := w.d.sessions(t.Context(), s, asked, tables, bytes)
+				require.NoError(t, err)
+				if got := fmt.Sprintf("%d: %s", n, why); !regexp.MustCompile("^" + expected + "$").MatchString(got) {
+					return errors.New(got)
+				}
+				return nil
+			})
 		}
-		require.Equal(t, "1: 31 MiB in 12 tables", sized(0, 12, 31<<20))
-		require.Equal(t, "2: 1.0 MiB in 140 tables", sized(0, 140, 1<<20), "many small tables keep several busy")
-		require.Equal(t, "30: configured", sized(30, 1, 1), "who asks gets them")
-		require.NotRegexp(t, "^1: ", sized(0, 1, 1<<40))
+		sized("1: 31 MiB in 12 tables", 0, 12, 31<<20)
+		sized("2: 1.0 MiB in 140 tables", 0, 140, 1<<20) // many small tables keep several busy
+		sized("30: configured", 30, 1, 1)                // who asks gets them
+		sized("[2-9]: .*", 0, 1, 1<<40)
 		stop := w.busy(8)
 		defer stop()
-		require.Regexp(t, `^1: \d+ threads at work on the server$`, sized(0, 1, 1<<40))
+		sized(`1: \d+ threads at work on the server`, 0, 1, 1<<40)
 	})
 }
 
