@@ -49,9 +49,9 @@ bench-memory: ## the memory of backups and restores of awkward data; ROWS=500000
 	REMORA_BENCH=bench-memory REMORA_BENCH_ROWS=$(ROWS) REMORA_BENCH_BLOBS=$(BLOBS) REMORA_BENCH_TABLES=$(TABLES) \
 		REMORA_BENCH_SERVER=$(SERVER) REMORA_BENCH_ONLY=$(ONLY) go test ./bench -run '^TestMemory$$' -v -timeout 5h
 
-bench-switch: ## for how long a restore and a rollback take an application its data; TABLES=200 DIRECTORIES=5 OBJECTS=0 ROUNDS=3 SERVER=mysql
+bench-switch: ## for how long a restore and a rollback take an application its data; TABLES=200 TRIGGERS=20 DIRECTORIES=5 OBJECTS=0 ROUNDS=3 SERVER=mysql
 	REMORA_BENCH=bench-switch REMORA_BENCH_TABLES=$(TABLES) REMORA_BENCH_DIRECTORIES=$(DIRECTORIES) REMORA_BENCH_OBJECTS=$(OBJECTS) \
-		REMORA_BENCH_ROUNDS=$(ROUNDS) REMORA_BENCH_SERVER=$(SERVER) go test ./bench -run '^TestSwitch$$' -v -timeout 1h
+		REMORA_BENCH_TRIGGERS=$(TRIGGERS) REMORA_BENCH_ROUNDS=$(ROUNDS) REMORA_BENCH_SERVER=$(SERVER) go test ./bench -run '^TestSwitch$$' -v -timeout 1h
 
 demo: build ## the story: backup, disaster, restore, rollback, on a private MySQL in demo/data; DB=mariadb and REPO=s3 for others
 	demo/run

@@ -25,8 +25,8 @@ import (
 // while an application that heeds the maintenance writes and reads: how long was it without its data?
 func TestSwitch(t *testing.T) {
 	asked(t, "bench-switch")
-	tables, objects, directories := number(t, "TABLES", "200"), number(t, "OBJECTS", "0"), number(t, "DIRECTORIES", "5")
-	w := newSwitching(t, tables, objects, directories)
+	tables, triggers, objects, directories := number(t, "TABLES", "200"), number(t, "TRIGGERS", "20"), number(t, "OBJECTS", "0"), number(t, "DIRECTORIES", "5")
+	w := newSwitching(t, tables, triggers, objects, directories)
 	for round := range number(t, "ROUNDS", "3") {
 		w.bare()
 		w.run("restore", "restore", "latest", "--force")
@@ -37,22 +37,23 @@ func TestSwitch(t *testing.T) {
 		t.Logf("round %d is over", round+1)
 	}
 	report(t, fmt.Sprintf("\n%s, %d tables with %d foreign keys and %d triggers, %d objects that differ, %d directories, medians.\n\n", w.version(),
-		tables, tables*7/10, tables/10, objects, directories)+w.table())
+		tables, tables*7/10, triggers, objects, directories)+w.table())
 }
 
 // switching is an application, what it runs on, and what was measured of it.
 type switching struct {
 	*place
-	tables, objects int
-	bin, flag       string
-	storage         string
-	measured        map[string][]time.Duration
-	names           []string
-	refused         int // what the application was refused while it was online
+	tables, triggers, objects int
+
+	bin, flag string
+	storage   string
+	measured  map[string][]time.Duration
+	names     []string
+	refused   int // what the application was refused while it was online
 }
 
-func newSwitching(t *testing.T, tables, objects, directories int) *switching {
-	w := &switching{place: newPlace(t, started(t, 512<<20)), tables: tables, objects: objects, measured: map[string][]time.Duration{}}
+func newSwitching(t *testing.T, tables, triggers, objects, directories int) *switching {
+	w := &switching{place: newPlace(t, started(t, 512<<20)), tables: tables, triggers: triggers, objects: objects, measured: map[string][]time.Duration{}}
 	w.bin, w.flag, w.storage = filepath.Join(w.dir, "bin"), filepath.Join(w.dir, "offline"), filepath.Join(w.dir, "site", "storage")
 	for name, pkg := range map[string]string{"remora": "starter", "remora-worker": "worker"} {
 		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(w.bin, name), "github.com/remora-backup/remora/"+pkg).CombinedOutput()
@@ -126,7 +127,7 @@ func (w *switching) makeTables(schema string) {
 func (w *switching) makeObjects(say string) {
 	var all strings.Builder
 	all.WriteString("USE shop;")
-	for i := 0; i < w.tables; i += 10 {
+	for i := range w.triggers {
 		fmt.Fprintf(&all, "DROP TRIGGER IF EXISTS same%[1]d; CREATE TRIGGER same%[1]d BEFORE INSERT ON t%03[1]d FOR EACH ROW SET NEW.name = UPPER(NEW.name);", i)
 	}
 	for i := range 5 {

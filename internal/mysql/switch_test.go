@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -140,19 +141,20 @@ func TestASwitchIsPrepared(t *testing.T) { testenv.EachMaker(t, testASwitchIsPre
 
 func testASwitchIsPrepared(t *testing.T, on *testenv.MySQLServer) {
 	w := newWorld(t, on)
-	w.exec(shop)
+	w.exec(shop + "CREATE TABLE few (id TINYINT PRIMARY KEY AUTO_INCREMENT) AUTO_INCREMENT = 120;")
 	part := w.capture()
 	w.staged("r", part)
 	for i, side := range []remora.Side{remora.Restored, remora.Replaced} {
-		w.exec("INSERT INTO orders (user, total) VALUES (1, 1), (1, 1)")
+		w.exec("INSERT INTO orders (user, total) VALUES (1, 1), (1, 1); INSERT INTO few VALUES ()")
 		before := w.reading()
 		aside := []string{stageSchema("r", 1, 1), putAwaySchema("r", 1)}[i]
-		next := func(schema string) string {
-			_, after, _ := strings.Cut(w.definition(schema, "orders"), "AUTO_INCREMENT=")
-			number, _, _ := strings.Cut(after, " ")
-			return number
+		next := func(schema, table string) (n int) {
+			_, after, _ := strings.Cut(w.definition(schema, table), "AUTO_INCREMENT=")
+			_, err := fmt.Sscan(after, &n)
+			require.NoError(t, err)
+			return n
 		}
-		require.NotEqual(t, next(w.schema), next(aside))
+		require.Less(t, next(aside, "orders"), next(w.schema, "orders"))
 		tx, err := w.root.BeginTx(t.Context(), nil)
 		require.NoError(t, err)
 		_, err = tx.ExecContext(t.Context(), "SELECT * FROM "+w.schema+".users")
@@ -170,7 +172,9 @@ func testASwitchIsPrepared(t *testing.T, on *testenv.MySQLServer) {
 		turn.Report = func(p remora.Progress) { told = append(told, p.Item) }
 		require.NoError(t, w.d.Prepare(t.Context(), turn))
 		require.Equal(t, i == 0, len(told) > 0, "%v", told)
-		require.Equal(t, next(w.schema), next(aside))
+		require.Equal(t, next(w.schema, "orders")+headroom, next(aside, "orders"))
+		require.Equal(t, next(w.schema, "users"), next(aside, "users"), "no numbers were handed out there")
+		require.Equal(t, next(w.schema, "few"), next(aside, "few"), "its column has no number to spare")
 		require.Equal(t, before, w.reading(), "nothing live has changed")
 		require.NoError(t, tx.Rollback())
 		require.NoError(t, w.turn("r", i+1, side))
