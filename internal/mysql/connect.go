@@ -217,7 +217,7 @@ func (s *session) strings(ctx context.Context, query string, args ...any) (all [
 	return all, err
 }
 
-// records reads a query whose columns differ from server to server, by their names. NULL is "".
+// records reads a query whose columns differ from server to server, by their names in small letters. NULL is "".
 func (s *session) records(ctx context.Context, query string) (all []map[string]string, err error) {
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		names, err := rows.Columns()
@@ -231,7 +231,7 @@ func (s *session) records(ctx context.Context, query string) (all []map[string]s
 		err = rows.Scan(into...)
 		one := map[string]string{}
 		for i, name := range names {
-			one[name] = values[i].String
+			one[strings.ToLower(name)] = values[i].String
 		}
 		all = append(all, one)
 		return err
@@ -244,7 +244,7 @@ func (s *session) warned(ctx context.Context, code int, name string) (bool, erro
 	bare := strings.NewReplacer("`", "", "'", "", `"`, "").Replace
 	all, err := s.records(ctx, "SHOW WARNINGS")
 	return slices.ContainsFunc(all, func(r map[string]string) bool {
-		return r["Code"] == strconv.Itoa(code) && strings.Contains(bare(r["Message"]), bare(name))
+		return r["code"] == strconv.Itoa(code) && strings.Contains(bare(r["message"]), bare(name))
 	}), err
 }
 

@@ -220,8 +220,8 @@ func (s *session) logStatus(ctx context.Context) (l logStatus, err error) {
 		return l, err
 	}
 	r := all[0]
-	l.File, l.doDB, l.ignoreDB, l.GTID = r["File"], r["Binlog_Do_DB"], r["Binlog_Ignore_DB"], strings.ReplaceAll(r["Executed_Gtid_Set"], "\n", "")
-	l.Offset, err = strconv.ParseUint(r["Position"], 10, 64)
+	l.File, l.doDB, l.ignoreDB, l.GTID = r["file"], r["binlog_do_db"], r["binlog_ignore_db"], strings.ReplaceAll(r["executed_gtid_set"], "\n", "")
+	l.Offset, err = strconv.ParseUint(r["position"], 10, 64)
 	if err == nil && s.server.mariadb() { // it answers without the GTID
 		err = s.row(ctx, "SELECT @@gtid_binlog_pos").Scan(&l.GTID)
 	}
@@ -247,8 +247,8 @@ func (s *session) behind(ctx context.Context) (lag time.Duration, unknown string
 		unknown = "this server is not a replica, and how far others are behind is not seen from here"
 	}
 	for _, r := range all {
-		seconds, stopped := strconv.Atoi(r["Seconds_Behind_Source"] + r["Seconds_Behind_Master"]) // it has one of them
-		told, _ := strconv.Atoi(r["SQL_Delay"])
+		seconds, stopped := strconv.Atoi(r["seconds_behind_source"] + r["seconds_behind_master"]) // it has one of them
+		told, _ := strconv.Atoi(r["sql_delay"])
 		if lag = max(lag, time.Duration(seconds-told)*time.Second); stopped != nil {
 			unknown = "replication has stopped"
 		}

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -276,42 +277,18 @@ func (o object) unqualified(schema string) object {
 
 // read fills in the text of an object and its settings, from the session's schema.
 func (o *object) read(ctx context.Context, s *session) error {
-	o.Client, o.Connection = "utf8mb4", "utf8mb4_general_ci" // where it says nothing else: a library does not
-	return s.each(ctx, func(rows *sql.Rows) error {
-		names, err := rows.Columns()
-		if err != nil {
-			return err
-		}
-		values := make([]sql.NullString, len(names))
-		into := make([]any, len(names))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		for i, name := range names {
-			value := values[i].String
-			switch strings.ToLower(name) {
-			case "sql original statement", "create " + o.Kind:
-				if !values[i].Valid {
-					return remora.Fail(remora.Denied, "read a definition", o.String(), "grant "+s.server.routines(forBackup, everywhere)[0].privileges[0]+" to the user", "the server hides its text")
-				}
-				o.Create = sqlText(value)
-			case "sql_mode":
-				o.Mode = value
-			case "character_set_client":
-				o.Client = value
-			case "collation_connection":
-				o.Connection = value
-			case "database collation":
-				o.Database = value
-			case "time_zone":
-				o.Zone = value
-			}
-		}
-		return nil
-	}, "SHOW CREATE "+strings.ToUpper(o.Kind)+" "+quote(o.Name))
+	all, err := s.records(ctx, "SHOW CREATE "+strings.ToUpper(o.Kind)+" "+quote(o.Name))
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	said := all[0]
+	o.Create = sqlText(said["sql original statement"] + said["create "+o.Kind]) // it has one of them
+	if o.Create == "" {
+		return remora.Fail(remora.Denied, "read a definition", o.String(), "grant "+s.server.routines(forBackup, everywhere)[0].privileges[0]+" to the user", "the server hides its text")
+	}
+	o.Mode, o.Database, o.Zone = said["sql_mode"], said["database collation"], said["time_zone"]
+	o.Client, o.Connection = cmp.Or(said["character_set_client"], "utf8mb4"), cmp.Or(said["collation_connection"], "utf8mb4_general_ci") // a library has none
+	return nil
 }
 
 // settings are the statements under which the text means what it says.
