@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -86,13 +85,16 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 		return err
 	}
 	defer stop()
+	defer func() {
+		for _, l := range st.loaders {
+			l.close()
+		}
+	}()
 	for _, step := range []func(context.Context) error{st.clear, st.connect, st.create, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
-			st.disconnect()
 			return st.d.problem(ctx, st.op, "schema "+schemasOf(st.entry.aside(false)), err)
 		}
 	}
-	st.disconnect()
 	st.entry.State = stateStaged
 	return st.entry.save(ctx, st.s)
 }
@@ -251,13 +253,6 @@ func (st *stage) connect(ctx context.Context) error {
 	return nil
 }
 
-func (st *stage) disconnect() {
-	for _, l := range st.loaders {
-		l.close()
-	}
-	st.loaders = nil
-}
-
 // load fills the tables: the largest first, each table's ranges in the order of its key.
 func (st *stage) load(ctx context.Context) error {
 	type piece struct {
@@ -277,21 +272,20 @@ func (st *stage) load(ctx context.Context) error {
 	return share(ctx, st.meter, st.loaders, pieces, func(ctx context.Context, l *session, p piece) error {
 		st.meter.begin(p.table.Name)
 		subject := tableName(p.table.schema, p.table.Name) + ", range " + p.rows.File
-		err := st.loadRange(ctx, l, p.table, p.rows)
-		var bad *damaged
-		if errors.As(err, &bad) {
-			return remora.Fail(remora.Corrupt, st.op, subject, "verify the backup, and restore another one", "%w", err)
+		damage, err := st.loadRange(ctx, l, p.table, p.rows)
+		if damage != "" {
+			return remora.Fail(remora.Corrupt, st.op, subject, "verify the backup, and restore another one", "%s", damage)
 		}
 		return st.d.problem(ctx, st.op, subject, err)
 	})
 }
 
 // loadRange loads one file of rows. LOAD DATA LOCAL never fails on bad rows, it only warns; so whatever it did not take
-// exactly as it stands is an error here.
-func (st *stage) loadRange(ctx context.Context, l *session, t stagedTable, r partRange) error {
+// exactly as it stands is damage here, which is told without showing any row.
+func (st *stage) loadRange(ctx context.Context, l *session, t stagedTable, r partRange) (damage string, err error) {
 	file, err := st.from.Open(r.File)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = file.Close() }()
 	sum := sha256.New()
@@ -303,64 +297,52 @@ func (st *stage) loadRange(ctx context.Context, l *session, t stagedTable, r par
 
 	result, err := l.conn.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s %s %s", name, t.at(), loadFormat, t.loads()))
 	if err != nil {
-		return err
+		return "", err
 	}
 	rows, err := result.RowsAffected()
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := checkWarnings(ctx, l, t.table); err != nil {
-		return err
+	damage, err = warnings(ctx, l, t.table)
+	switch {
+	case err != nil || damage != "":
+	case rows != r.Rows:
+		damage = fmt.Sprintf("%d rows were loaded instead of %d", rows, r.Rows)
+	case int64(size) != r.Bytes || hex.EncodeToString(sum.Sum(nil)) != r.SHA256:
+		damage = "the file is not the one that was written"
 	}
-	if rows != r.Rows {
-		return &damaged{fmt.Sprintf("%d rows were loaded instead of %d", rows, r.Rows)}
-	}
-	if int64(size) != r.Bytes || hex.EncodeToString(sum.Sum(nil)) != r.SHA256 {
-		return &damaged{"the file is not the one that was written"}
-	}
-	return nil
+	return damage, err
 }
-
-// damaged says what is wrong with the rows of a range, without showing any.
-type damaged struct{ why string }
-
-func (d *damaged) Error() string { return d.why }
 
 var truncatedColumn = regexp.MustCompile(`^Data truncated for column '(.*)' at row \d+$`)
 
-// checkWarnings turns a warning of the last statement into an error. One kind is let through: an ENUM that holds the
-// empty error value cannot be loaded without one; that it is loaded right is for Compare to say. Only texts that hold no
-// row data are passed on.
-func checkWarnings(ctx context.Context, l *session, t table) error {
+// warnings says of what the last statement was warned. One kind is let through: an ENUM that holds the empty error value
+// cannot be loaded without one; that it is loaded right is for Compare to say. Only texts that hold no row data are passed
+// on.
+func warnings(ctx context.Context, l *session, t table) (string, error) {
 	var count int64 // asked for with SHOW: a SELECT would clear the list
 	if err := l.row(ctx, "SHOW COUNT(*) WARNINGS").Scan(&count); err != nil || count == 0 {
-		return err
+		return "", err
 	}
-	var first error
-	seen := 0
-	err := l.each(ctx, func(rows *sql.Rows) error {
-		var code int
-		var message string
-		if err := rows.Scan(new(string), &code, &message); err != nil {
-			return err
-		}
-		seen++
+	all, err := l.records(ctx, "SHOW WARNINGS")
+	if err != nil {
+		return "", err
+	}
+	for _, w := range all {
+		code, message := w["code"], w["message"]
 		m := truncatedColumn.FindStringSubmatch(message)
-		if code == 1265 && m != nil && slices.ContainsFunc(t.Columns, func(c column) bool { return c.Type == "enum" && c.Name == m[1] }) {
-			return nil
+		if code == "1265" && m != nil && slices.ContainsFunc(t.Columns, func(c column) bool { return c.Type == "enum" && c.Name == m[1] }) {
+			continue
 		}
-		if !slices.Contains([]int{1261, 1262, 1264, 1265}, code) {
-			message = fmt.Sprintf("warning %d", code)
+		if !slices.Contains([]string{"1261", "1262", "1264", "1265"}, code) {
+			message = "warning " + code
 		}
-		if first == nil {
-			first = &damaged{fmt.Sprintf("the server warned %d times, first: %s", count, message)}
-		}
-		return nil
-	}, "SHOW WARNINGS")
-	if err == nil && seen == 0 {
-		first = &damaged{fmt.Sprintf("the server warned %d times", count)}
+		return fmt.Sprintf("the server warned %d times, first: %s", count, message), nil
 	}
-	return errors.Join(err, first)
+	if len(all) == 0 {
+		return fmt.Sprintf("the server warned %d times", count), nil
+	}
+	return "", nil
 }
 
 // addKeys adds the secondary keys, several tables at a time: all of a table at once, but one FULLTEXT key after the
