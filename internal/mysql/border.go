@@ -151,7 +151,6 @@ func children(ctx context.Context, s *session, in inside, aside []place) (all []
 
 // keyed are the tables of the whole server that have a foreign key from one to another as it is wanted.
 func keyed(ctx context.Context, s *session, wanted func(from, to [2]string) bool) (all [][2]string, err error) {
-	list, names := s.server.foreignKeys()
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var from, to [2]string
 		err := rows.Scan(&from[0], &from[1], &to[0], &to[1])
@@ -159,7 +158,7 @@ func keyed(ctx context.Context, s *session, wanted func(from, to [2]string) bool
 			all = append(all, from)
 		}
 		return err
-	}, "SELECT "+names("for_name")+", "+names("ref_name")+" FROM "+list+" ORDER BY for_name")
+	}, "SELECT "+s.server.tableIn("for_name")+", "+s.server.tableIn("ref_name")+" FROM "+s.server.dialect().foreignKeys+" ORDER BY for_name")
 	return all, err
 }
 

@@ -179,13 +179,13 @@ func (c *capture) cutTable(ctx context.Context, r *reader, t *captured) ([]partR
 	if len(key) == 0 || t.bytes <= c.d.rangeBytes || t.Engine == memory {
 		return []partRange{{}}, nil
 	}
-	explain, rowsColumn := c.snap.control.server.estimate()
+	said := c.snap.control.server.dialect()
 	values := strings.Join(mapped(key, column.keyed), ", ")
 	cutter := cutter{
 		key: key, limit: rangeRows(c.d.rangeBytes, t.rowBytes), patience: 64 + 16*(t.bytes/c.d.rangeBytes),
 		estimate: func(in partRange) (int64, error) {
 			// Into an index that is forced, rather than used, the server would not look for its estimate.
-			rows, err := r.value(ctx, fmt.Sprintf("%s SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s", explain, t.from(t.in), between(t.Key, in.From, in.To)), rowsColumn)
+			rows, err := r.value(ctx, fmt.Sprintf("%s SELECT 1 FROM %s USE INDEX (PRIMARY) WHERE %s", said.explain, t.from(t.in), between(t.Key, in.From, in.To)), said.rows)
 			if err != nil || rows == "" {
 				return 0, err
 			}

@@ -234,7 +234,7 @@ func refusals(all []census, op string) error {
 // optionsOf reads the options of a schema, and whether there is one.
 func optionsOf(ctx context.Context, s *session, schema string) (o schemaOptions, exists bool, err error) {
 	var encrypted string
-	err = s.row(ctx, `SELECT default_character_set_name, default_collation_name, `+s.server.schemaColumns()+`
+	err = s.row(ctx, `SELECT default_character_set_name, default_collation_name, `+s.server.dialect().schemaColumns+`
 		FROM information_schema.schemata WHERE schema_name = ?`, schema).Scan(&o.Charset, &o.Collation, &encrypted, &o.Comment)
 	if errors.Is(err, sql.ErrNoRows) {
 		return o, false, nil

@@ -56,12 +56,10 @@ func (d *Database) ask(ctx context.Context, s *session, query string) (string, e
 
 const codeWouldWrite = 1792
 
-// limit bounds the statements of a session, in the words of either family of servers.
+// limit bounds the statements of a session.
 func (s *session) limit(ctx context.Context, most time.Duration) error {
-	if s.server.mariadb() {
-		return s.exec(ctx, fmt.Sprintf("SET SESSION max_statement_time = %d", int(most.Seconds())))
-	}
-	return s.exec(ctx, fmt.Sprintf("SET SESSION max_execution_time = %d", most.Milliseconds()))
+	in := s.server.dialect()
+	return s.exec(ctx, fmt.Sprintf(in.limit, most/in.unit))
 }
 
 // isTrue tells why a query does not give one row whose first column is true; "" when it does.

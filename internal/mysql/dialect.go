@@ -14,8 +14,8 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-// server is what a connection found at its other end. MySQL and MariaDB differ in what they are asked and how; all that
-// they differ in is said by its methods.
+// server is what a connection found at its other end. MySQL and MariaDB differ in what they are asked and how: what their
+// versions have in common is in dialects, the rest is said by its methods.
 type server struct {
 	Version string `json:"version"`
 	Comment string `json:"comment,omitempty"`
@@ -36,15 +36,90 @@ func (v server) mariadb() bool {
 	return strings.Contains(strings.ToLower(v.Version+v.Comment), "mariadb")
 }
 
-func (v server) maker() string {
-	if v.mariadb() {
-		return "MariaDB"
-	}
-	return "MySQL"
+// dialect is what the servers of one maker say alike, and those of the other differently.
+type dialect struct {
+	maker string
+	// pinned makes every session mean the same by the same text, whatever the server's defaults are. An instant statistic
+	// costs a little and saves a day-old one.
+	pinned string
+	// limit bounds the statements of a session, in so many of its units.
+	limit string
+	unit  time.Duration
+	// explain asks how many rows a SELECT would read, rows is the column of the answer.
+	explain string
+	rows    int
+	// foreignKeys is the table that lists those of the whole server, tableName decodes the names in it: MariaDB writes them
+	// as it names files.
+	foreignKeys, tableName string
+	// schemaColumns are what only one of the servers knows of a schema: whether it is encrypted, and its comment.
+	schemaColumns string
+	// seal keeps definitions as they are until unseal; sealing are the rights without which a snapshot is one session's.
+	seal, sealing []string
+	unseal        string
+	// logRight is the right to see where the binary log stands, unlogRight that to keep something out of it.
+	logRight, unlogRight string
+	// grantsMean asks whether wildcards mean nothing in grants, and whether there are active roles.
+	grantsMean string
+	// persist is how SET keeps a value beyond a restart, where it can.
+	persist string
+	// localInfile says how to let the server take rows from a client.
+	localInfile string
+	// keyHint is what a script says of foreign keys that the server may refuse.
+	keyHint string
 }
+
+// dialects are the two, by whether it is that of MariaDB.
+var dialects = map[bool]*dialect{
+	false: {
+		maker:         "MySQL",
+		pinned:        "max_execution_time = 0, show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0",
+		limit:         "SET SESSION max_execution_time = %d",
+		unit:          time.Millisecond,
+		explain:       "EXPLAIN FORMAT=TRADITIONAL",
+		rows:          9,
+		foreignKeys:   "information_schema.innodb_foreign",
+		tableName:     "%s",
+		schemaColumns: "default_encryption, ''",
+		seal:          []string{"LOCK INSTANCE FOR BACKUP"},
+		sealing:       []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"},
+		unseal:        "UNLOCK INSTANCE",
+		logRight:      "REPLICATION CLIENT",
+		unlogRight:    "SESSION_VARIABLES_ADMIN",
+		grantsMean:    "@@partial_revokes, CURRENT_ROLE() <> 'NONE'",
+		persist:       "SET PERSIST ",
+		localInfile:   "SET PERSIST local_infile = ON; on the server, as an administrator",
+		keyHint:       "-- If a foreign key is refused with error 6125: SET SESSION restrict_fk_on_non_standard_key = OFF; first.\n",
+	},
+	true: {
+		maker:         "MariaDB",
+		pinned:        "max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = 0, system_versioning_asof = DEFAULT, system_versioning_alter_history = KEEP",
+		limit:         "SET SESSION max_statement_time = %d",
+		unit:          time.Second,
+		explain:       "EXPLAIN",
+		rows:          8,
+		foreignKeys:   "information_schema.innodb_sys_foreign",
+		tableName:     "CONVERT(CONVERT(CAST(%s AS BINARY) USING filename) USING utf8mb4)",
+		schemaColumns: "'NO', schema_comment",
+		seal:          []string{"BACKUP STAGE START", "BACKUP STAGE BLOCK_DDL"},
+		sealing:       []string{"RELOAD", "PROCESS"},
+		unseal:        "BACKUP STAGE END",
+		logRight:      "BINLOG MONITOR",
+		unlogRight:    "BINLOG ADMIN",
+		grantsMean:    "FALSE, FALSE",
+		persist:       "SET GLOBAL ",
+		localInfile:   "SET GLOBAL local_infile = ON; on the server, as an administrator, and local_infile = ON in its configuration file",
+	},
+}
+
+func (v server) dialect() *dialect { return dialects[v.mariadb()] }
+
+func (v server) maker() string { return v.dialect().maker }
 
 // client is the name of its maker's client.
 func (v server) client() string { return strings.ToLower(v.maker()) }
+
+// sealing are the rights without which a snapshot is one session's.
+func (v server) sealing() []string { return v.dialect().sealing }
 
 // String is how people call it: MySQL 9.7.4-2, MariaDB 11.8.9.
 func (v server) String() string {
@@ -131,14 +206,9 @@ func (s *session) chooseRole(ctx context.Context) error {
 	return err
 }
 
-// pinned makes every session mean the same by the same text, whatever the server's defaults are. An instant statistic
-// costs a little and saves a day-old one.
+// pinned are the assignments of every session.
 func (v server) pinned() string {
-	const both = "SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, group_concat_max_len = 1048576, "
-	if v.mariadb() {
-		return both + "max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = 0, system_versioning_asof = DEFAULT, system_versioning_alter_history = KEEP"
-	}
-	return both + "max_execution_time = 0, show_gipk_in_create_table_and_information_schema = ON, information_schema_stats_expiry = 0"
+	return "SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_quote_show_create = 1, group_concat_max_len = 1048576, " + v.dialect().pinned
 }
 
 // loading are the assignments of sessions that build a stage: zeros in AUTO_INCREMENT columns, dates that some setting
@@ -157,24 +227,10 @@ func (v server) loading() []string {
 // keepsHistory tells whether the server takes rows of the past.
 func (v server) keepsHistory() bool { return v.mariadb() && v.since(10, 11) }
 
-// estimate is how the server is asked how many rows a SELECT would read, and the column of the answer.
-func (v server) estimate() (explain string, column int) {
-	if v.mariadb() {
-		return "EXPLAIN", 8
-	}
-	return "EXPLAIN FORMAT=TRADITIONAL", 9
-}
-
-// foreignKeys is the table that lists the foreign keys of the whole server, and what gives the schema and the name of the
-// table that a column of it names: MariaDB writes both as it names files.
-func (v server) foreignKeys() (list string, names func(column string) string) {
-	list, decoded := "information_schema.innodb_foreign", "%s"
-	if v.mariadb() {
-		list, decoded = "information_schema.innodb_sys_foreign", "CONVERT(CONVERT(CAST(%s AS BINARY) USING filename) USING utf8mb4)"
-	}
-	return list, func(column string) string {
-		return fmt.Sprintf(decoded+", "+decoded, "SUBSTRING_INDEX("+column+", '/', 1)", "SUBSTRING("+column+", LOCATE('/', "+column+") + 1)")
-	}
+// tableIn is the schema and the name of the table that a column of the list of foreign keys names.
+func (v server) tableIn(column string) string {
+	decoded := v.dialect().tableName
+	return fmt.Sprintf(decoded+", "+decoded, "SUBSTRING_INDEX("+column+", '/', 1)", "SUBSTRING("+column+", LOCATE('/', "+column+") + 1)")
 }
 
 // readOnlySchema is what tells that nothing may be changed in a schema.
@@ -190,22 +246,6 @@ func (v server) unwritten() map[string]string {
 		all[readOnlySchema] = `SELECT schema_name FROM information_schema.schemata_extensions WHERE BINARY schema_name = ? AND options LIKE '%READ ONLY=1%'`
 	}
 	return all
-}
-
-// schemaColumns are what only one of the servers knows of a schema: whether it is encrypted, and its comment.
-func (v server) schemaColumns() string {
-	if v.mariadb() {
-		return "'NO', schema_comment"
-	}
-	return "default_encryption, ''"
-}
-
-// localInfileHint says how to let the server take rows from a client.
-func (v server) localInfileHint() string {
-	if v.mariadb() {
-		return "SET GLOBAL local_infile = ON; on the server, as an administrator, and local_infile = ON in its configuration file"
-	}
-	return localInfileHint
 }
 
 // logStatus is where the binary log stands, and what is kept out of it. It is empty when the log is off.

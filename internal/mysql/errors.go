@@ -138,9 +138,9 @@ func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
 	case code == 1130 || code == 1129:
 		return "the server refuses this host: CREATE USER for this host, or FLUSH HOSTS"
 	case code == 3948 || code == 1148:
-		return localInfileHint
+		return dialects[false].localInfile
 	case code == codeLocalRows:
-		return server{Version: "-MariaDB"}.localInfileHint()
+		return dialects[true].localInfile
 	case code == codeReadOnly || code == 1836:
 		return "the server is read-only: restore on the primary"
 	case code == codeKeyNotStandard:

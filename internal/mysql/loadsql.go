@@ -35,16 +35,12 @@ func (p part) loadSQL(to io.Writer) error {
 // script writes the statements that rebuild a part, for the stock client; rows writes those that fill a table. The
 // writer keeps the first error for itself until it is flushed.
 func (p part) script(b *bufio.Writer, rows func(partTable) error) error {
-	hint := "-- If a foreign key is refused with error 6125: SET SESSION restrict_fk_on_non_standard_key = OFF; first.\n"
-	if p.Server.mariadb() {
-		hint = ""
-	}
 	fmt.Fprintf(b, `-- Existing tables are never touched: the first one that exists ends the load.
 %s-- Taken %s from %s (%s).
 
 SET NAMES utf8mb4;
 SET SESSION time_zone = '+00:00';
-`, hint, p.Taken.Format("2006-01-02 15:04:05 UTC"), remora.OneLine(p.Server.String()), remora.OneLine(p.Consistency))
+`, p.Server.dialect().keyHint, p.Taken.Format("2006-01-02 15:04:05 UTC"), remora.OneLine(p.Server.String()), remora.OneLine(p.Consistency))
 	for _, setting := range assignments(p.Server.loading()) {
 		fmt.Fprint(b, setting+";\n")
 	}

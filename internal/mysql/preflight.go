@@ -16,8 +16,6 @@ import (
 	"github.com/remora-backup/remora/internal/remora"
 )
 
-const localInfileHint = "SET PERSIST local_infile = ON; on the server, as an administrator"
-
 // maxReplaces bounds how many tables an Estimate names.
 const maxReplaces = 100
 
@@ -143,7 +141,7 @@ func (d *Database) checkTarget(ctx context.Context, s *session, op string, job r
 	case p.Server.mariadb() != s.server.mariadb():
 		return refuse(remora.Unsupported, "restore into "+p.Server.maker()+", where it can be proven to come back exactly", "the backup was taken from %s, and this server is %s", p.Server, s.server)
 	case vars["local_infile"] != "ON":
-		return refuse(remora.Denied, s.server.localInfileHint(), "the server does not take rows from a client: local_infile is OFF")
+		return refuse(remora.Denied, s.server.dialect().localInfile, "the server does not take rows from a client: local_infile is OFF")
 	case vars["read_only"] == "ON", vars["super_read_only"] == "ON":
 		return refuse(remora.Denied, "restore on the primary", "the server is read-only")
 	case vars["wsrep_on"] == "ON":

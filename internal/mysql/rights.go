@@ -61,7 +61,7 @@ func (d *Database) Rights(ctx context.Context) ([]Right, error) {
 func (g grants) settings(ctx context.Context, s *session, to *[]Right) error {
 	is, err := s.variables(ctx, "local_infile", "log_bin", "log_bin_trust_function_creators")
 	wanted := func(name, why string) {
-		*to = append(*to, Right{forRestore, g.quoted(), name, why, false, "SET " + s.server.named("PERSIST ", "PERSIST ", "GLOBAL ") + name + " = ON;"})
+		*to = append(*to, Right{forRestore, g.quoted(), name, why, false, s.server.dialect().persist + name + " = ON;"})
 	}
 	if is["local_infile"] == "OFF" {
 		wanted("local_infile", "without it the server takes no rows from a client")
@@ -99,22 +99,6 @@ const (
 	forBackup  = "backup"
 	forRestore = "restore"
 )
-
-// sealing are the rights without which a snapshot is one session's.
-func (v server) sealing() []string {
-	if v.mariadb() {
-		return []string{"RELOAD", "PROCESS"}
-	}
-	return []string{"BACKUP_ADMIN", "FLUSH_TABLES", "PROCESS"}
-}
-
-// logRight is the right to see where the binary log stands.
-func (v server) logRight() string {
-	if v.mariadb() {
-		return "BINLOG MONITOR"
-	}
-	return "REPLICATION CLIENT"
-}
 
 // routines are the needs for reading the routines in scopes of ours. MySQL has one right for the whole server, MariaDB
 // one for each schema, and older ones of it show routines to those who may read their table.
@@ -167,7 +151,7 @@ func (d *Database) backupNeeds(on server) (needs []need) {
 	}
 	return slices.Concat(needs, on.routines(forBackup, d.scopes()...), []need{
 		{forBackup, on.sealing(), everywhere, false, "without them one session reads everything, and a migration meanwhile fails the backup"},
-		{forBackup, []string{on.logRight()}, everywhere, false, "without it the position in the binary log is not recorded"},
+		{forBackup, []string{on.dialect().logRight}, everywhere, false, "without it the position in the binary log is not recorded"},
 	})
 }
 
@@ -182,7 +166,7 @@ func (d *Database) restoreNeeds(on server) (needs []need) {
 		need{forRestore, []string{"PROCESS"}, everywhere, true, "without it the server hides foreign keys of other schemas"})
 	needs = append(needs, on.routines(forRestore, append(d.scopes(), inOurs)...)...)
 	if d.cfg.SkipBinaryLog {
-		needs = append(needs, need{forRestore, []string{map[bool]string{true: "BINLOG ADMIN", false: "SESSION_VARIABLES_ADMIN"}[on.mariadb()]}, everywhere, true, "without it restore.skip_binary_log cannot keep a stage out of the binary log"})
+		needs = append(needs, need{forRestore, []string{on.dialect().unlogRight}, everywhere, true, "without it restore.skip_binary_log cannot keep a stage out of the binary log"})
 	}
 	if !on.mariadb() {
 		needs = append(needs, need{forRestore, []string{"SELECT"}, "performance_schema", false, "without it nobody can tell who blocks a switch"})
@@ -233,11 +217,7 @@ var procLine = regexp.MustCompile("^GRANT (?:SELECT|ALL PRIVILEGES)[^`']* ON `my
 // readGrants reads the rights of a session's account.
 func readGrants(ctx context.Context, s *session) (grants, error) {
 	g := grants{global: map[string]bool{}, fold: s.server.LowerCase != 0}
-	means := "@@partial_revokes, CURRENT_ROLE() <> 'NONE'"
-	if s.server.mariadb() {
-		means = "FALSE, FALSE"
-	}
-	if err := s.row(ctx, "SELECT CURRENT_USER(), "+means).Scan(&g.account, &g.literal, &g.mixed); err != nil {
+	if err := s.row(ctx, "SELECT CURRENT_USER(), "+s.server.dialect().grantsMean).Scan(&g.account, &g.literal, &g.mixed); err != nil {
 		return g, err
 	}
 	lines, err := s.strings(ctx, "SHOW GRANTS")

@@ -177,11 +177,7 @@ func (s *snapshot) look(ctx context.Context, op string, of []place, needs []need
 
 // seal keeps definitions as they are for as long as control lives.
 func (s *snapshot) seal(ctx context.Context) (bool, error) {
-	statements := []string{"LOCK INSTANCE FOR BACKUP"}
-	if s.control.server.mariadb() {
-		statements = []string{"BACKUP STAGE START", "BACKUP STAGE BLOCK_DDL"}
-	}
-	err := s.control.all(ctx, statements...)
+	err := s.control.all(ctx, s.control.server.dialect().seal...)
 	if isCode(err, codeLockWait) {
 		s.warnings = append(s.warnings, "the backup lock was not to be had because of a running migration")
 		return false, s.unseal(ctx)
@@ -194,10 +190,7 @@ func (s *snapshot) seal(ctx context.Context) (bool, error) {
 // unseal lets definitions change again.
 func (s *snapshot) unseal(ctx context.Context) error {
 	s.sealed.Store(false)
-	if s.control.server.mariadb() {
-		return s.control.exec(ctx, "BACKUP STAGE END")
-	}
-	return s.control.exec(ctx, "UNLOCK INSTANCE")
+	return s.control.exec(ctx, s.control.server.dialect().unseal)
 }
 
 func (s *snapshot) dial(ctx context.Context, who account, sessions int) (err error) {
@@ -277,7 +270,7 @@ func (s *snapshot) waitForStatements(ctx context.Context) (string, error) {
 
 // readPosition records where in the binary log the moment lies. Under the read lock it stands still.
 func (s *snapshot) readPosition(ctx context.Context) error {
-	if !s.grants.everywhere(s.control.server.logRight()) {
+	if !s.grants.everywhere(s.control.server.dialect().logRight) {
 		return nil
 	}
 	l, err := s.control.logStatus(ctx)
