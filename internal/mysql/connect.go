@@ -260,15 +260,11 @@ func (s *session) asWritten(ctx context.Context, work func() error) error {
 // variables reads global variables that may not exist on this server; missing ones are "".
 func (s *session) variables(ctx context.Context, names ...string) (map[string]string, error) {
 	values := make(map[string]string, len(names))
-	for _, name := range names {
-		var value string
-		err := s.row(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name = ?", name).Scan(new(string), &value)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return nil, err
-		}
-		values[name] = value
+	all, err := s.records(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ("+strings.Join(mapped(names, text), ", ")+")")
+	for _, r := range all {
+		values[r["variable_name"]] = r["value"]
 	}
-	return values, nil
+	return values, err
 }
 
 // status is a number that the server counts.
