@@ -293,7 +293,7 @@ func (r *reader) row(columns int, w io.Writer) (more bool, err error) {
 
 // longRow streams a row that does not fit into the buffer.
 func (r *reader) longRow(columns int, w io.Writer) error {
-	body := payload{in: r.in, last: true}
+	body := payload{in: r.in}
 	for i := range columns {
 		if i > 0 {
 			r.line = append(r.line, '\t')
@@ -325,27 +325,23 @@ func (r *reader) longRow(columns int, w io.Writer) error {
 }
 
 // payload reads the content of a row that may span several packets: each of the largest possible size is followed by
-// another one.
+// another one, which may be empty.
 type payload struct {
 	in   *bufio.Reader
 	left int
 	last bool
-	open bool
 }
 
 // fill steps into the next packet once the current one is used up.
 func (p *payload) fill() error {
-	for p.left == 0 {
-		if p.open && p.last {
-			return errMalformed
-		}
-		var head [4]byte
-		if _, err := io.ReadFull(p.in, head[:]); err != nil {
+	for p.left == 0 && !p.last {
+		head, err := p.in.Peek(4)
+		if err != nil {
 			return err
 		}
-		p.left = sizeOf(head[:])
+		p.left = sizeOf(head)
 		p.last = p.left < protocol.MaxPayloadLen
-		p.open = true
+		_, _ = p.in.Discard(4) // cannot fail: it was just peeked
 	}
 	return nil
 }
@@ -356,6 +352,9 @@ func (p *payload) next(n uint64) ([]byte, error) {
 		return nil, err
 	}
 	want := min(int(min(n, flushAt)), p.left)
+	if want == 0 {
+		return nil, errMalformed
+	}
 	piece, err := p.in.Peek(want)
 	if err != nil {
 		return nil, err
@@ -367,35 +366,27 @@ func (p *payload) next(n uint64) ([]byte, error) {
 
 // length reads the length of a value.
 func (p *payload) length() (n uint64, isNull bool, err error) {
-	var encoded [9]byte
-	for i := 0; ; i++ {
+	var encoded []byte
+	for len(encoded) < 9 {
 		piece, err := p.next(1)
 		if err != nil {
 			return 0, false, err
 		}
-		encoded[i] = piece[0]
-		if length, size, isNull := lengthOf(encoded[:i+1]); size > 0 {
+		encoded = append(encoded, piece[0])
+		if length, size, isNull := lengthOf(encoded); size > 0 {
 			return length, isNull, nil
 		}
-		if i == len(encoded)-1 {
-			return 0, false, errMalformed
-		}
 	}
+	return 0, false, errMalformed
 }
 
-// end makes sure that nothing is left; a row that filled its last packet is followed by an empty one.
+// end makes sure that nothing is left.
 func (p *payload) end() error {
+	if err := p.fill(); err != nil {
+		return err
+	}
 	if p.left != 0 {
 		return errMalformed
-	}
-	if !p.last {
-		var head [4]byte
-		if _, err := io.ReadFull(p.in, head[:]); err != nil {
-			return err
-		}
-		if sizeOf(head[:]) != 0 {
-			return errMalformed
-		}
 	}
 	return nil
 }
