@@ -339,11 +339,13 @@ type shaped struct {
 // createObjects creates the objects of schemas that belong together: kind by kind, and views when what they are made of
 // is there. What the server noted is returned.
 func createObjects(ctx context.Context, s *session, in []shaped) (notes []string, err error) {
-	current := ""
-	collations := map[string]string{}
+	current, collations := "", map[string]string{}
+	for _, schema := range in {
+		collations[schema.schema] = schema.options.Collation
+	}
 	defer func() {
 		for _, schema := range in {
-			if now, ok := collations[schema.schema]; ok && now != schema.options.Collation {
+			if collations[schema.schema] != schema.options.Collation {
 				err = errors.Join(err, s.exec(context.WithoutCancel(ctx), "ALTER DATABASE "+quote(schema.schema)+" "+schema.options.clause()))
 			}
 		}
@@ -354,9 +356,6 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 				return nil, err
 			}
 			current = schema.schema
-			if _, known := collations[current]; !known {
-				collations[current] = schema.options.Collation
-			}
 		}
 		if o.Database != "" && o.Database != collations[schema.schema] {
 			if err := s.exec(ctx, "ALTER DATABASE "+quote(schema.schema)+" COLLATE "+quote(o.Database)); err != nil {
@@ -415,8 +414,12 @@ func (u *uncreated) Unwrap() error { return u.err }
 
 // dropObjects drops objects of these kinds from a schema, the last created first; views at once, which syncs the disk once.
 func dropObjects(ctx context.Context, s *session, schema string, objects []object, kinds ...string) error {
-	used := false
-	objects = ofKinds(objects, kinds...)
+	if objects = ofKinds(objects, kinds...); len(objects) == 0 {
+		return nil
+	}
+	if err := s.exec(ctx, "USE "+quote(schema)); err != nil {
+		return err
+	}
 	views := mapped(ofKinds(objects, kindView), func(o object) string { return quote(o.Name) })
 	for _, o := range slices.Backward(objects) {
 		drop := o.drop()
@@ -426,12 +429,6 @@ func dropObjects(ctx context.Context, s *session, schema string, objects []objec
 			}
 			drop = "DROP VIEW IF EXISTS " + strings.Join(views, ", ")
 			views = nil
-		}
-		if !used {
-			if err := s.exec(ctx, "USE "+quote(schema)); err != nil {
-				return err
-			}
-			used = true
 		}
 		if err := s.exec(ctx, drop); err != nil {
 			return fmt.Errorf("drop %s: %w", o, err)
