@@ -43,9 +43,9 @@ func (d *Database) Staged(ctx context.Context, run string) (asked remora.Checker
 			}
 			found[i].objects = e.Detail.Schemas[i].Restored.Objects
 		}
-		wanted := make([]shaped, len(places))
+		wanted := make([]census, len(places))
 		for i, c := range found {
-			wanted[i] = shaped{schema: c.schema, options: c.options}
+			wanted[i] = census{place: c.place, options: c.options}
 			for _, o := range c.objects {
 				for _, p := range places {
 					if o.Kind != kindView && o.mentions(p.name) {

@@ -54,10 +54,10 @@ SET SESSION time_zone = '+00:00';
 		}
 	}
 	collations := map[string]string{}
-	var whole []shaped
+	var whole []census
 	for _, s := range p.Schemas {
 		collations[s.Name] = s.Collation
-		whole = append(whole, shaped{s.Name, s.schemaOptions, s.Objects})
+		whole = append(whole, census{place: place{s.Name, s.Name}, options: s.schemaOptions, objects: s.Objects})
 	}
 	for _, kind := range objectKinds { // of all schemas, since those of one may need those of another
 		objects := ofKindIn(whole, kind)

@@ -329,16 +329,9 @@ func (o object) create(ctx context.Context, s *session) (notes []string, err err
 	return nil, nil
 }
 
-// shaped is what a schema has besides its tables.
-type shaped struct {
-	schema  string
-	options schemaOptions
-	objects []object
-}
-
-// createObjects creates the objects of schemas that belong together: kind by kind, and views when what they are made of
+// createObjects creates the objects of censuses that belong together, in schemas that are there: kind by kind, and views when what they are made of
 // is there. What the server noted is returned.
-func createObjects(ctx context.Context, s *session, in []shaped) (notes []string, err error) {
+func createObjects(ctx context.Context, s *session, in []census) (notes []string, err error) {
 	current, collations := "", map[string]string{}
 	for _, schema := range in {
 		collations[schema.schema] = schema.options.Collation
@@ -350,7 +343,7 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 			}
 		}
 	}()
-	create := func(schema shaped, o object) ([]string, error) {
+	create := func(schema census, o object) ([]string, error) {
 		if current != schema.schema {
 			if err := s.exec(ctx, "USE "+quote(schema.schema)); err != nil {
 				return nil, err
@@ -389,11 +382,11 @@ func createObjects(ctx context.Context, s *session, in []shaped) (notes []string
 // shapedObject is an object with its schema.
 type shapedObject struct {
 	object
-	in shaped
+	in census
 }
 
 // ofKindIn are the objects of a kind in several schemas.
-func ofKindIn(in []shaped, kind string) (all []shapedObject) {
+func ofKindIn(in []census, kind string) (all []shapedObject) {
 	for _, schema := range in {
 		for _, o := range ofKinds(schema.objects, kind) {
 			all = append(all, shapedObject{o, schema})

@@ -75,9 +75,9 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, in i
 		if err := drop(ctx); err != nil {
 			return err
 		}
-		wanted := make([]shaped, len(side))
+		wanted := make([]census, len(side))
 		for i, c := range side {
-			wanted[i] = shaped{schema: scratch[i].schema, options: c.options}
+			wanted[i] = census{place: scratch[i], options: c.options}
 			for _, o := range c.objects {
 				if o.Broken {
 					*notes = append(*notes, o.String()+" is invalid: it stays where it is if it can, and is created only where it is valid")
@@ -170,7 +170,7 @@ func (d *Database) cannotCreate(ctx context.Context, s *session, op string, err 
 }
 
 // sameAsRehearsed reads back what was created.
-func (d *Database) sameAsRehearsed(ctx context.Context, s *session, scratch []place, wanted []shaped) error {
+func (d *Database) sameAsRehearsed(ctx context.Context, s *session, scratch []place, wanted []census) error {
 	found, err := takeCensuses(ctx, s, scratch, nil)
 	if err != nil {
 		return err

@@ -434,7 +434,7 @@ func (sw *switcher) dropLive(ctx context.Context, spare bool, kinds ...string) e
 // createLive creates objects of the side that is wanted. With asIs, those of a schema whose collation would have to
 // change for them are left for later.
 func (sw *switcher) createLive(ctx context.Context, asIs bool, kinds ...string) error {
-	var in []shaped
+	var in []census
 	for _, s := range sw.entry.Detail.Schemas {
 		side := s.of(sw.turn.Live)
 		objects := ofKinds(side.Objects, kinds...)
@@ -444,7 +444,7 @@ func (sw *switcher) createLive(ctx context.Context, asIs bool, kinds ...string) 
 				return slices.ContainsFunc(all, func(p object) bool { return p.Table == o.Table && p.Database != side.Options.Collation })
 			})
 		}
-		in = append(in, shaped{s.Name, side.Options, objects})
+		in = append(in, census{place: place{s.Name, s.Name}, options: side.Options, objects: objects})
 	}
 	_, err := createObjects(ctx, sw.s, in)
 	return err
@@ -508,7 +508,7 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 	if hold {
 		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return k == kindEvent })
 	}
-	var missing []shaped
+	var missing []census
 	var notes []string
 	for i, s := range sw.entry.Detail.Schemas {
 		want := s.of(side)
@@ -524,7 +524,7 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 		if !live[i].exists {
 			continue
 		}
-		missing = append(missing, shaped{s.Name, want.Options, ofKinds(without(want.Objects, live[i].objects), kinds...)})
+		missing = append(missing, census{place: live[i].place, options: want.Options, objects: ofKinds(without(want.Objects, live[i].objects), kinds...)})
 	}
 	noted, err := createObjects(ctx, sw.s, missing)
 	if err != nil {
