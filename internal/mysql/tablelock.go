@@ -68,20 +68,18 @@ func (s *snapshot) reads(m *meter, t table, work []task) []task {
 		return work
 	}
 	return []task{func(ctx context.Context, r *reader) error {
-		defer s.done(t)
+		defer s.done()
 		return perform(ctx, m, []*reader{r}, work)
 	}}
 }
 
-// done says that a table has been read. After the last one, the lock is given back, and it is said how long it was held.
-func (s *snapshot) done(t table) {
+// done says that one of the locked tables has been read. After the last one, the lock is given back, and it is said how
+// long it was held.
+func (s *snapshot) done() {
 	l := s.locked
-	if t.Engine == "" || l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting--; l.waiting > 0 || l.s == nil {
+	if l.waiting--; l.waiting > 0 {
 		return
 	}
 	l.s.close()
