@@ -85,7 +85,7 @@ func (t *captured) reparse(found *reparsing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.Columns = slices.Clone(t.Columns)
-	for i := range found.columns {
+	for _, i := range found.columns {
 		t.Columns[i].Reparsed = true
 	}
 }

@@ -28,7 +28,7 @@ func (w *world) dumps(schema string) string {
 // A DECIMAL inside JSON has no text of its own: it is said, and what is restored is what its text means.
 func TestJSONThatTextCannotCarryIsSaid(t *testing.T) {
 	w := newWorld(t, testenv.MySQL(t))
-	w.exec("CREATE TABLE prices (id INT PRIMARY KEY, j JSON); INSERT INTO prices VALUES (1, CAST(1.50 AS JSON)), (2, JSON_OBJECT('p', 9.90))")
+	w.exec("CREATE TABLE prices (id INT PRIMARY KEY, plain JSON, j JSON); INSERT INTO prices VALUES (1, '[1]', CAST(1.50 AS JSON)), (2, '{}', JSON_OBJECT('p', 9.90))")
 	part, summary := w.captureOf(remora.Subject{})
 	require.Len(t, summary.Warnings, 1)
 	require.Contains(t, summary.Warnings[0], "column j of table prices")

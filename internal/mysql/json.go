@@ -9,7 +9,7 @@ import (
 
 // reparsing is the error of a copy that met numbers which come back as another text, in these of the columns read: a
 // DECIMAL inside JSON prints as 1.50 and is read back as 1.5.
-type reparsing struct{ columns map[int]bool }
+type reparsing struct{ columns []int }
 
 func (*reparsing) Error() string { return "json values have types that text cannot carry" }
 

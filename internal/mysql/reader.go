@@ -183,14 +183,12 @@ func (r *reader) watch(columns []column) {
 
 // reparsing tells what was found since watch.
 func (r *reader) reparsing() error {
-	found := map[int]bool{}
-	for i, j := range r.json {
-		found[i] = j.differs
-	}
-	if !slices.Contains(slices.Collect(maps.Values(found)), true) {
+	found := maps.Clone(r.json)
+	maps.DeleteFunc(found, func(_ int, j *jsonText) bool { return !j.differs })
+	if len(found) == 0 {
 		return nil
 	}
-	return &reparsing{found}
+	return &reparsing{slices.Collect(maps.Keys(found))}
 }
 
 // append appends a value, or a piece of one, to the line.
