@@ -104,11 +104,8 @@ func checkDirectory(d string) error {
 		return fmt.Errorf("directory %q must be a clean path relative to root, without \"..\"", d)
 	case d == remora.PartFile || strings.HasPrefix(d, remora.PartFile+"/"):
 		return fmt.Errorf("directory %q has a name that the backup format keeps for itself", d)
-	}
-	for _, name := range strings.Split(d, "/") {
-		if reserved(name) {
-			return fmt.Errorf("directory %q has a name that remora keeps for itself", d)
-		}
+	case slices.ContainsFunc(strings.Split(d, "/"), reserved):
+		return fmt.Errorf("directory %q has a name that remora keeps for itself", d)
 	}
 	return nil
 }
