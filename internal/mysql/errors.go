@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -131,33 +132,32 @@ func (d *Database) problem(ctx context.Context, op, subject string, err error) e
 	return p
 }
 
+// hints say what to do about these codes.
+var hints = map[uint16]string{
+	codeLoginDenied: wrongLogin, 1698: wrongLogin,
+	1129: refusesHost, 1130: refusesHost,
+	1148: dialects[false].localInfile, 3948: dialects[false].localInfile, codeLocalRows: dialects[true].localInfile,
+	codeReadOnly: readOnly, 1836: readOnly,
+	codeKeyNotStandard: "GRANT SESSION_VARIABLES_ADMIN ON *.* to the restore user, or SET PERSIST restrict_fk_on_non_standard_key = OFF",
+	codeTrustDefiner:   trustCreators, 1418: trustCreators,
+	codeDefinition: altered, codeUnknownTable: altered,
+}
+
+const (
+	wrongLogin    = "check the user and the password in the configuration; the server does not say which of them is wrong"
+	refusesHost   = "the server refuses this host: CREATE USER for this host, or FLUSH HOSTS"
+	readOnly      = "the server is read-only: restore on the primary"
+	trustCreators = "SET GLOBAL log_bin_trust_function_creators = ON; on the server, as an administrator, and the same in its configuration file: it logs to a binary log, and so demands SUPER for triggers and functions"
+	altered       = "a table was altered at the same moment: try again when the migration is over"
+)
+
+// hint says what to do about a code, or else about its kind.
 func (d *Database) hint(code uint16, kind remora.ProblemKind) string {
-	switch {
-	case code == codeLoginDenied || code == 1698:
-		return "check the user and the password in the configuration; the server does not say which of them is wrong"
-	case code == 1130 || code == 1129:
-		return "the server refuses this host: CREATE USER for this host, or FLUSH HOSTS"
-	case code == 3948 || code == 1148:
-		return dialects[false].localInfile
-	case code == codeLocalRows:
-		return dialects[true].localInfile
-	case code == codeReadOnly || code == 1836:
-		return "the server is read-only: restore on the primary"
-	case code == codeKeyNotStandard:
-		return "GRANT SESSION_VARIABLES_ADMIN ON *.* to the restore user, or SET PERSIST restrict_fk_on_non_standard_key = OFF"
-	case code == codeTrustDefiner || code == 1418:
-		return "SET GLOBAL log_bin_trust_function_creators = ON; on the server, as an administrator, and the same in its configuration file: it logs to a binary log, and so demands SUPER for triggers and functions"
-	case code == codeDefinition || code == codeUnknownTable:
-		return "a table was altered at the same moment: try again when the migration is over"
-	case kind == remora.Denied:
-		return "run `remora init` again: it prints the GRANT statement that is missing"
-	case kind == remora.Unavailable:
-		return fmt.Sprintf("is the server running at %s, and does it stay up?", d.cfg.Address)
-	case kind == remora.Full:
-		return "free space on the server's data directory or its tmpdir"
-	default:
-		return ""
-	}
+	return cmp.Or(hints[code], map[remora.ProblemKind]string{
+		remora.Denied:      "run `remora init` again: it prints the GRANT statement that is missing",
+		remora.Unavailable: fmt.Sprintf("is the server running at %s, and does it stay up?", d.cfg.Address),
+		remora.Full:        "free space on the server's data directory or its tmpdir",
+	}[kind])
 }
 
 // scrubbed keeps of a server's error what cannot hold row data.
