@@ -80,13 +80,13 @@ func (t *captured) now() table {
 	return t.table
 }
 
-// reparse has columns read as their text means from now on.
-func (t *captured) reparse(found *reparsing) {
+// reparse has the columns in which a reader met such numbers read as their text means from now on.
+func (t *captured) reparse(r *reader) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.Columns = slices.Clone(t.Columns)
-	for _, i := range found.columns {
-		t.Columns[i].Reparsed = true
+	for i, found := range r.json {
+		t.Columns[i].Reparsed = t.Columns[i].Reparsed || found.differs
 	}
 }
 
@@ -251,13 +251,12 @@ func (c *capture) copy(ctx context.Context, r *reader, t *captured, into *partRa
 			r.watch(of.Columns)
 			read, err := digest(ctx, r, of, t.in, *into, io.MultiWriter(w, c.meter.pass(ctx)))
 			*into = read
-			return cmp.Or(err, r.reparsing())
+			return cmp.Or(err, r.reprinted())
 		})
-		var found *reparsing
-		if !errors.As(err, &found) {
+		if !errors.Is(err, errReprinted) {
 			return err
 		}
-		t.reparse(found)
+		t.reparse(r)
 		c.d.log.Warn("json values have types that text cannot carry", "table", t.Name)
 	}
 }

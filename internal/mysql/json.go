@@ -2,16 +2,15 @@ package mysql
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
 )
 
-// reparsing is the error of a copy that met numbers which come back as another text, in these of the columns read: a
-// DECIMAL inside JSON prints as 1.50 and is read back as 1.5.
-type reparsing struct{ columns []int }
-
-func (*reparsing) Error() string { return "json values have types that text cannot carry" }
+// errReprinted is the error of a copy that met numbers which come back as another text: a DECIMAL inside JSON prints as
+// 1.50 and is read back as 1.5.
+var errReprinted = errors.New("json values have types that text cannot carry")
 
 // jsonText looks for such numbers in JSON as MySQL prints it, in one pass over the pieces of a text. To ask the server,
 // which would print and parse all of a column, takes as long as reading the table.

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/bits"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -181,14 +179,14 @@ func (r *reader) watch(columns []column) {
 	}
 }
 
-// reparsing tells what was found since watch.
-func (r *reader) reparsing() error {
-	found := maps.Clone(r.json)
-	maps.DeleteFunc(found, func(_ int, j *jsonText) bool { return !j.differs })
-	if len(found) == 0 {
-		return nil
+// reprinted is errReprinted when watch met such numbers.
+func (r *reader) reprinted() error {
+	for _, j := range r.json {
+		if j.differs {
+			return errReprinted
+		}
 	}
-	return &reparsing{slices.Collect(maps.Keys(found))}
+	return nil
 }
 
 // append appends a value, or a piece of one, to the line.
