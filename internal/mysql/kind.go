@@ -317,3 +317,28 @@ func (d *Database) skipsLog(ctx context.Context, s *session, op string, asked bo
 	}
 	return true, err
 }
+
+// leavesLogOut tells whether what is staged is kept out of the binary log. What a drill stages is never switched, so no
+// replica ever asks for it: wherever the account may, nobody is troubled with it (S25).
+func (d *Database) leavesLogOut(ctx context.Context, s *session, op, run string) (bool, error) {
+	if !remora.IsDrill(run) {
+		return d.skipsLog(ctx, s, op, d.cfg.SkipBinaryLog)
+	}
+	vars, err := s.variables(ctx, "log_bin")
+	if err != nil || vars["log_bin"] != "ON" {
+		return false, err
+	}
+	err = s.all(ctx, "SET SESSION sql_log_bin = 0", "SET SESSION sql_log_bin = 1")
+	if isCode(err, codeRightDenied) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// unlog keeps what the session does from here on out of the binary log, where that is wanted.
+func (s *session) unlog(ctx context.Context, wanted bool) error {
+	if !wanted {
+		return nil
+	}
+	return s.exec(ctx, "SET SESSION sql_log_bin = 0")
+}
