@@ -47,24 +47,22 @@ type task struct {
 
 // verb registers a step under the name of a verb; says is what problems call it, and one that stalls is cancelled.
 func verb[T any](to Registry, c *Component, name, says string, stalls bool, do func(context.Context, task) (T, error)) {
-	register(to, c.Kind.Activity(name), func(ctx context.Context, in remora.ComponentInput) (T, error) {
-		op := fmt.Sprintf("%s %s of %s", says, c.Kind, in.Source)
-		return run(ctx, c.Watch, op, stalls, func(ctx context.Context, report reporter) (none T, err error) {
-			component, err := c.Of(in.Source)
-			switch {
-			case errors.Is(err, errNoComponent) && name == remora.LeftoversVerb: // what is not there has left nothing
-				return none, nil
-			case err != nil:
-				return none, err
-			case in.Selection.To != "":
-				copier, ok := component.(remora.Copier)
-				if !ok {
-					return none, remora.Fail(remora.Unsupported, op, string(c.Kind), "", "this component cannot be built elsewhere")
-				}
-				component = copier.Into(in.Selection)
+	op := func(in remora.ComponentInput) string { return fmt.Sprintf("%s %s of %s", says, c.Kind, in.Source) }
+	reporting(to, c.Watch, c.Kind.Activity(name), stalls, op, func(ctx context.Context, in remora.ComponentInput, report reporter) (none T, err error) {
+		component, err := c.Of(in.Source)
+		switch {
+		case errors.Is(err, errNoComponent) && name == remora.LeftoversVerb: // what is not there has left nothing
+			return none, nil
+		case err != nil:
+			return none, err
+		case in.Selection.To != "":
+			copier, ok := component.(remora.Copier)
+			if !ok {
+				return none, remora.Fail(remora.Unsupported, op(in), string(c.Kind), "", "this component cannot be built elsewhere")
 			}
-			return do(ctx, task{component, in, remora.Job{Run: in.Run, Selection: in.Selection, Report: report}})
-		})
+			component = copier.Into(in.Selection)
+		}
+		return do(ctx, task{component, in, remora.Job{Run: in.Run, Selection: in.Selection, Report: report}})
 	})
 }
 

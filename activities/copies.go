@@ -22,9 +22,9 @@ type Copies struct {
 // Register makes the steps known under their wire names.
 func (c *Copies) Register(to Registry) {
 	register(to, remora.AfterBackupActivity, func(context.Context, struct{}) ([]string, error) { return c.AfterBackup, nil })
-	register(to, remora.CopyActivity, c.copy)
-	register(to, remora.MissingActivity, c.missing)
-	register(to, remora.RecordCopiesActivity, c.record)
+	reporting(to, c.Watch, remora.CopyActivity, true, func(in remora.CopyInput) string { return "copy " + in.Backup + " to " + in.To }, c.copy)
+	step(to, c.Watch, remora.MissingActivity, func(in remora.MissingInput) string { return "compare the copy " + in.To + " with the repository" }, c.missing)
+	act(to, c.Watch, remora.RecordCopiesActivity, func(in remora.RecordCopiesInput) string { return "record what the copy " + in.To + " holds" }, c.record)
 }
 
 // both opens the repository and a copy.
@@ -35,58 +35,52 @@ func (c *Copies) both(ctx context.Context, name string) (main, copied *repositor
 	return main, copied, err
 }
 
-func (c *Copies) copy(ctx context.Context, in remora.CopyInput) (remora.Copied, error) {
-	return watched(ctx, c.Watch, "copy "+in.Backup+" to "+in.To, func(ctx context.Context, report reporter) (remora.Copied, error) {
-		main, copied, err := c.both(ctx, in.To)
-		if err != nil {
-			return remora.Copied{}, err
-		}
-		m, err := main.Copy(ctx, copied, in.Backup, report)
-		return remora.Copied{To: in.To, Backups: 1, Bytes: m.Bytes(), Added: m.Added()}, err
-	})
+func (c *Copies) copy(ctx context.Context, in remora.CopyInput, report reporter) (remora.Copied, error) {
+	main, copied, err := c.both(ctx, in.To)
+	if err != nil {
+		return remora.Copied{}, err
+	}
+	m, err := main.Copy(ctx, copied, in.Backup, report)
+	return remora.Copied{To: in.To, Backups: 1, Bytes: m.Bytes(), Added: m.Added()}, err
 }
 
 // missing lists the completed regular backups that a copy lacks, or has not verified yet. What is not to be kept there
 // is not missing.
 func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.ListedBackup, error) {
-	return plain(ctx, c.Watch, "compare the copy "+in.To+" with the repository", func(ctx context.Context) ([]remora.ListedBackup, error) {
-		_, here, err := c.Locations.Inventory(ctx, "")
-		if err != nil {
-			return nil, err
+	_, here, err := c.Locations.Inventory(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	copied, err := c.Locations.At(ctx, in.To)
+	if err != nil {
+		return nil, err
+	}
+	there, err := copied.List(ctx, repository.Filter{Status: remora.Completed})
+	if err != nil {
+		return nil, err
+	}
+	settled := in.Skip
+	for _, b := range there {
+		settled = append(settled, b.ID)
+	}
+	for _, v := range retention.Make(here, c.Keep.in(in.To), "").Verdicts {
+		if v.Delete {
+			settled = append(settled, v.Backup)
 		}
-		copied, err := c.Locations.At(ctx, in.To)
-		if err != nil {
-			return nil, err
+	}
+	var missing []remora.ListedBackup
+	for _, b := range slices.Backward(here.Backups) {
+		if b.Purpose == remora.Regular && b.Status == remora.Completed && !slices.Contains(settled, b.ID) && len(missing) < in.Limit {
+			missing = append(missing, remora.ListedBackup{ID: b.ID, Source: b.Source})
 		}
-		there, err := copied.List(ctx, repository.Filter{Status: remora.Completed})
-		if err != nil {
-			return nil, err
-		}
-		settled := in.Skip
-		for _, b := range there {
-			settled = append(settled, b.ID)
-		}
-		for _, v := range retention.Make(here, c.Keep.in(in.To), "").Verdicts {
-			if v.Delete {
-				settled = append(settled, v.Backup)
-			}
-		}
-		var missing []remora.ListedBackup
-		for _, b := range slices.Backward(here.Backups) {
-			if b.Purpose == remora.Regular && b.Status == remora.Completed && !slices.Contains(settled, b.ID) && len(missing) < in.Limit {
-				missing = append(missing, remora.ListedBackup{ID: b.ID, Source: b.Source})
-			}
-		}
-		return missing, nil
-	})
+	}
+	return missing, nil
 }
 
 func (c *Copies) record(ctx context.Context, in remora.RecordCopiesInput) error {
-	return act(ctx, c.Watch, "record what the copy "+in.To+" holds", func(ctx context.Context) error {
-		main, copied, err := c.both(ctx, in.To)
-		if err != nil {
-			return err
-		}
-		return main.RecordCopies(ctx, in.To, copied)
-	})
+	main, copied, err := c.both(ctx, in.To)
+	if err != nil {
+		return err
+	}
+	return main.RecordCopies(ctx, in.To, copied)
 }

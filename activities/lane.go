@@ -22,18 +22,18 @@ type Lane struct {
 }
 
 // Register makes the step known under its wire name.
-func (l *Lane) Register(to Registry) { register(to, remora.HolderActivity, l.holder) }
+func (l *Lane) Register(to Registry) {
+	step(to, l.Watch, remora.HolderActivity, func(in remora.HolderInput) string { return "see who is at work on " + in.Source }, l.holder)
+}
 
 // holder looks at the lane first: a restore is open for long after its work.
-func (l *Lane) holder(ctx context.Context, in remora.HolderInput) (remora.Holder, error) {
-	return plain(ctx, l.Watch, "see who is at work on "+in.Source, func(ctx context.Context) (h remora.Holder, err error) {
-		for _, id := range []string{remora.Lane(in.Source), remora.RestoreLane(in.Source)} {
-			if h, err = l.open(ctx, id); err != nil || h.Operation != "" {
-				break
-			}
+func (l *Lane) holder(ctx context.Context, in remora.HolderInput) (h remora.Holder, err error) {
+	for _, id := range []string{remora.Lane(in.Source), remora.RestoreLane(in.Source)} {
+		if h, err = l.open(ctx, id); err != nil || h.Operation != "" {
+			break
 		}
-		return h, err
-	})
+	}
+	return h, err
 }
 
 // open describes the open run of a workflow; it is empty where there is none.

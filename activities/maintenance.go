@@ -20,20 +20,18 @@ type Maintenance struct {
 
 // Register makes the steps known under their wire names.
 func (m *Maintenance) Register(to Registry) {
-	register(to, remora.LookActivity, m.look)
+	step(to, m.Watch, remora.LookActivity, func(in remora.MaintenanceInput) string { return "ask whether " + in.Source + " is offline" }, m.look)
 	register(to, remora.EnterActivity, m.enter)
 	register(to, remora.LeaveActivity, m.leave)
 }
 
 func (m *Maintenance) look(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
-	return plain(ctx, m.Watch, "ask whether "+in.Source+" is offline", func(ctx context.Context) (remora.MaintenanceResult, error) {
-		mode, err := m.Mode(in.Source)
-		if err != nil {
-			return remora.MaintenanceResult{}, err
-		}
-		theirs, err := mode.Offline(ctx, in.Run)
-		return remora.MaintenanceResult{Mode: mode.String(), Theirs: theirs}, err
-	})
+	mode, err := m.Mode(in.Source)
+	if err != nil {
+		return remora.MaintenanceResult{}, err
+	}
+	theirs, err := mode.Offline(ctx, in.Run)
+	return remora.MaintenanceResult{Mode: mode.String(), Theirs: theirs}, err
 }
 
 // enter may come late: its workflow was terminated, or its worker was frozen, and whoever settled that has brought the

@@ -40,40 +40,36 @@ type Monitor struct {
 
 // Register makes the steps known under their wire names.
 func (m *Monitor) Register(to Registry) {
-	register(to, remora.LookAroundActivity, m.look)
-	register(to, remora.RecordMonitorActivity, m.record)
+	step(to, m.Watch, remora.LookAroundActivity, func(remora.LookInput) string { return "look how everything is" }, m.look)
+	act(to, m.Watch, remora.RecordMonitorActivity, func(remora.MonitorState) string { return "record what the monitor remembers" }, m.record)
 }
 
 func (m *Monitor) record(ctx context.Context, s remora.MonitorState) error {
-	return act(ctx, m.Watch, "record what the monitor remembers", func(ctx context.Context) error {
-		r, err := m.Locations.At(ctx, "")
-		if err != nil {
-			return err
-		}
-		return r.RecordMonitorState(ctx, s)
-	})
+	r, err := m.Locations.At(ctx, "")
+	if err != nil {
+		return err
+	}
+	return r.RecordMonitorState(ctx, s)
 }
 
 // look finds out what is wrong. What cannot be looked at fails nothing: it stays as it was last seen, and that it cannot
 // be looked at is a finding of its own.
 func (m *Monitor) look(ctx context.Context, in remora.LookInput) (remora.LookResult, error) {
-	return plain(ctx, m.Watch, "look how everything is", func(ctx context.Context) (remora.LookResult, error) {
-		g := &glance{Monitor: m, now: time.Now().UTC(), state: in.Before}
-		if m.Now != nil {
-			g.now = m.Now().UTC()
-		}
-		g.part(ctx, "the repository", g.ofRepository, "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "undelivered",
-			"left/", "foreign/", "schedule/", "unproven/", "slow/", "drill/", "drilled/")
-		g.part(ctx, "the runs in Temporal", g.ofRuns, "failing/", "stuck/", "person/")
-		g.part(ctx, "the queues in Temporal", g.ofQueues, "queue/")
-		if g.home != nil {
-			g.part(ctx, "the runs that left no record", g.terminated)
-			g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/", "drilled/")
-			g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
-		}
-		g.forget(ctx)
-		return g.result(), nil
-	})
+	g := &glance{Monitor: m, now: time.Now().UTC(), state: in.Before}
+	if m.Now != nil {
+		g.now = m.Now().UTC()
+	}
+	g.part(ctx, "the repository", g.ofRepository, "overdue/", "failed/", "missed/", "corrupt/", "halved/", "full/", "copy/", "undelivered",
+		"left/", "foreign/", "schedule/", "unproven/", "slow/", "drill/", "drilled/")
+	g.part(ctx, "the runs in Temporal", g.ofRuns, "failing/", "stuck/", "person/")
+	g.part(ctx, "the queues in Temporal", g.ofQueues, "queue/")
+	if g.home != nil {
+		g.part(ctx, "the runs that left no record", g.terminated)
+		g.part(ctx, "what restores have left", g.ofLeftovers, "left/", "foreign/", "drilled/")
+		g.part(ctx, "the schedules", g.ofSchedules, "schedule/")
+	}
+	g.forget(ctx)
+	return g.result(), nil
 }
 
 // glance is one look.

@@ -19,8 +19,8 @@ type Notify struct {
 // Register makes the steps known under their wire names.
 func (n *Notify) Register(to Registry) {
 	register(to, remora.ChannelsActivity, n.channels)
-	register(to, remora.NotifyActivity, n.send)
-	register(to, remora.UndeliveredActivity, n.undelivered)
+	act(to, n.Watch, remora.NotifyActivity, func(in remora.NotifyInput) string { return "tell " + in.To }, n.send)
+	act(to, n.Watch, remora.UndeliveredActivity, func(in remora.Undelivered) string { return "record what was not delivered to " + in.To }, n.undelivered)
 }
 
 // toldAgain is how far apart the notices of a failure are that goes on and on. The monitor reminds of it as well.
@@ -71,29 +71,25 @@ const forgetTime = 20 * time.Second
 
 // send tells one channel. What was told is not told again because a record could not be written.
 func (n *Notify) send(ctx context.Context, in remora.NotifyInput) error {
-	return act(ctx, n.Watch, "tell "+in.To, func(ctx context.Context) error {
-		if err := n.Sender.Send(ctx, in.To, in.Notice); err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(ctx, forgetTime)
-		defer cancel()
-		r, err := n.Locations.At(ctx, "")
-		if err == nil {
-			err = r.RecordDelivered(ctx, in.To)
-		}
-		if err != nil {
-			n.Watch.withDefaults().Log.WarnContext(ctx, "it is not recorded that notices are delivered again", "to", in.To, "error", err)
-		}
-		return nil
-	})
+	if err := n.Sender.Send(ctx, in.To, in.Notice); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgetTime)
+	defer cancel()
+	r, err := n.Locations.At(ctx, "")
+	if err == nil {
+		err = r.RecordDelivered(ctx, in.To)
+	}
+	if err != nil {
+		n.Watch.withDefaults().Log.WarnContext(ctx, "it is not recorded that notices are delivered again", "to", in.To, "error", err)
+	}
+	return nil
 }
 
 func (n *Notify) undelivered(ctx context.Context, in remora.Undelivered) error {
-	return act(ctx, n.Watch, "record what was not delivered to "+in.To, func(ctx context.Context) error {
-		r, err := n.Locations.At(ctx, "")
-		if err != nil {
-			return err
-		}
-		return r.RecordUndelivered(ctx, in)
-	})
+	r, err := n.Locations.At(ctx, "")
+	if err != nil {
+		return err
+	}
+	return r.RecordUndelivered(ctx, in)
 }

@@ -15,29 +15,37 @@ import (
 // reporter takes progress from a step.
 type reporter func(remora.Progress)
 
-// watched runs a step that copies: it sends a heartbeat at each beat whether or not the step says something, so that a
-// slow server does not look like a dead worker; cancels the step when it stalls or the worker stops; and translates
-// its error.
-func watched[T any](ctx context.Context, w Watch, op string, work func(context.Context, reporter) (T, error)) (T, error) {
-	return run(ctx, w, op, true, work)
+// step makes a step known under its wire name. op says what it does, for problems; it reports no progress and is bounded
+// by its own timeouts.
+func step[In, Out any](to Registry, w Watch, name string, op func(In) string, do func(context.Context, In) (Out, error)) {
+	register(to, name, func(ctx context.Context, in In) (Out, error) {
+		return plain(ctx, w, op(in), func(ctx context.Context) (Out, error) { return do(ctx, in) })
+	})
 }
 
-// reporting runs a step that may report progress but need not: a server that drops a large table says nothing for long.
-func reporting[T any](ctx context.Context, w Watch, op string, work func(context.Context, reporter) (T, error)) (T, error) {
-	return run(ctx, w, op, false, work)
+// act is step for one without an answer.
+func act[In any](to Registry, w Watch, name string, op func(In) string, do func(context.Context, In) error) {
+	register(to, name, func(ctx context.Context, in In) error {
+		_, err := plain(ctx, w, op(in), func(ctx context.Context) (struct{}, error) { return struct{}{}, do(ctx, in) })
+		return err
+	})
 }
 
-// plain runs a step that reports no progress and is bounded by its own timeouts.
+// reporting is step for one that reports progress. Where it stalls it is cancelled, but for those that need not report: a
+// server that drops a large table says nothing for long.
+func reporting[In, Out any](to Registry, w Watch, name string, stalls bool, op func(In) string, do func(context.Context, In, reporter) (Out, error)) {
+	register(to, name, func(ctx context.Context, in In) (Out, error) {
+		return run(ctx, w, op(in), stalls, func(ctx context.Context, report reporter) (Out, error) { return do(ctx, in, report) })
+	})
+}
+
+// plain runs what reports no progress.
 func plain[T any](ctx context.Context, w Watch, op string, work func(context.Context) (T, error)) (T, error) {
 	return run(ctx, w, op, false, func(ctx context.Context, _ reporter) (T, error) { return work(ctx) })
 }
 
-// act is plain for a step without an answer.
-func act(ctx context.Context, w Watch, op string, work func(context.Context) error) error {
-	_, err := plain(ctx, w, op, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
-	return err
-}
-
+// run does the work of a step: it sends a heartbeat at each beat whether or not the step says something, so that a slow
+// server does not look like a dead worker; cancels the step when it stalls or the worker stops; and translates its error.
 func run[T any](ctx context.Context, w Watch, op string, stalls bool, work func(context.Context, reporter) (T, error)) (result T, err error) {
 	w = w.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)

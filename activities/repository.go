@@ -9,7 +9,6 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/remora-backup/remora/internal/remora"
-	"github.com/remora-backup/remora/internal/repository"
 )
 
 // Repository holds the steps that work on backups as a whole.
@@ -28,60 +27,48 @@ type Repository struct {
 
 // Register makes the steps known under their wire names.
 func (r *Repository) Register(to Registry) {
-	register(to, remora.DescribeActivity, r.describe)
-	register(to, remora.CommitActivity, r.commit)
-	register(to, remora.VerifyActivity, r.verify)
-	register(to, remora.DueForVerifyActivity, r.due)
-	register(to, remora.RoomActivity, r.room)
-	register(to, remora.RecordFailureActivity, r.recordFailure)
-	register(to, remora.RecordRestoreActivity, r.recordRestore)
-	register(to, remora.FindRestoreActivity, r.findRestore)
-	register(to, remora.RecordProofActivity, r.recordProof)
-	register(to, remora.CheckRepositoryActivity, r.check)
+	step(to, r.Watch, remora.DescribeActivity, func(in remora.DescribeInput) string { return "look up backup " + in.Backup }, r.describe)
+	step(to, r.Watch, remora.CommitActivity, func(in remora.CommitInput) string { return "commit " + in.Manifest.ID }, r.commit)
+	reporting(to, r.Watch, remora.VerifyActivity, true, func(in remora.VerifyInput) string { return "verify " + in.Backup }, r.verify)
+	step(to, r.Watch, remora.DueForVerifyActivity, func(remora.DueInput) string { return "see which backups to verify" }, r.due)
+	act(to, r.Watch, remora.RoomActivity, roomOp, r.room)
+	act(to, r.Watch, remora.RecordFailureActivity, func(in remora.FailedRun) string { return "record the failed run " + in.ID }, r.Store.RecordFailure)
+	act(to, r.Watch, remora.RecordRestoreActivity, func(in remora.Restore) string { return "record the restore " + in.ID }, r.recordRestore)
+	step(to, r.Watch, remora.FindRestoreActivity, func(in remora.FindRestoreInput) string { return "look up the restore of " + in.Source }, r.findRestore)
+	act(to, r.Watch, remora.RecordProofActivity, func(in remora.Proof) string { return "record the drill " + in.ID }, r.Store.RecordProof)
+	step(to, r.Watch, remora.CheckRepositoryActivity, func(struct{}) string { return "check the repository" }, r.check)
 }
 
 func (r *Repository) describe(ctx context.Context, in remora.DescribeInput) (remora.Backup, error) {
-	return plain(ctx, r.Watch, "look up backup "+in.Backup, func(ctx context.Context) (remora.Backup, error) {
-		return r.Store.Find(ctx, in.Backup, in.Source, in.From)
-	})
+	return r.Store.Find(ctx, in.Backup, in.Source, in.From)
+}
+
+func (r *Repository) verify(ctx context.Context, in remora.VerifyInput, report reporter) (remora.Verification, error) {
+	return r.Store.Verify(ctx, in, report)
 }
 
 func (r *Repository) commit(ctx context.Context, in remora.CommitInput) (remora.Manifest, error) {
-	return plain(ctx, r.Watch, "commit "+in.Manifest.ID, func(ctx context.Context) (remora.Manifest, error) {
-		m := in.Manifest
-		m.Tool = r.Tool
-		if m.Purpose == remora.Regular { // each part was within the limit
-			if err := tooLarge(m.Bytes(), r.MaxBytes); err != nil {
-				return m, err
-			}
+	m := in.Manifest
+	m.Tool = r.Tool
+	if m.Purpose == remora.Regular { // each part was within the limit
+		if err := tooLarge(m.Bytes(), r.MaxBytes); err != nil {
+			return m, err
 		}
-		return r.Store.Commit(ctx, m)
-	})
-}
-
-func (r *Repository) recordFailure(ctx context.Context, in remora.FailedRun) error {
-	return act(ctx, r.Watch, "record the failed run "+in.ID, func(ctx context.Context) error { return r.Store.RecordFailure(ctx, in) })
+	}
+	return r.Store.Commit(ctx, m)
 }
 
 func (r *Repository) recordRestore(ctx context.Context, in remora.Restore) error {
-	return act(ctx, r.Watch, "record the restore "+in.ID, func(ctx context.Context) error {
-		if in.Outcome == remora.OutcomeRunning {
-			if err := mayBegin(ctx, r.Store, in.Source, in.Run); err != nil {
-				return err
-			}
+	if in.Outcome == remora.OutcomeRunning {
+		if err := mayBegin(ctx, r.Store, in.Source, in.Run); err != nil {
+			return err
 		}
-		return r.Store.RecordRestore(ctx, in)
-	})
-}
-
-func (r *Repository) recordProof(ctx context.Context, in remora.Proof) error {
-	return act(ctx, r.Watch, "record the drill "+in.ID, func(ctx context.Context) error { return r.Store.RecordProof(ctx, in) })
+	}
+	return r.Store.RecordRestore(ctx, in)
 }
 
 func (r *Repository) findRestore(ctx context.Context, in remora.FindRestoreInput) (remora.Restore, error) {
-	return plain(ctx, r.Watch, "look up the restore of "+in.Source, func(ctx context.Context) (remora.Restore, error) {
-		return findRestore(ctx, r.Store, in)
-	})
+	return findRestore(ctx, r.Store, in)
 }
 
 // lowSpace is when it is time to look for more.
@@ -98,9 +85,7 @@ func (r *Repository) check(ctx context.Context, _ struct{}) ([]remora.Finding, e
 	if r.Further != nil {
 		found = append(found, r.Further(ctx)...)
 	}
-	health, err := plain(ctx, r.Watch, "check the repository", func(ctx context.Context) (repository.Health, error) {
-		return r.Store.Check(ctx, "")
-	})
+	health, err := r.Store.Check(ctx, "")
 	if err != nil {
 		return found, err
 	}

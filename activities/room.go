@@ -18,29 +18,28 @@ const (
 	mostReserve, leastReserve = 1 << 30, 40 << 20
 )
 
+func roomOp(in remora.RoomInput) string { return "find room for a backup of " + in.Source }
+
 // room refuses a backup that does not fit where the repository is, as far as anybody can tell.
 func (r *Repository) room(ctx context.Context, in remora.RoomInput) error {
-	op := "find room for a backup of " + in.Source
-	return act(ctx, r.Watch, op, func(ctx context.Context) error {
-		health, err := r.Store.Check(ctx, "")
-		if remora.KindOf(err) == remora.Full { // not even the blob was written that it tries the place with
-			health.Free, err = new(int64), nil
-		}
-		if err != nil || health.Free == nil {
-			return err
-		}
-		all, err := r.Store.List(ctx)
-		if err != nil {
-			return err
-		}
-		need, sure := roomFor(all, in, time.Now())
-		if !sure || need <= *health.Free {
-			return nil
-		}
-		return remora.Fail(remora.Full, op, health.Where,
-			"make room on that disk, or give the repository a larger one; `remora cleanup` deletes what need not be kept, and its space comes back days later",
-			"need about %s, have %s free", humanize.Bytes(uint64(need)), humanize.Bytes(uint64(max(0, *health.Free))))
-	})
+	health, err := r.Store.Check(ctx, "")
+	if remora.KindOf(err) == remora.Full { // not even the blob was written that it tries the place with
+		health.Free, err = new(int64), nil
+	}
+	if err != nil || health.Free == nil {
+		return err
+	}
+	all, err := r.Store.List(ctx)
+	if err != nil {
+		return err
+	}
+	need, sure := roomFor(all, in, time.Now())
+	if !sure || need <= *health.Free {
+		return nil
+	}
+	return remora.Fail(remora.Full, roomOp(in), health.Where,
+		"make room on that disk, or give the repository a larger one; `remora cleanup` deletes what need not be kept, and its space comes back days later",
+		"need about %s, have %s free", humanize.Bytes(uint64(need)), humanize.Bytes(uint64(max(0, *health.Free))))
 }
 
 // roomFor estimates what a backup takes, from what the newest good ones of the source took. It is not sure after a run

@@ -12,30 +12,22 @@ import (
 // maxDue bounds how many backups one run verifies; the others come a day later.
 const maxDue = 500
 
-func (r *Repository) verify(ctx context.Context, in remora.VerifyInput) (remora.Verification, error) {
-	return watched(ctx, r.Watch, "verify "+in.Backup, func(ctx context.Context, report reporter) (remora.Verification, error) {
-		return r.Store.Verify(ctx, in, report)
-	})
-}
-
 func (r *Repository) due(ctx context.Context, in remora.DueInput) ([]remora.ListedBackup, error) {
-	return plain(ctx, r.Watch, "see which backups to verify", func(ctx context.Context) ([]remora.ListedBackup, error) {
-		all, err := r.Store.List(ctx)
-		if err != nil {
-			return nil, err
+	all, err := r.Store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	turn := dueForVerify(all, r.VerifyDays, time.Now())
+	if in.Suspect {
+		turn = suspects(all)
+	}
+	due := []remora.ListedBackup{}
+	for _, b := range turn {
+		if len(due) < maxDue && !slices.Contains(in.Skip, b.ID) {
+			due = append(due, remora.ListedBackup{ID: b.ID, Source: b.Source})
 		}
-		turn := dueForVerify(all, r.VerifyDays, time.Now())
-		if in.Suspect {
-			turn = suspects(all)
-		}
-		due := []remora.ListedBackup{}
-		for _, b := range turn {
-			if len(due) < maxDue && !slices.Contains(in.Skip, b.ID) {
-				due = append(due, remora.ListedBackup{ID: b.ID, Source: b.Source})
-			}
-		}
-		return due, nil
-	})
+	}
+	return due, nil
 }
 
 // abandoned is when a backup that was never verified has nobody any more who is about to.
