@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"net"
 	"net/url"
 	"regexp"
@@ -13,7 +12,6 @@ import (
 )
 
 var (
-	errEndpoint  = errors.New("this is not the address of a storage; write HOST:PORT, https://HOST or http://HOST, without keys and bucket")
 	bucketName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	bucketPrefix = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?$`)
 	lockMode     = regexp.MustCompile("^(" + remora.Compliance + "|" + remora.Governance + ")$")
@@ -56,27 +54,18 @@ func (r *reader) bucket(c *Config, to **remora.Bucket) setter {
 // never repeats it: it may hold a key.
 func (r *reader) endpoint(b *remora.Bucket) setter {
 	return r.lined(func(value string) string {
-		host, plain, err := Endpoint(value)
-		if err != nil {
-			return err.Error()
+		if !strings.Contains(value, "://") {
+			value = "https://" + value
 		}
-		b.Endpoint, b.Plain = host, plain
+		u, err := url.Parse(value)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Host == "" ||
+			strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" ||
+			net.ParseIP(u.Hostname()) == nil && !hostName.MatchString(u.Hostname()) {
+			return "this is not the address of a storage; write HOST:PORT, https://HOST or http://HOST, without keys and bucket"
+		}
+		b.Endpoint, b.Plain = u.Host, u.Scheme == "http"
 		return ""
 	})
-}
-
-// Endpoint reads the address of an S3 storage: HOST:PORT, HOST, https://HOST or http://HOST.
-func Endpoint(text string) (host string, plain bool, err error) {
-	if !strings.Contains(text, "://") {
-		text = "https://" + text
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Host == "" ||
-		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" ||
-		net.ParseIP(u.Hostname()) == nil && !hostName.MatchString(u.Hostname()) {
-		return "", false, errEndpoint
-	}
-	return u.Host, u.Scheme == "http", nil
 }
 
 func (r *reader) objectLock(to *remora.ObjectLock) setter {
