@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"net/url"
 
 	"github.com/goccy/go-yaml/ast"
@@ -8,20 +9,15 @@ import (
 
 func (r *reader) maintenance(c *Config, to *Maintenance) setter {
 	return func(key string, n ast.Node) {
-		ways := 0
-		way := func(set setter) setter {
-			return func(key string, n ast.Node) {
-				ways++
-				set(key, n)
-			}
+		ways := fields{
+			"laravel": r.path(&to.Laravel),
+			"command": func(key string, n ast.Node) { to.Command = r.maintenanceCommand(key, n) },
+			"http":    func(key string, n ast.Node) { to.HTTP = r.maintenanceHTTP(c, key, n) },
+			"file":    r.path(&to.File),
 		}
-		r.mapping(key, n, fields{
-			"laravel": way(r.path(&to.Laravel)),
-			"command": way(func(key string, n ast.Node) { to.Command = r.maintenanceCommand(key, n) }),
-			"http":    way(func(key string, n ast.Node) { to.HTTP = r.maintenanceHTTP(c, key, n) }),
-			"file":    way(r.path(&to.File)),
-		})
-		if ways > 1 {
+		r.mapping(key, n, ways)
+		maps.DeleteFunc(ways, func(way string, _ setter) bool { return !r.has(key, way) })
+		if len(ways) > 1 {
 			r.wrongKey(key, "there is one way to take an application offline; keep one of laravel, command, http and file")
 		}
 	}
