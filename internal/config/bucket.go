@@ -79,15 +79,3 @@ func (r *reader) objectLock(to *remora.ObjectLock) setter {
 		}
 	}
 }
-
-// flag reads true or false.
-func (r *reader) flag(to *bool) setter {
-	return func(key string, n ast.Node) {
-		value, ok := n.(*ast.BoolNode)
-		if !ok {
-			r.wrong(key, n, "write true or false")
-			return
-		}
-		*to = value.Value
-	}
-}

@@ -207,6 +207,17 @@ type MaintenanceHTTP struct {
 // Names lists the sources in alphabetical order.
 func (c *Config) Names() []string { return slices.Sorted(maps.Keys(c.Sources)) }
 
+// Expected is what is expected of each source, in the order of their names.
+func (c *Config) Expected() (all []remora.Expected) {
+	for _, name := range c.Names() {
+		s := c.Sources[name]
+		all = append(all, remora.Expected{
+			Source: name, Kinds: s.Kinds(), RecoveryPoint: s.RecoveryPoint, RecoveryTime: s.RecoveryTime, Drill: s.Drill, Schedules: s.Schedules,
+		})
+	}
+	return all
+}
+
 // Source finds a source by name; an unknown name is a Problem with a suggestion.
 func (c *Config) Source(name string) (*Source, error) {
 	if s, ok := c.Sources[name]; ok {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
+	"github.com/dustin/go-humanize"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
@@ -126,6 +127,15 @@ func (r *reader) temporal(c *Config) setter {
 	}
 }
 
+func (r *reader) monitor(c *Config) setter {
+	return func(key string, n ast.Node) {
+		r.mapping(key, n, fields{"listen": r.address(&c.Monitor.Listen, "9464"), "ping": r.url(&c.Monitor.Ping)})
+		if elsewhere(c.Monitor.Listen) {
+			c.Warnings = append(c.Warnings, below(key, "listen")+": whoever reaches "+c.Monitor.Listen+" can read the names of the sources and how their backups went; keep it inside a private network")
+		}
+	}
+}
+
 func (r *reader) sources(c *Config) setter {
 	return r.named("", "a source's name has 1 to 40 of a-z, 0-9, - and _, and begins with a letter or digit",
 		func(key, name string, n ast.Node) { c.Sources[name] = r.source(c, key, name, n) })
@@ -153,7 +163,7 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 		"schedules":   r.schedules(scheduled),
 		"undo_window": r.duration(&s.UndoWindow, time.Second, 720*time.Hour),
 		"objectives":  r.objectives(s),
-		"retention":   r.retention(&s.Keep),
+		"retention":   func(key string, n ast.Node) { r.mapping(key, n, r.keep(&s.Keep)) },
 	}, "notify", "redis", "postgres", "drill")
 
 	if s.Files != nil && s.Files.ByEntry && !r.has(key, "maintenance") {
@@ -184,6 +194,18 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	return s
 }
 
+// objectives reads what is promised of a source's backups.
+func (r *reader) objectives(s *Source) setter {
+	return func(key string, n ast.Node) {
+		const year = 8784 * time.Hour
+		r.mapping(key, n, fields{
+			"recovery_point": r.duration(&s.RecoveryPoint, time.Minute, year),
+			"recovery_time":  r.duration(&s.RecoveryTime, time.Second, year),
+			"drill":          r.duration(&s.Drill, time.Minute, year),
+		})
+	}
+}
+
 func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 	d := &Database{}
 	password := secret{key: key, name: "password"}
@@ -204,6 +226,30 @@ func (r *reader) database(c *Config, key string, n ast.Node) *Database {
 		c.Warnings = append(c.Warnings, key+": neither password_file nor password_env is set; connecting without a password")
 	}
 	return d
+}
+
+// limits reads what copies may ask of a source's database server.
+func (r *reader) limits(to *remora.Limits) setter {
+	return func(key string, n ast.Node) {
+		r.mapping(key, n, fields{
+			"bytes_per_second": r.bytesPerSecond(&to.BytesPerSecond),
+			"threads_running":  r.number(&to.ThreadsRunning, 1, 100000),
+			"replication_lag":  r.duration(&to.ReplicationLag, time.Second, 24*time.Hour),
+		})
+	}
+}
+
+// bytesPerSecond reads a number of bytes with its unit. The least is what the sessions of a copy move without looking as
+// if they stood still.
+func (r *reader) bytesPerSecond(to *int64) setter {
+	return func(key string, n ast.Node) {
+		var size uint64
+		text, ok := n.(*ast.StringNode)
+		if !ok || !between(&size, 100*humanize.KByte, 100*humanize.GByte, humanize.ParseBytes, text.Value) {
+			r.wrong(key, n, "write a number of bytes from 100KB to 100GB, such as 50MB; MB are millions, MiB are 1024 × 1024")
+		}
+		*to = int64(size)
+	}
 }
 
 func (r *reader) schemas(key string, names []string) {

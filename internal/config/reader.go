@@ -273,6 +273,18 @@ func (r *reader) texts(to *[]string) setter {
 	}
 }
 
+// flag reads true or false.
+func (r *reader) flag(to *bool) setter {
+	return func(key string, n ast.Node) {
+		value, ok := n.(*ast.BoolNode)
+		if !ok {
+			r.wrong(key, n, "write true or false")
+			return
+		}
+		*to = value.Value
+	}
+}
+
 // number reads a whole number between least and most.
 func (r *reader) number(to *int, least, most int) setter {
 	return func(key string, n ast.Node) {

@@ -22,10 +22,6 @@ func (r *reader) keep(to *remora.KeepPolicy) fields {
 	}
 }
 
-func (r *reader) retention(to *remora.KeepPolicy) setter {
-	return func(key string, n ast.Node) { r.mapping(key, n, r.keep(to)) }
-}
-
 // keepInCopy reads the same for a copy, with the two keys that copies have had before.
 func (r *reader) keepInCopy(to *remora.KeepPolicy) setter {
 	return func(key string, n ast.Node) {
