@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/mail"
 	"strings"
 
@@ -86,10 +87,7 @@ func (r *reader) smtp(c *Config, e *remora.Email, key string, n ast.Node) {
 		}),
 	}, &password))
 	r.need(key, "server", "HOST:PORT")
-	port := map[string]string{"tls": "465", "none": "25"}[e.TLS]
-	if port == "" {
-		port = "587"
-	}
+	port := cmp.Or(map[string]string{"tls": "465", "none": "25"}[e.TLS], "587")
 	if server != nil {
 		r.address(&e.Server, port)(below(key, "server"), server)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -92,20 +93,14 @@ type place struct {
 // overlappingDirectories refuses directories that lie within one another: a restore of one would exchange the other
 // under its feet (S11), a repository inside a source would back itself up, and a copy beside the original is none.
 func (r *reader) overlappingDirectories(c *Config) {
-	var places []place
-	all := []place{
+	places := []place{
 		{key: "state", what: "the state directory", path: c.State},
 		{key: "repository.path", what: "the repository", path: c.Repository.Path, backups: true},
 	}
 	for _, name := range c.CopyNames() {
-		all = append(all, place{key: "copies." + name + ".path", what: "the copy " + name, path: c.Copies[name].Path, backups: true})
+		places = append(places, place{key: "copies." + name + ".path", what: "the copy " + name, path: c.Copies[name].Path, backups: true})
 	}
-	for _, own := range all {
-		if own.path != "" {
-			own.path = resolved(own.path)
-			places = append(places, own)
-		}
-	}
+	places = slices.DeleteFunc(places, func(own place) bool { return own.path == "" })
 	for _, name := range c.Names() {
 		files := c.Sources[name].Files
 		if files == nil || files.Root == "" {
@@ -119,12 +114,14 @@ func (r *reader) overlappingDirectories(c *Config) {
 			places = append(places, place{
 				key:    key,
 				what:   fmt.Sprintf("directory %s of source %s", dir, name),
-				path:   resolved(filepath.Join(files.Root, filepath.FromSlash(dir))),
+				path:   filepath.Join(files.Root, filepath.FromSlash(dir)),
 				source: true,
 			})
 		}
 	}
-	for i, a := range places {
+	for i := range places {
+		places[i].path = resolved(places[i].path)
+		a := places[i]
 		for _, b := range places[:i] {
 			if (a.source || a.backups && b.backups) && (inside(a.path, b.path) || inside(b.path, a.path)) {
 				r.wrongKey(a.key, "it overlaps with %s: %s and %s; keep them apart", b.what, a.path, b.path)
