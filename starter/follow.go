@@ -151,20 +151,15 @@ func (s *session) finish(ctx context.Context, run control.Run, detach bool, what
 	if detach {
 		return s.started(ctx, run, what)
 	}
-	end, err := s.follow(ctx, run)
+	var end control.Ended
+	err := s.told(ctx, watchable(run), func(tell func(control.Update)) (err error) {
+		end, err = s.control.Follow(ctx, run, tell)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	return print(end)
-}
-
-// follow follows a run to its end and tells what happens in it.
-func (s *session) follow(ctx context.Context, run control.Run) (end control.Ended, err error) {
-	err = s.told(ctx, watchable(run), func(tell func(control.Update)) error {
-		end, err = s.control.Follow(ctx, run, tell)
-		return err
-	})
-	return end, err
 }
 
 // watchable is the source that a run is the one of, so that it can be watched there and stopped; empty where it is not.
@@ -196,24 +191,15 @@ func (a *app) detached(source string) error {
 	return errDetached
 }
 
-// endJSON is the last object of a followed run.
+// endJSON is the last object of a followed run: what that came to, for a program.
 type endJSON struct {
-	Event     string                  `json:"event"`
-	At        time.Time               `json:"at"`
-	Backup    *remora.BackupResult    `json:"backup,omitempty"`
-	Restore   *remora.Restore         `json:"restore,omitempty"`
-	Copied    *remora.Copied          `json:"copied,omitempty"`
-	Verified  *remora.Verified        `json:"verified,omitempty"`
-	Retention *remora.RetentionResult `json:"retention,omitempty"`
-	Proof     *remora.Proof           `json:"proof,omitempty"`
+	Event string    `json:"event"`
+	At    time.Time `json:"at"`
+	control.Ended
 }
 
-// ended is what a run came to, for a program.
 func ended(a *app, end control.Ended) endJSON {
-	said := endJSON{
-		Event: string(remora.Completed), At: a.Now(),
-		Backup: end.Backup, Restore: end.Restore, Copied: end.Copied, Verified: end.Verified, Retention: end.Retention, Proof: end.Proof,
-	}
+	said := endJSON{Event: string(remora.Completed), At: a.Now(), Ended: end}
 	if end.Restore != nil {
 		said.Event = string(end.Restore.Outcome)
 	}

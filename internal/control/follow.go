@@ -64,19 +64,19 @@ type Update struct {
 // Ended is what a followed run came to.
 type Ended struct {
 	// Backup is the result of a Backup.
-	Backup *remora.BackupResult
+	Backup *remora.BackupResult `json:"backup,omitempty"`
 	// Restore is the record of a restore that reached its undo window, which is where following it ends, or its end.
-	Restore *remora.Restore
+	Restore *remora.Restore `json:"restore,omitempty"`
 	// Plan is the result of a Plan.
-	Plan *remora.Plan
+	Plan *remora.Plan `json:"-"`
 	// Copied is the result of a Copy or a CopyAll.
-	Copied *remora.Copied
+	Copied *remora.Copied `json:"copied,omitempty"`
 	// Verified is the result of a Verify or a VerifyAll.
-	Verified *remora.Verified
-	// Proof is the result of a Drill.
-	Proof *remora.Proof
+	Verified *remora.Verified `json:"verified,omitempty"`
 	// Retention is the result of a Retention.
-	Retention *remora.RetentionResult
+	Retention *remora.RetentionResult `json:"retention,omitempty"`
+	// Proof is the result of a Drill.
+	Proof *remora.Proof `json:"proof,omitempty"`
 }
 
 // Follow tells what happens in a run until it ends; a restore is followed to its undo window. It outlives a Temporal
