@@ -14,7 +14,7 @@ func newBackupCommand(a *app) *cobra.Command {
 	var name string
 	cmd := a.command("backup", flags{"database": &database, "files": &files, "name": &name, "detach": &detach},
 		a.onSource(func(ctx context.Context, s *session, src *config.Source) error {
-			req := remora.BackupRequest{Source: src.Name, Kinds: chosen(database, files), Name: name}
+			req := remora.BackupRequest{Source: src.Name, Kinds: remora.Kinds(database, files), Name: name}
 			if err := missing("start a backup", src, req.Kinds); err != nil {
 				return err
 			}

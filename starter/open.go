@@ -193,18 +193,6 @@ func (s *session) held(ctx context.Context, ref, source, from string) (*reposito
 	return in, b, err
 }
 
-// chosen are the components that the flags ask for, nil when none was named.
-func chosen(database, files bool) []remora.Kind {
-	var kinds []remora.Kind
-	if database {
-		kinds = append(kinds, remora.Database)
-	}
-	if files {
-		kinds = append(kinds, remora.Files)
-	}
-	return kinds
-}
-
 // missing refuses components that the source does not have.
 func missing(op string, src *config.Source, kinds []remora.Kind) error {
 	for _, k := range kinds {

@@ -110,7 +110,7 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 		return remora.PlanRequest{}, err
 	}
 	selection := f.selection()
-	kinds := selection.With(chosen(f.database || f.to != "" && selection.Place() == remora.Database, f.files))
+	kinds := selection.With(remora.Kinds(f.database || f.to != "" && selection.Place() == remora.Database, f.files))
 	if err := missing("restore", src, kinds); err != nil {
 		return remora.PlanRequest{}, err
 	}

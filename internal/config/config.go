@@ -133,16 +133,7 @@ type Source struct {
 }
 
 // Kinds lists the components that the source has, database first.
-func (s *Source) Kinds() []remora.Kind {
-	var kinds []remora.Kind
-	if s.Database != nil {
-		kinds = append(kinds, remora.Database)
-	}
-	if s.Files != nil {
-		kinds = append(kinds, remora.Files)
-	}
-	return kinds
-}
+func (s *Source) Kinds() []remora.Kind { return remora.Kinds(s.Database != nil, s.Files != nil) }
 
 // Database says how to reach a source's database.
 type Database struct {

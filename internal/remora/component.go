@@ -17,6 +17,17 @@ const (
 	Files    Kind = "files"
 )
 
+// Kinds lists those that are meant, database first; nil when none is.
+func Kinds(database, files bool) (kinds []Kind) {
+	if database {
+		kinds = append(kinds, Database)
+	}
+	if files {
+		kinds = append(kinds, Files)
+	}
+	return kinds
+}
+
 // DefaultStall is how long a copy may stand still where nobody chose it.
 const DefaultStall = 300 * time.Second
 
