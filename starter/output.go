@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
@@ -58,20 +59,14 @@ func list[T any](a *app, all []T, none string, head []string, row func(T) []stri
 
 // table prints rows under a head, in columns.
 func (a *app) table(head []string, rows [][]string) error {
-	rows = append([][]string{head}, rows...)
-	widths := make([]int, len(head))
-	for _, row := range rows {
-		for i := range row {
-			row[i] = remora.OneLine(row[i])
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
+	var b strings.Builder
+	columns := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
+		_, _ = fmt.Fprintln(columns, strings.Join(each(row, remora.OneLine), "\t")) // memory takes everything
 	}
-	for _, row := range rows {
-		var b strings.Builder
-		for i, cell := range row {
-			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-		}
-		if _, err := fmt.Fprintln(a.Out, strings.TrimRight(b.String(), " ")); err != nil {
+	_ = columns.Flush()
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(a.Out, strings.TrimRight(line, " \n")); err != nil {
 			return err
 		}
 	}
@@ -208,9 +203,5 @@ func did(r remora.Restore, p remora.Phase) string {
 
 // both joins the kinds: "database and files".
 func both(kinds []remora.Kind) string {
-	words := make([]string, len(kinds))
-	for i, k := range kinds {
-		words[i] = string(k)
-	}
-	return strings.Join(words, " and ")
+	return strings.Join(each(kinds, func(k remora.Kind) string { return string(k) }), " and ")
 }
