@@ -14,7 +14,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/remora-backup/remora/internal/config"
 	"github.com/remora-backup/remora/internal/control"
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -114,9 +113,11 @@ func (s *session) planRequest(b remora.Backup, f restoreFlags) (remora.PlanReque
 	if err := missing("restore", src, kinds); err != nil {
 		return remora.PlanRequest{}, err
 	}
-	undo, err := undoWindow(src, f.undo)
-	if err != nil {
-		return remora.PlanRequest{}, err
+	undo := src.UndoWindow
+	if f.undo != "" {
+		if undo, err = undoLength("--undo-window", f.undo); err != nil {
+			return remora.PlanRequest{}, err
+		}
 	}
 	return remora.PlanRequest{Source: src.Name, Backup: b.ID, Kinds: kinds, Undo: undo, From: f.from, Selection: selection, Preview: f.preview}, nil
 }
@@ -137,13 +138,6 @@ func restorable(b remora.Backup) error {
 
 // longestUndo bounds what may be asked for: the replaced data lies beside the live data all that time.
 const longestUndo = 90 * 24 * time.Hour
-
-func undoWindow(src *config.Source, text string) (time.Duration, error) {
-	if text == "" {
-		return src.UndoWindow, nil
-	}
-	return undoLength("--undo-window", text)
-}
 
 func undoLength(flag, text string) (time.Duration, error) {
 	d, err := parseAge(text)
@@ -236,7 +230,12 @@ func (a *app) readLine() (string, error) {
 // the application offline.
 func (a *app) printPlan(p remora.Plan, maintenance, withoutSafety string) error {
 	preview := slices.ContainsFunc(p.Targets, func(t remora.Target) bool { return t.Preview != nil })
-	return a.answer(planJSON{Event: "plan", At: a.Now(), Plan: p}, func() {
+	said := struct {
+		Event string      `json:"event"`
+		At    time.Time   `json:"at"`
+		Plan  remora.Plan `json:"plan"`
+	}{"plan", a.Now(), p}
+	return a.answer(said, func() {
 		a.text("plan", struct {
 			remora.Plan
 			Maintenance, WithoutSafety string
@@ -279,10 +278,7 @@ func mind(p remora.Plan, withoutSafety string) (all []string) {
 // printPreview says how what is live differs from a backup.
 func (a *app) printPreview(p remora.Preview) {
 	rows := each(p.Tables, func(t remora.TablePreview) []string {
-		said := []string{t.Name}
-		for _, n := range []int64{t.Now, t.Then, t.Added, t.Removed, t.Changed} {
-			said = append(said, humanize.Comma(n))
-		}
+		said := append([]string{t.Name}, each([]int64{t.Now, t.Then, t.Added, t.Removed, t.Changed}, humanize.Comma)...)
 		if t.Counted {
 			said[3], said[4], said[5] = "?", "?", "?"
 		}
@@ -299,17 +295,7 @@ func (a *app) printPreview(p remora.Preview) {
 		return
 	}
 	_ = a.table([]string{"DIRECTORY", "ENTRIES NOW", "THEN", "ADDED", "REMOVED", "CHANGED"}, each(p.Directories, func(d remora.DirectoryPreview) []string {
-		said := []string{d.Name}
-		for _, n := range []int64{d.Now, d.Then, d.Added, d.Removed, d.Changed} {
-			said = append(said, humanize.Comma(n))
-		}
-		return said
+		return append([]string{d.Name}, each([]int64{d.Now, d.Then, d.Added, d.Removed, d.Changed}, humanize.Comma)...)
 	}))
 	a.text("preview of files", p)()
-}
-
-type planJSON struct {
-	Event string      `json:"event"`
-	At    time.Time   `json:"at"`
-	Plan  remora.Plan `json:"plan"`
 }
