@@ -24,9 +24,6 @@ func (b *beginning) write(ctx context.Context) (err error) {
 			made.remove()
 		}
 	}()
-	if err := made.folder(filepath.Dir(b.file)); err != nil {
-		return err
-	}
 	files := [][2]string{{b.draft.RepositoryPasswordAt, newPassword().Reveal() + "\n"}}
 	if b.password != "" {
 		files = append(files, [2]string{b.draft.Database.PasswordAt, b.password.Reveal() + "\n"})
@@ -112,8 +109,11 @@ func (t *traces) folder(path string) error {
 	return nil
 }
 
-// file writes a new file for its owner alone, to the disk. It never overwrites.
+// file writes a new file for its owner alone, to the disk, in a directory that it makes. It never overwrites.
 func (t *traces) file(path, text string) error {
+	if err := t.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		hint := "Choose another place, or run the command as a user that may write there."

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,9 +40,6 @@ func (s *session) createCopy(ctx context.Context, name string) (err error) {
 	newPasswordAt := ""
 	if _, missing := os.Lstat(c.PasswordFile); c.PasswordFile != "" && errors.Is(missing, fs.ErrNotExist) {
 		newPasswordAt = c.PasswordFile
-		if err := made.folder(filepath.Dir(newPasswordAt)); err != nil {
-			return err
-		}
 		if err := made.file(newPasswordAt, newPassword().Reveal()+"\n"); err != nil {
 			return err
 		}
