@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/remora-backup/remora/internal/config"
-	"github.com/remora-backup/remora/internal/control"
 )
 
 func newCancelCommand(a *app) *cobra.Command {
@@ -15,15 +14,6 @@ func newCancelCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		answer := cancelJSON{Source: src.Name, Cancelled: c.Running != nil, Message: c.Message, Running: c.Running}
-		return a.answer(answer, func() { a.say("%s", c.Message) })
+		return a.answer(c, func() { a.say("%s", c.Message) })
 	}))
-}
-
-// cancelJSON is the answer to a cancel.
-type cancelJSON struct {
-	Source    string           `json:"source"`
-	Cancelled bool             `json:"cancelled"`
-	Message   string           `json:"message"`
-	Running   *control.Running `json:"running,omitempty"`
 }

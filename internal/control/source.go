@@ -127,10 +127,12 @@ func (c *Control) Watch(ctx context.Context, source string, waiting func()) (Run
 
 // Cancelled is the answer to a Cancel.
 type Cancelled struct {
-	// Running is what was asked to stop; nil when there was nothing to stop.
-	Running *Running
+	Source    string `json:"source"`
+	Cancelled bool   `json:"cancelled"`
 	// Message says it, or why there was nothing to stop.
-	Message string
+	Message string `json:"message"`
+	// Running is what was asked to stop; nil when there was nothing to stop.
+	Running *Running `json:"running,omitempty"`
 }
 
 // Cancel asks what runs on a source to stop. Stopping takes a moment: what has begun is undone first. An idle source
@@ -143,7 +145,7 @@ func (c *Control) Cancel(ctx context.Context, source string) (Cancelled, error) 
 	}
 	top := s.top()
 	if !top.open {
-		return Cancelled{Message: s.idle()}, nil
+		return Cancelled{Source: source, Message: s.idle()}, nil
 	}
 	r := s.running()
 	if !top.cancellable() {
@@ -154,7 +156,7 @@ func (c *Control) Cancel(ctx context.Context, source string) (Cancelled, error) 
 		return Cancelled{}, c.asked(op, source, err)
 	}
 	return Cancelled{
-		Running: &r,
+		Source: source, Cancelled: true, Running: &r,
 		Message: fmt.Sprintf("Asked to stop: %s. Follow its end: remora watch %s", r.Sentence(c.cfg.Now()), source),
 	}, nil
 }
