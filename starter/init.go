@@ -165,13 +165,13 @@ func (b *beginning) readDSN(a *app, text string) (*dsn, error) {
 func (b *beginning) setDatabase(ctx context.Context, a *app, d dsn) (err error) {
 	b.draft.Database = &config.DraftDatabase{Address: d.address, User: d.user, Schema: d.schema}
 	if b.password = d.password; b.password == "" && a.Interactive {
-		b.password, err = a.askPassword(ctx, fmt.Sprintf("Password of %s on %s (empty for none): ", d.user, d.address))
+		b.password, err = a.askPassword(ctx, fmt.Sprintf("Password of %s on %s (empty for none): ", d.user, d.address), "set "+passwordVariable)
 	}
 	return err
 }
 
-// askPassword reads a line, without showing it on a terminal.
-func (a *app) askPassword(ctx context.Context, question string) (remora.Secret, error) {
+// askPassword reads a line, without showing it on a terminal. Where none can be read, people should do otherwise.
+func (a *app) askPassword(ctx context.Context, question, otherwise string) (remora.Secret, error) {
 	fmt.Fprint(a.Err, question)
 	defer fmt.Fprintln(a.Err)
 	read := a.readLine
@@ -187,7 +187,7 @@ func (a *app) askPassword(ctx context.Context, question string) (remora.Secret, 
 	}
 	text, err := typed(ctx, read)
 	if err != nil && ctx.Err() == nil {
-		err = initProblem("", "no password could be read", "Type it when you are asked, or set "+passwordVariable+".")
+		err = initProblem("", "no password could be read", "Type it when you are asked, or "+otherwise+".")
 	}
 	return remora.Secret(text), err
 }

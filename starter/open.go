@@ -115,7 +115,7 @@ func (s *session) openRepository(ctx context.Context) error {
 
 // opening says how a configured repository is opened.
 func opening(at config.Repository, state ...string) repository.Config {
-	return repository.Config{Path: at.Path, Bucket: at.Bucket, Password: at.Password, State: filepath.Join(state...)}
+	return repository.Config{Path: at.Path, Bucket: at.Bucket, Password: at.Password, Next: at.Next(), State: filepath.Join(state...)}
 }
 
 func (s *session) close(ctx context.Context) {

@@ -15,7 +15,15 @@ import (
 
 func newRepositoryCommand(a *app) *cobra.Command {
 	create := func(ctx context.Context, s *session, args []string) error { return s.createCopy(ctx, args[0]) }
-	return a.group("repository", a.command("repository create", nil, a.with(needRepository, create)))
+	var from string
+	change := func(ctx context.Context, s *session, args []string) error {
+		return s.changePassword(ctx, from, args...)
+	}
+	recover := func(ctx context.Context, s *session, _ []string) error { return s.tryRecovery(ctx) }
+	return a.group("repository",
+		a.command("repository create", nil, a.with(needRepository, create)),
+		a.command("repository password", flags{"from": &from}, a.with(needRepository, change)),
+		a.command("repository recovery", nil, a.with(needRepository, recover)))
 }
 
 func unknownCopy(op string, cfg *config.Config, name string) error {

@@ -46,6 +46,9 @@ func (a *app) printStatus(o control.Overview) error {
 			a.section(s.Source, "source status", s)
 		}
 		a.section("everything", "alerts", o.Alerts)
+		if o.RecoveryTried.IsZero() {
+			a.say("\nThe recovery copy of the repository's password was never tried: remora repository recovery")
+		}
 		if !o.Monitored.IsZero() && a.Now().Sub(o.Monitored) > monitorSilence && o.Away == "" {
 			a.say("\nThe monitor has not looked since %s: see `remora check`.", a.age(o.Monitored))
 		}

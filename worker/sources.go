@@ -43,7 +43,7 @@ func openRepository(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*rep
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	at := func(r config.Repository, state string) repository.Config {
-		return repository.Config{Path: r.Path, Bucket: r.Bucket, Password: r.Password, State: filepath.Join(cfg.State, state), Compression: cfg.Compression, Log: log}
+		return repository.Config{Path: r.Path, Bucket: r.Bucket, Password: r.Password, Next: r.Next(), State: filepath.Join(cfg.State, state), Compression: cfg.Compression, Log: log}
 	}
 	copies := map[string]repository.Config{}
 	for name, c := range cfg.Copies {

@@ -70,6 +70,14 @@ type Repository struct {
 	PasswordFile string
 }
 
+// Next reads the password that PasswordFile is about to hold, while that is changed (S13). It is nil where there is no file.
+func (r Repository) Next() remora.SecretFunc {
+	if r.PasswordFile == "" {
+		return nil
+	}
+	return func() (remora.Secret, error) { return ReadSecretFile(remora.NextFile(r.PasswordFile)) }
+}
+
 // Where names the directory or the bucket; it is empty where none is configured.
 func (r Repository) Where() string { return cmp.Or(r.Path, r.Bucket.String()) }
 

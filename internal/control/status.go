@@ -27,6 +27,8 @@ type Overview struct {
 	Sources []SourceStatus `json:"sources"`
 	// Monitored is when the monitor last wrote down what it saw, which it does every hour; zero when it never did.
 	Monitored time.Time `json:"monitored,omitzero"`
+	// RecoveryTried is when the recovery copy of the repository's password was tried; zero when that never was, as it is now.
+	RecoveryTried time.Time `json:"recovery_tried,omitzero"`
 	// Alerts are the problems that it found and that are about no source alone.
 	Alerts []remora.Alert `json:"alerts,omitempty"`
 }
@@ -87,6 +89,9 @@ func (c *Control) Status(ctx context.Context, sources []string) (Overview, error
 		return o, err
 	}
 	o.Monitored = watched.At
+	if o.RecoveryTried, err = c.repository.RecoveryTried(ctx); err != nil {
+		return o, err
+	}
 	next := map[string]time.Time{}
 	if o.Away == "" {
 		next = c.nextRuns(ctx)

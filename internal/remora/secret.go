@@ -26,3 +26,6 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // SecretFunc reads a secret at the moment it is needed, so that a rotated password is met by the next connection
 // (S21).
 type SecretFunc func() (Secret, error)
+
+// NextFile is where the password lies that the password file is about to hold (S13).
+func NextFile(file string) string { return file + ".next" }

@@ -39,6 +39,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
+	if path := os.Getenv("REMORA_TEST_PASSWORD"); path != "" {
+		if err := passwordVictim(path); err != nil {
+			fmt.Println("failed:", err)
+		}
+		os.Exit(1)
+	}
 	if path := os.Getenv("REMORA_TEST_NOBODY"); path != "" {
 		nobody(path)
 		os.Exit(0)

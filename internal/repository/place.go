@@ -55,7 +55,8 @@ func init() { //nolint:gochecknoinits // there is no other way to hand kopia a s
 		if !ok {
 			return nil, errors.New("opened without a place")
 		}
-		return at.open(ctx, create)
+		st, err := at.open(ctx, create)
+		return &asOpened{Storage: st, known: map[blob.ID][]byte{}}, err
 	})
 }
 

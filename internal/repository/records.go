@@ -76,9 +76,10 @@ var (
 	schedules     = keyed[remora.ScheduleRecord]{"remora-schedule", "schedule", "schedule"}
 	undelivered   = keyed[remora.Undelivered]{"remora-undelivered", "to", "notice that was not delivered"} // several for each key
 	// There is one of each of these: its key is its type.
-	monitored = keyed[remora.MonitorState]{"remora-monitor", "monitor", "monitor"}
-	plans     = keyed[remora.RetentionPlan]{"remora-retention-plan", "only", "retention plan"}
-	promises  = keyed[[]owed]{"remora-owed", "only", "space that is owed"}
+	monitored  = keyed[remora.MonitorState]{"remora-monitor", "monitor", "monitor"}
+	plans      = keyed[remora.RetentionPlan]{"remora-retention-plan", "only", "retention plan"}
+	promises   = keyed[[]owed]{"remora-owed", "only", "space that is owed"}
+	recoveries = keyed[recovery]{"remora-recovery", "only", "recovery copy"}
 )
 
 // labels are those of the record with that key.

@@ -54,6 +54,9 @@ type Config struct {
 	Bucket *remora.Bucket
 	// Password encrypts the repository; it is asked for once, by Create and Open.
 	Password remora.SecretFunc
+	// Next gives the password of a change that is under way, or was interrupted (S13): Open tries it, too. Nil where
+	// passwords are not changed here.
+	Next remora.SecretFunc
 	// State is an absolute directory for the connection file, which holds no secret. It is created with mode 0700.
 	State string
 	// Compression of what is backed up is none, fastest, default or better; empty means fastest. It may change at any
@@ -64,7 +67,8 @@ type Config struct {
 	// Log takes what is worth an operator's look. Nil discards it.
 	Log *slog.Logger
 
-	patience patience // with a bucket; zero is the usual one
+	patience patience          // with a bucket; zero is the usual one
+	reached  func(step string) // in a change of the password, for tests; may be nil
 }
 
 // Repository is an open repository. It is safe for concurrent use, also by several processes at once; one process
@@ -122,6 +126,14 @@ func (cfg Config) begin(op string) (place, remora.Secret, error) {
 // where is the directory or the bucket, in words.
 func (cfg Config) where() string { return cmp.Or(cfg.Path, cfg.Bucket.String()) }
 
+// lock is for how long what is written cannot be deleted.
+func (cfg Config) lock() (blob.RetentionMode, time.Duration) {
+	if cfg.Bucket == nil {
+		return "", 0
+	}
+	return blob.RetentionMode(strings.ToUpper(cfg.Bucket.Lock.Mode)), time.Duration(cfg.Bucket.Lock.Days) * 24 * time.Hour
+}
+
 func initialize(ctx context.Context, cfg Config, at place, password remora.Secret) error {
 	st, err := at.open(ctx, true)
 	if err != nil {
@@ -138,10 +150,7 @@ func initialize(ctx context.Context, cfg Config, at place, password remora.Secre
 		BlockFormat:  format.ContentFormat{Hash: hash, Encryption: encryption},
 		ObjectFormat: format.ObjectFormat{Splitter: splitter},
 	}
-	if cfg.Bucket != nil && cfg.Bucket.Lock != (remora.ObjectLock{}) {
-		options.RetentionMode = blob.RetentionMode(strings.ToUpper(cfg.Bucket.Lock.Mode))
-		options.RetentionPeriod = time.Duration(cfg.Bucket.Lock.Days) * 24 * time.Hour
-	}
+	options.RetentionMode, options.RetentionPeriod = cfg.lock()
 	if err := repo.Initialize(ctx, st, options, password.Reveal()); err != nil {
 		return err
 	}
@@ -172,6 +181,9 @@ func Open(ctx context.Context, cfg Config) (*Repository, error) {
 		return nil, err
 	}
 	r, err := open(ctx, cfg, at, unique, password)
+	if errors.Is(err, repo.ErrInvalidPassword) {
+		r, err = cfg.openNext(ctx, at, unique, password)
+	}
 	if errors.Is(err, repo.ErrInvalidPassword) {
 		return nil, cfg.refused(ctx, op, at, password)
 	}
@@ -207,7 +219,7 @@ func open(ctx context.Context, cfg Config, at place, unique []byte, password rem
 	if err := os.Setenv("KOPIA_ENABLE_CLOCK_SKEW_CHECK", "true"); err != nil {
 		return nil, err
 	}
-	err = bounded(context.WithValue(ctx, placeKey{}, at), func(ctx context.Context) error {
+	try := func(ctx context.Context) error {
 		rep, err := repo.Open(ctx, connection, password.Reveal(), &repo.Options{
 			DisableRepositoryLog: true,
 			DoNotWaitForUpgrade:  true,
@@ -217,7 +229,12 @@ func open(ctx context.Context, cfg Config, at place, unique []byte, password rem
 			r.rep = rep.(repo.DirectRepository) // as whatever is opened with a storage, and not through kopia's own server
 		}
 		return err
-	})
+	}
+	ctx = context.WithValue(ctx, placeKey{}, at)
+	err = bounded(ctx, try)
+	if err != nil && strings.Contains(err.Error(), "deserialize blob config") && mendSettings(ctx, at) == nil {
+		err = bounded(ctx, try)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -332,34 +349,22 @@ func (cfg Config) identify(ctx context.Context, op string, at place) ([]byte, er
 	return described.UniqueID, nil
 }
 
-// refused tells a wrong password from a damaged format file: a password that opens a copy of it is right.
+// refused tells a wrong password from a damaged format file: a password that opens a copy of it is right. One that opens
+// only a copy elsewhere, while that beside it is the same, was changed.
 func (cfg Config) refused(ctx context.Context, op string, at place, password remora.Secret) error {
 	inPlace, err := at.read(ctx, formatBlob)
+	same := false
 	for _, c := range cfg.copies(ctx, at) {
-		if err == nil && !bytes.Equal(inPlace, c.text) && cfg.opensCopy(ctx, c.text, password) {
+		switch {
+		case err == nil && bytes.Equal(inPlace, c.text):
+			same = same || c.file == ""
+		case err == nil && opensFormat(ctx, c.text, password) && same:
+			return remora.Fail(remora.Denied, op, at.String(), "put the new one where the configuration takes the old one from", "the password was changed since")
+		case err == nil && opensFormat(ctx, c.text, password):
 			return broken(op, "is damaged, or another program has changed the password", at, c)
 		}
 	}
-	return remora.Fail(remora.Denied, op, at.String(), "set the password that the repository was created with; nobody can open it without", "the password is wrong")
-}
-
-// opensCopy tells whether the password opens a copy of the format file.
-func (cfg Config) opensCopy(ctx context.Context, text []byte, password remora.Secret) bool {
-	// kopia reads a format file from a storage alone.
-	dir, err := os.MkdirTemp(cfg.State, "copy-")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if err := folder(dir).write(ctx, formatBlob, text); err != nil {
-		return false
-	}
-	st, err := openDirectory(ctx, dir, false)
-	if err != nil {
-		return false
-	}
-	_, err = format.NewManager(ctx, st, "", time.Minute, password.Reveal(), time.Now)
-	return err == nil
+	return remora.Fail(remora.Denied, op, at.String(), "set the password that the repository was created with, or was changed to; nobody can open it without", "the password is wrong")
 }
 
 func (cfg Config) check(op string) error {
