@@ -7,6 +7,7 @@
 package activities
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -28,6 +29,8 @@ type Watch struct {
 	Beat time.Duration
 	// Log takes what an operator should look at. Nil discards it.
 	Log *slog.Logger
+	// Gate is asked before each step, and its error ends that. Nil lets all pass.
+	Gate func(context.Context) error
 }
 
 func (w Watch) withDefaults() Watch {

@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"log/slog"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -53,7 +52,7 @@ func run[T any](ctx context.Context, w Watch, op string, stalls bool, work func(
 	var pumping sync.WaitGroup
 	done := make(chan struct{})
 	pumping.Go(func() { p.run(ctx, done, cancel) })
-	result, err = guarded(ctx, w.Log, op, p.report, work)
+	result, err = guarded(ctx, w, op, p.report, work)
 	close(done)
 	pumping.Wait()
 	err = translate(ctx, op, err)
@@ -66,13 +65,18 @@ func run[T any](ctx context.Context, w Watch, op string, stalls bool, work func(
 }
 
 // guarded turns a panic into a problem: one step fails, the worker and its other steps go on.
-func guarded[T any](ctx context.Context, log *slog.Logger, op string, report reporter, work func(context.Context, reporter) (T, error)) (result T, err error) {
+func guarded[T any](ctx context.Context, w Watch, op string, report reporter, work func(context.Context, reporter) (T, error)) (result T, err error) {
 	defer func() {
 		if broken := recover(); broken != nil {
-			log.ErrorContext(ctx, "a step panicked", "step", op, "stack", string(debug.Stack()))
+			w.Log.ErrorContext(ctx, "a step panicked", "step", op, "stack", string(debug.Stack()))
 			err = remora.Fail(remora.Internal, op, "", "This is a bug in Remora; the worker's log has the details.", "panic: %v", broken)
 		}
 	}()
+	if w.Gate != nil {
+		if err := w.Gate(ctx); err != nil {
+			return result, err
+		}
+	}
 	return work(ctx, report)
 }
 

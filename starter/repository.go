@@ -20,7 +20,11 @@ func newRepositoryCommand(a *app) *cobra.Command {
 		return s.changePassword(ctx, from, args...)
 	}
 	recover := func(ctx context.Context, s *session, _ []string) error { return s.tryRecovery(ctx) }
+	var gone string
+	var force bool
+	adopt := func(ctx context.Context, s *session, _ []string) error { return s.adopt(ctx, gone, force) }
 	return a.group("repository",
+		a.command("repository adopt", flags{"gone": &gone, "force": &force}, a.with(needRepository|needControl, adopt)),
 		a.command("repository create", nil, a.with(needRepository, create)),
 		a.command("repository password", flags{"from": &from}, a.with(needRepository, change)),
 		a.command("repository recovery", nil, a.with(needRepository, recover)))

@@ -168,7 +168,7 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 	}
 	req := remora.RestoreRequest{PlanRequest: asked, WithoutSafety: f.withoutSafety}
 	if !f.force && f.to == "" {
-		if err := s.app.confirm(ctx, plan.Source); err != nil {
+		if err := s.app.confirm(ctx, "restore", plan.Source); err != nil {
 			return err
 		}
 	}
@@ -187,8 +187,8 @@ func (s *session) restore(ctx context.Context, asked remora.PlanRequest, f resto
 	})
 }
 
-// confirm asks for the name of the source.
-func (a *app) confirm(ctx context.Context, source string) error {
+// confirm asks for the name of the source, or of what else it is about.
+func (a *app) confirm(ctx context.Context, op, source string) error {
 	_, _ = fmt.Fprintf(a.Out, "\nType %s to go on: ", source)
 	name, err := typed(ctx, a.readLine)
 	switch {
@@ -198,7 +198,7 @@ func (a *app) confirm(ctx context.Context, source string) error {
 	case err == nil && strings.TrimSpace(name) == source:
 		return nil
 	}
-	return invalid("restore", source, "the name was not typed", "nothing was touched; ask again and type the name as it stands")
+	return invalid(op, source, "the name was not typed", "nothing was touched; ask again and type the name as it stands")
 }
 
 // typed waits for what a person types, which read reads, or for ctx to end.

@@ -17,8 +17,10 @@ import (
 )
 
 // steps are all that this worker can do.
-func steps(cfg *config.Config, locations *repository.Locations, s *sources, c client.Client, log *slog.Logger) []interface{ Register(activities.Registry) } {
-	watch := activities.Watch{Stall: cfg.Stall, Log: log}
+func steps(cfg *config.Config, locations *repository.Locations, s *sources, c client.Client, g *gate, log *slog.Logger) []interface{ Register(activities.Registry) } {
+	always := activities.Watch{Stall: cfg.Stall, Log: log} // also while the repository is another installation's
+	watch := always
+	watch.Gate = g.pass
 	store := activities.RepositoryStore(locations)
 	sender := newSender(cfg)
 	schedules, copies := cfg.Schedules()
@@ -36,13 +38,13 @@ func steps(cfg *config.Config, locations *repository.Locations, s *sources, c cl
 		&activities.Repository{
 			Store: store, Watch: watch, Tool: tool(), MaxBytes: cfg.MaxBackup, VerifyDays: cfg.VerifyDays, Further: sender.Check,
 		},
-		&activities.Notify{Sender: sender, Locations: locations, Watch: watch},
+		&activities.Notify{Sender: sender, Locations: locations, Watch: always},
 		&activities.Copies{Locations: locations, AfterBackup: afterBackup, Keep: cfg.KeepOf, Watch: watch},
 		&activities.Monitor{
 			Temporal: c, Namespace: cfg.Temporal.Namespace, Book: schedule.New(c, cfg.Temporal.Namespace), Locations: locations,
 			Sources: cfg.Expected(), Schedules: schedules, Copies: copies, Of: s.of, Watch: watch, Since: time.Now(),
 		},
-		&activities.Lane{Client: c, Watch: watch},
+		&activities.Lane{Client: c, Watch: always},
 		&activities.Retention{Locations: locations, Keep: cfg.KeepOf, Watch: watch},
 		&activities.Maintenance{Mode: s.mode, Temporal: c, Watch: watch},
 		&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch},

@@ -101,8 +101,9 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 	}
 	workers := []worker.Worker{worker.New(c, remora.Queue, options(0)), worker.New(c, remora.DataQueue, options(copies))}
 	workflows.Register(workers[0])
+	g := newGate(cfg, locations, c, log)
 	for _, w := range workers {
-		for _, part := range steps(cfg, locations, s, c, log) {
+		for _, part := range steps(cfg, locations, s, c, g, log) {
 			part.Register(w)
 		}
 	}

@@ -85,24 +85,30 @@ func (c *Control) Close() { c.client.Close() }
 // Reach tells whether the control plane answers. The Problem is of kind Unreachable when it does not, and Invalid when
 // it does but has no such namespace.
 func (c *Control) Reach(ctx context.Context) error {
+	_, err := c.Domain(ctx)
+	return err
+}
+
+// Domain is the id that Temporal gave our namespace: its lanes keep apart what runs there, and nothing else.
+func (c *Control) Domain(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	// A refused connection is known at once; the client itself would try for the whole timeout.
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", c.cfg.Address)
 	if err != nil {
-		return c.unreachable(err)
+		return "", c.unreachable(err)
 	}
 	_ = conn.Close() // nothing was said on it
-	_, err = c.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: c.cfg.Namespace})
+	found, err := c.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: c.cfg.Namespace})
 	if errors.As(err, new(*serviceerror.NamespaceNotFound)) {
-		return remora.Fail(remora.Invalid, "reach Temporal", c.cfg.Address,
+		return "", remora.Fail(remora.Invalid, "reach Temporal", c.cfg.Address,
 			"`remora up` makes the namespace; or correct temporal.namespace in the configuration", "it has no namespace %q", c.cfg.Namespace)
 	}
 	if err != nil {
-		return c.unreachable(err)
+		return "", c.unreachable(err)
 	}
-	return nil
+	return found.GetNamespaceInfo().GetId(), nil
 }
 
 func (c *Control) unreachable(err error) error {

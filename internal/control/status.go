@@ -76,13 +76,21 @@ type Behind struct {
 // in Overview.Away.
 func (c *Control) Status(ctx context.Context, sources []string) (Overview, error) {
 	var o Overview
-	if err := c.Reach(ctx); err != nil {
+	us, err := c.Domain(ctx)
+	if err != nil {
 		if ctx.Err() != nil {
 			return o, ctx.Err()
 		}
 		o.Away = err.Error()
 	} else {
 		o.Worker = c.HasWorker(ctx)
+	}
+	owner, err := c.repository.Owner(ctx)
+	if err != nil {
+		return o, err
+	}
+	if o.Away == "" && owner.ID != "" && owner.Namespace != us {
+		o.Alerts = append(o.Alerts, remora.Alert{Key: "owner", Since: owner.Since, Problem: "the repository belongs to the installation on " + owner.Host + ", and nothing is done here", Hint: "where that one is gone for good, take it over with: remora repository adopt"})
 	}
 	watched, err := c.repository.MonitorState(ctx)
 	if err != nil {
