@@ -2,7 +2,9 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/client"
 
@@ -12,10 +14,14 @@ import (
 
 // Maintenance holds the steps that take the application of a source offline and back.
 type Maintenance struct {
-	// Mode finds the mode of a source.
+	// Mode finds the mode of a source, and After the programs, with their arguments, that are run after a switch.
 	Mode     func(source string) (maintenance.Mode, error)
+	After    func(source string) ([][]string, error)
 	Temporal client.Client
 	Watch    Watch
+
+	// within bounds each of them, in tests; 0 means a minute.
+	within time.Duration
 }
 
 // Register makes the steps known under their wire names.
@@ -23,6 +29,7 @@ func (m *Maintenance) Register(to Registry) {
 	step(to, m.Watch, remora.LookActivity, func(in remora.MaintenanceInput) string { return "ask whether " + in.Source + " is offline" }, m.look)
 	register(to, remora.EnterActivity, m.enter)
 	register(to, remora.LeaveActivity, m.leave)
+	act(to, m.Watch, remora.AfterActivity, afterOp, m.after)
 }
 
 func (m *Maintenance) look(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
@@ -30,8 +37,25 @@ func (m *Maintenance) look(ctx context.Context, in remora.MaintenanceInput) (rem
 	if err != nil {
 		return remora.MaintenanceResult{}, err
 	}
+	commands, err := m.After(in.Source)
+	if err != nil {
+		return remora.MaintenanceResult{}, err
+	}
 	theirs, err := mode.Offline(ctx, in.Run)
-	return remora.MaintenanceResult{Mode: mode.String(), Theirs: theirs}, err
+	return remora.MaintenanceResult{Mode: mode.String(), Theirs: theirs, After: len(commands)}, err
+}
+
+func afterOp(in remora.MaintenanceInput) string {
+	return fmt.Sprintf("run sources.%s.restore.after[%d]", in.Source, in.Nth)
+}
+
+// after may come late, or twice: what resets caches and queues may.
+func (m *Maintenance) after(ctx context.Context, in remora.MaintenanceInput) error {
+	commands, err := m.After(in.Source)
+	if err != nil || in.Nth >= len(commands) { // the configuration has changed meanwhile
+		return err
+	}
+	return maintenance.Command{Source: in.Source, Within: m.within}.Run(ctx, afterOp(in), in.Run, commands[in.Nth])
 }
 
 // enter may come late: its workflow was terminated, or its worker was frozen, and whoever settled that has brought the

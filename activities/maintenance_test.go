@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -48,4 +49,50 @@ func TestS3AnEnterThatComesLateLeavesAgain(t *testing.T) {
 	enter()
 	require.NoFileExists(t, flag)
 	require.NoFileExists(t, filepath.Join(folder, "journal"))
+}
+
+// S24: what is run after a switch ends within its time, and only the last line of what a program says against itself is told.
+func TestS24CommandsAfterASwitch(t *testing.T) {
+	told := filepath.Join(t.TempDir(), "told")
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.SetTestTimeout(time.Minute)
+	m := &Maintenance{
+		Mode: func(string) (maintenance.Mode, error) { return maintenance.None(), nil },
+		After: func(string) ([][]string, error) {
+			return [][]string{
+				{"sh", "-c", `echo "$0 $REMORA_SOURCE $REMORA_RUN" > ` + told, "hunter2"},
+				{"sh", "-c", "echo row of a customer >&2; echo no such cache >&2; exit 3", "hunter2"},
+				{"sleep", "60"},
+				{"/nowhere/php"},
+			}, nil
+		},
+		within: 2 * time.Second,
+	}
+	m.Register(env)
+	found, err := env.ExecuteActivity(remora.LookActivity, remora.MaintenanceInput{Source: "shop", Run: "run"})
+	require.NoError(t, err)
+	var answer remora.MaintenanceResult
+	require.NoError(t, found.Get(&answer))
+	require.Equal(t, remora.MaintenanceResult{After: 4}, answer)
+
+	run := func(nth int) error {
+		_, err := env.ExecuteActivity(remora.AfterActivity, remora.MaintenanceInput{Source: "shop", Run: "run", Nth: nth})
+		return err
+	}
+	require.NoError(t, run(0))
+	text, err := os.ReadFile(told)
+	require.NoError(t, err)
+	require.Equal(t, "hunter2 shop run\n", string(text))
+	for nth, says := range map[int]string{
+		1: "run sources.shop.restore.after[1] (sh): it ended with exit status 3: no such cache",
+		2: "run sources.shop.restore.after[2] (sleep): it did not end within 2s and was killed",
+		3: "run sources.shop.restore.after[3] (/nowhere/php): no such file or directory",
+	} {
+		err := run(nth)
+		require.ErrorContains(t, err, says)
+		require.NotContains(t, err.Error(), "hunter2")
+		require.NotContains(t, err.Error(), "customer")
+	}
+	require.NoError(t, run(4), "the configuration has fewer by now")
 }

@@ -117,3 +117,62 @@ func TestKilledWhileTheCommandRuns(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "status\nenter\nenter\nleave\nleave\n", string(text), "asked once, and each is run again after its crash")
 }
+
+// S24: caches and queues are reset when the restored side is live and the application still offline, and so after each
+// rollback. One that hangs is run again after its worker was killed; one that fails is told, and keeps nobody offline.
+func TestS24CachesAreResetAfterASwitch(t *testing.T) {
+	s := newSite(t, small)
+	s.must("backup", s.source())
+	before := s.read()
+	s.damage()
+	damaged := s.read()
+	off, hold, fail, told := filepath.Join(s.dir, "off"), filepath.Join(s.dir, "hold"), filepath.Join(s.dir, "fail"), filepath.Join(s.dir, "told")
+	query := s.mysql.Client(t, "-N", "-B", "-e", "SELECT COUNT(*) FROM users", s.schema)
+	script := filepath.Join(s.dir, "reset")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\n"+
+		"rows=$('"+strings.Join(append([]string{query.Path}, query.Args[1:]...), "' '")+"')\n"+
+		"echo $1 of $REMORA_SOURCE: $rows rows, $(ls "+off+" "+filepath.Join(s.storage, "pre-alerts", "virus.exe")+" 2>/dev/null | sed 's|.*/||') >> "+told+"\n"+
+		"while [ -e "+hold+" ]; do sleep 0.1; done\n"+
+		"if [ -e "+fail+".$1 ]; then echo no such $1 >&2; exit 1; fi\n"), 0o700))
+	s.stopWorker()
+	const undo = "    # undo_window: 24h"
+	s.replaceConfig(undo, "    maintenance: {file: "+off+"}\n    restore: {after: [["+script+", cache], ["+script+", queue]]}\n"+undo)
+	s.startWorker()
+	wasTold := func(lines ...string) {
+		t.Helper()
+		text, err := os.ReadFile(told)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(told))
+		for i, line := range lines {
+			lines[i] = strings.Replace(line, ":", " of "+s.source()+":", 1)
+		}
+		require.Equal(t, lines, strings.Split(strings.TrimSpace(string(text)), "\n"))
+		require.NoFileExists(t, off)
+	}
+
+	require.NoError(t, os.WriteFile(hold, nil, 0o600))
+	s.must("restore", "latest", "--force", "--detach")
+	testenv.Wait(t, time.Minute, "the command to run", func() error {
+		_, err := os.Stat(told)
+		return err
+	})
+	s.killWorker()
+	require.NoError(t, os.Remove(hold))
+	s.startWorker()
+	s.recorded(remora.OutcomeApplied)
+	s.requireEqual(before, s.read(), "after the restore")
+	wasTold("cache: 200 rows, off", "cache: 200 rows, off", "queue: 200 rows, off")
+
+	require.NoError(t, os.WriteFile(fail+".cache", nil, 0o600))
+	out := s.must("rollback", s.source())
+	says := "caches or queues may be stale; run it by hand: run sources." + s.source() + ".restore.after[0] (" + script + "): it ended with exit status 1: no such cache"
+	require.Contains(t, strings.Join(strings.Fields(out), " "), says)
+	s.requireEqual(damaged, s.read(), "after the rollback")
+	wasTold("cache: 100 rows, off virus.exe", "cache: 100 rows, off virus.exe", "cache: 100 rows, off virus.exe", "queue: 100 rows, off virus.exe")
+	require.Equal(t, []string{says}, s.recorded(remora.OutcomeUndone).Warnings)
+
+	require.NoError(t, os.Remove(fail+".cache"))
+	require.NotContains(t, s.must("rollback", s.source()), "stale")
+	wasTold("cache: 200 rows, off", "queue: 200 rows, off")
+	require.Empty(t, s.recorded(remora.OutcomeApplied).Warnings)
+}

@@ -66,6 +66,7 @@ type sources struct {
 	components map[remora.Kind]map[string]remora.Component
 	modes      map[string]maintenance.Mode
 	checks     map[string][]remora.Check
+	after      map[string][][]string
 }
 
 func newSources(cfg *config.Config, locations *repository.Locations, log *slog.Logger) (*sources, error) {
@@ -77,6 +78,7 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 		components: map[remora.Kind]map[string]remora.Component{remora.Database: {}, remora.Files: {}},
 		modes:      map[string]maintenance.Mode{},
 		checks:     map[string][]remora.Check{},
+		after:      map[string][][]string{},
 	}
 	var reserved, directories []string
 	for _, source := range cfg.Sources {
@@ -117,7 +119,7 @@ func newSources(cfg *config.Config, locations *repository.Locations, log *slog.L
 			s.components[remora.Files][name] = tree
 		}
 		s.modes[name] = newMode(name, source.Maintenance, filepath.Join(cfg.State, "maintenance", name))
-		s.checks[name] = source.Checks
+		s.checks[name], s.after[name] = source.Checks, source.After
 	}
 	return s, nil
 }
@@ -148,6 +150,9 @@ func digest(cfg *config.Config) string {
 	for _, name := range cfg.Names() {
 		source := cfg.Sources[name]
 		_, _ = fmt.Fprintf(h, "%q %s %+v\n", name, newMode(name, source.Maintenance, ""), source.Checks)
+		if source.After != nil {
+			_, _ = fmt.Fprintf(h, "%q\n", source.After)
+		}
 		if d := source.Database; d != nil {
 			_, _ = fmt.Fprintf(h, "%q %q %q\n", d.Address, d.Schemas, d.Empty)
 		}
@@ -174,6 +179,8 @@ func (s *sources) of(kind remora.Kind) func(string) (remora.Component, error) {
 func (s *sources) mode(source string) (maintenance.Mode, error) { return ofSource(s.modes, source) }
 
 func (s *sources) checksOf(source string) ([]remora.Check, error) { return ofSource(s.checks, source) }
+
+func (s *sources) afterOf(source string) ([][]string, error) { return ofSource(s.after, source) }
 
 func ofSource[T any](all map[string]T, source string) (T, error) {
 	if one, ok := all[source]; ok {

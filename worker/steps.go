@@ -46,7 +46,7 @@ func steps(cfg *config.Config, locations *repository.Locations, s *sources, c cl
 		},
 		&activities.Lane{Client: c, Watch: always},
 		&activities.Retention{Locations: locations, Keep: cfg.KeepOf, Watch: watch},
-		&activities.Maintenance{Mode: s.mode, Temporal: c, Watch: watch},
+		&activities.Maintenance{Mode: s.mode, After: s.afterOf, Temporal: c, Watch: watch},
 		&activities.Checks{Of: s.checksOf, Database: s.of(remora.Database), Mode: s.mode, Watch: watch},
 	}
 }

@@ -77,6 +77,7 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	}
 	// Where a component was switched and another is gone, the end of the window had begun to discard.
 	ending := switched > 0 && len(left) < len(r.Kinds) && r.Outcome.Open()
+	was := r.Live
 	r.Live, r.Problem = remora.Restored, ""
 	fences := fences(ctx)
 	if restored < len(left) && !ending { // until everything is on the restored side, the way is back (S4)
@@ -102,6 +103,12 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 		if err := op.settleOn(ctx, left, a.Seq, r.Live); err != nil {
 			return a, err
 		}
+	}
+	if switched > 0 && r.To == "" && !ending && r.Live != was {
+		if err := op.lookAndReset(ctx); err != nil {
+			return a, err
+		}
+		r.Warnings = op.told.warnings
 	}
 	if err := op.leaveMaintenance(ctx); err != nil {
 		return a, err

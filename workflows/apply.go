@@ -26,10 +26,10 @@ func Apply(ctx workflow.Context, req remora.ApplyRequest) (remora.Applied, error
 	applied, err := op.apply(ctx, req, &undo)
 	if err != nil {
 		err = op.rollBack(ctx, &undo, err)
-		applied.Phases = op.told.done
+		applied.Phases, applied.Warnings = op.told.done, append(applied.Warnings, op.told.warnings...)
 		return applied, with(err, applied)
 	}
-	applied.Phases = op.told.done
+	applied.Phases, applied.Warnings = op.told.done, append(applied.Warnings, op.told.warnings...)
 	how := remora.OutcomeApplied
 	if req.To != "" {
 		how = remora.OutcomeCopied
@@ -192,6 +192,15 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 			return nil, err
 		}
 	}
+	moved := false
+	if op.told.after > 0 {
+		undo.push(afterPhase(op.source), func(ctx workflow.Context) error {
+			if moved {
+				op.reset(ctx)
+			}
+			return nil
+		})
+	}
 	back := turn
 	back.Seq, back.Live = turn.Seq+1, turn.Live.Other()
 	// What a database does by itself waits for the checks (S24).
@@ -201,9 +210,13 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 		err := op.phase(ctx, words(kind, remora.SwitchVerb, op.source), func() (*remora.Summary, error) {
 			return nil, op.turn(ctx, kind, turn)
 		})
+		moved = moved || err == nil || problemOf("switch", err).Kind != remora.Busy // which has changed nothing
 		if err != nil {
 			return nil, err
 		}
+	}
+	if op.told.after > 0 { // before the checks, which would look at what is stale
+		_ = op.phase(ctx, afterPhase(op.source), func() (*remora.Summary, error) { op.reset(ctx); return nil, nil }) // what fails is told
 	}
 	var checked remora.ChecksResult
 	if asks {
@@ -240,6 +253,8 @@ func (op *operation) switchOver(ctx workflow.Context, kinds []remora.Kind, turn 
 	}
 	return warnings, nil
 }
+
+func afterPhase(source string) string { return "run restore.after of " + source }
 
 // checkLive asks the application while it is still in maintenance. A restore is undone when the answer is no or there is
 // none; after a rollback, which is the way out of trouble, it is only told (S23).
@@ -282,6 +297,7 @@ func (op *operation) rollBack(ctx workflow.Context, undo *compensations, err err
 	workflow.GetLogger(ctx).Warn("rolling back", "problem", p.Error())
 	undo.run(ctx, op)
 	conclude(ctx, string(remora.OutcomeRolledBack), "rolled back: "+p.Error())
+	p.Hint = strings.TrimSpace(p.Text().Hint + " " + strings.Join(op.told.warnings, " "))
 	if ctx.Err() != nil && p.Kind == remora.Cancelled {
 		return err
 	}

@@ -44,7 +44,7 @@ func Discard(ctx workflow.Context, req remora.DiscardRequest) (remora.Discarded,
 		return remora.Discarded{}, ending(ctx, p, err)
 	}
 	conclude(ctx, string(remora.Completed), "discarded; held by "+heldBy)
-	return remora.Discarded{HeldBy: heldBy}, nil
+	return remora.Discarded{HeldBy: heldBy, Warnings: op.told.warnings}, nil
 }
 
 // putAway discards what of this run is not live, after a backup holds whatever of it was once live (S1), and names
@@ -146,6 +146,9 @@ func (op *operation) goBack(ctx workflow.Context, kinds []remora.Kind) error {
 			if err == nil && (l.Live == remora.Restored || l.To == "") {
 				err = back(l)
 			}
+		}
+		if err == nil && slices.ContainsFunc(left, func(l remora.Leftover) bool { return l.Switched && l.To == "" }) {
+			err = op.lookAndReset(ctx)
 		}
 		return err
 	}

@@ -32,6 +32,7 @@ func adoptRequest() remora.RestoreRequest {
 // applied is a world in which a restore is in its undo window.
 func applied(t *testing.T) *world {
 	w := newWorld(t)
+	w.commands = 2
 	s := newStage(t, w, "op/shop")
 	s.ExecuteWorkflow(remora.ApplyWorkflow, applyRequest())
 	require.NoError(t, s.GetWorkflowError())
@@ -66,6 +67,7 @@ func (w *world) level(t *testing.T) string {
 // whole fails the test if what goes with the live side is missing: events that are held, or what a worker dropped that died.
 func (w *world) whole() {
 	w.t.Helper()
+	w.fresh()
 	for kind, s := range w.kinds {
 		for _, e := range s.journal {
 			if e.held || e.cut {
@@ -169,7 +171,7 @@ var sagas = map[string]saga{
 
 func checkedLater(t *testing.T) *world {
 	w := newWorld(t)
-	w.later = 1
+	w.later, w.commands = 1, 2
 	return w
 }
 

@@ -53,6 +53,7 @@ var worlds = map[string]func(*world){
 	"without files": func(w *world) { w.kinds[remora.Files].live = "" },
 	"offline":       func(w *world) { w.theirs = true },
 	"with checks":   func(w *world) { w.later = 1 },
+	"with caches":   func(w *world) { w.commands = 1 },
 }
 
 // wishes are those of a person who tries all that a window is for.
@@ -101,6 +102,7 @@ func settled(t *testing.T, left stand) {
 	}
 	require.Contains(t, s.restored(t).Hint+standing.Hint, "taken it over")
 	w.tidy()
+	w.fresh()
 	if w.theirs {
 		require.Zero(t, w.count(remora.EnterActivity))
 	}

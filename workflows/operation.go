@@ -24,7 +24,7 @@ type operation struct {
 	from string
 	// selection is what of a backup a restore brings back, and where to.
 	selection remora.Selection
-	// told is what people are told. It is shared with the operation's way back.
+	// told is what people are told, and what was found. It is shared with the operation's way back.
 	told *told
 	// person answers what the way back cannot decide.
 	person *person
@@ -36,6 +36,9 @@ type told struct {
 	done  []remora.Phase
 	// notices counts them.
 	notices int
+	// after is how many commands the source has for after a switch, and warnings what of them failed.
+	after    int
+	warnings []string
 }
 
 // begin starts an operation and tells the list of runs what it is.

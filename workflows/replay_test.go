@@ -80,6 +80,8 @@ func TestRecord(t *testing.T) {
 		"restore-terminated":   playTerminatedApply,
 		"restore-lost":         playTerminatedApply,
 		"restore-checked":      playChecked,
+		"restore-reset":        withCommands(playChecked),
+		"terminated-reset":     withCommands(playTerminatedInSwitch),
 		"restore-to":           playCopiedElsewhere,
 		"restore-to-directory": playLostDirectory,
 		"restore-extended":     playExtended,
@@ -506,6 +508,17 @@ func playTerminatedApply(t *testing.T, r *recording) {
 	record, phases := r.recorded(t)
 	r.held(t, record.SafetyBackup, original)
 	require.Equal(t, []string{"way back: go back to what was before"}, phases)
+}
+
+// S24: and caches are reset after each switch.
+func withCommands(play func(*testing.T, *recording)) func(*testing.T, *recording) {
+	return func(t *testing.T, r *recording) {
+		r.commands = 2
+		play(t, r)
+		require.GreaterOrEqual(t, r.count(remora.AfterActivity), 2)
+		require.False(t, r.unread)
+		r.fresh()
+	}
 }
 
 // Checks that fail undo a restore, alarm once it is online again, and report after a rollback.

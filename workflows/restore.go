@@ -317,7 +317,7 @@ func (r *restore) goBack(ctx workflow.Context) (whole bool) {
 	began := workflow.Now(ctx)
 	r.insist(ctx, back, func(ctx workflow.Context) error {
 		done, err := r.tryDiscard(ctx, remora.DiscardRequest{Kinds: kinds, Started: r.record.Started, BackFirst: true}, lanePatience)
-		whole = done.Whole
+		whole, r.record.Warnings = done.Whole, append(r.record.Warnings, done.Warnings...)
 		return err
 	})
 	r.working = false
@@ -465,11 +465,14 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 	turned, err := r.turn(ctx, live, keep, by)
 	r.record.Hint = ""
 	if err != nil {
+		came(err, &turned)
+		r.record.Warnings = append(r.record.Warnings, turned.Warnings...)
 		r.seq += 2 // its compensation has used the second
 		if killed(err) && workflow.GetVersion(ctx, "a terminated turn is settled", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
 			r.insist(ctx, "bring back what a terminated rollback left between", func(ctx workflow.Context) error {
 				defer func() { r.seq += 2 }()
-				_, err := r.turn(ctx, r.record.Live, keep, by)
+				settled, err := r.turn(ctx, r.record.Live, keep, by)
+				r.record.Warnings = append(r.record.Warnings, settled.Warnings...)
 				return err
 			})
 		}

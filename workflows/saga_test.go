@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -225,6 +226,47 @@ func TestS28ChecksThatComeLaterOnlyAlarm(t *testing.T) {
 	require.Equal(t, []string{"a live check failed: sources.shop.checks[1]: it answered 500"}, applied.Warnings)
 	require.Equal(t, []string{remora.ChecksActivity, "database.Switch", remora.LeaveActivity, remora.ChecksActivity}, w.calls[len(w.calls)-4:])
 	checkApply(t, w, nil)
+}
+
+// S24: caches and queues are reset between the switch and the checks, in maintenance, and so they are on every way back from
+// there. What fails is told, and decides nothing.
+func TestS24CachesAreResetAfterASwitch(t *testing.T) {
+	reset := remora.AfterActivity
+	forward := []string{"files.Switch", reset, reset, "checks.Run", "database.Switch", "maintenance.Leave"}
+	back := []string{"files.Switch", "database.Switch", reset, reset, "maintenance.Leave"}
+	for name, c := range map[string]struct {
+		failing string // the live content that checks fail with
+		fault   fault
+		last    []string
+		warns   int
+		rolled  bool
+	}{
+		"forward":      {last: forward},
+		"passes":       {fault: fault{nth: 18, when: "before", how: "once"}, last: forward},
+		"fails":        {fault: fault{nth: 18, when: "before", how: "exhausted"}, last: forward, warns: 1},
+		"cannot be":    {fault: fault{nth: 19, when: "before", how: "final"}, last: forward, warns: 1},
+		"back":         {failing: saved, last: back, rolled: true},
+		"back, fails":  {failing: saved, fault: fault{nth: 24, when: "before", how: "exhausted"}, last: back, warns: 1, rolled: true},
+		"half way":     {fault: fault{nth: 17, when: "before", how: "final"}, last: back, rolled: true},
+		"did not move": {fault: fault{nth: 16, when: "before", how: "busy"}, last: []string{"repository.FindRestore", "database.Switch", "maintenance.Leave"}, rolled: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.commands, w.fault, w.failing = 2, c.fault, map[string][]string{c.failing: {"it gives no row"}}
+			s := newStage(t, w, "restore/shop")
+			s.ExecuteWorkflow(remora.RestoreWorkflow, request())
+			r, _ := w.recorded(t)
+			require.Equal(t, c.rolled, r.Outcome == remora.OutcomeRolledBack, "%s", r.Problem)
+			require.Len(t, r.Warnings, c.warns)
+			for _, said := range r.Warnings {
+				require.Contains(t, said, "caches or queues may be stale; run it by hand")
+			}
+			at := slices.Index(w.calls, remora.LeaveActivity) + 1
+			require.Equal(t, c.last, w.calls[at-len(c.last):at])
+			require.NotEmpty(t, w.notices)
+			require.Len(t, w.notices[0].Warnings, c.warns)
+		})
+	}
 }
 
 // What somebody else took offline is neither entered nor left, on the way forward and on the way back.

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -41,6 +42,14 @@ func shortCall() workflow.ActivityOptions {
 func aSwitch() workflow.ActivityOptions {
 	options := shortCall()
 	options.RetryPolicy.NonRetryableErrorTypes = append(options.RetryPolicy.NonRetryableErrorTypes, string(remora.Busy))
+	return options
+}
+
+// aReset is for what is run after a switch while people wait for the application: tried three times within seconds. What
+// hangs has had its minute.
+func aReset() workflow.ActivityOptions {
+	options := bounded(10*time.Minute, 3, 5*time.Second)
+	options.RetryPolicy.NonRetryableErrorTypes = append(options.RetryPolicy.NonRetryableErrorTypes, string(remora.Stalled))
 	return options
 }
 
@@ -155,7 +164,11 @@ func (op *operation) verify(ctx workflow.Context, in remora.VerifyInput) (remora
 // lookOffline tells whether somebody else has the application offline. The answer is kept in the history, where no crash
 // loses it.
 func (op *operation) lookOffline(ctx workflow.Context) (remora.MaintenanceResult, error) {
-	return op.maintenance(ctx, remora.LookActivity, "ask whether "+op.source+" is offline", false)
+	found, err := op.maintenance(ctx, remora.LookActivity, "ask whether "+op.source+" is offline", false)
+	if op.told != nil {
+		op.told.after = found.After
+	}
+	return found, err
 }
 
 func (op *operation) enterMaintenance(ctx workflow.Context) error {
@@ -181,6 +194,35 @@ func (op *operation) maintenance(ctx workflow.Context, activity, summary string,
 		in.By = firstRun(workflow.GetInfo(ctx))
 	}
 	return take[remora.MaintenanceResult](ctx, op.short, step{activity, remora.Queue, summary}, in)
+}
+
+// reset runs the commands that a source has for after a switch (S24), as many as the last look has found. Caches and queues
+// that stay stale are told: they are no reason to undo a restore, nor to keep the application offline.
+func (op *operation) reset(ctx workflow.Context) {
+	for nth := range op.told.after {
+		_, err := take[nothing](ctx, aReset, step{remora.AfterActivity, remora.Queue, fmt.Sprintf("run restore.after[%d] of %s", nth, op.source)},
+			remora.MaintenanceInput{Source: op.source, Run: op.run, Nth: nth})
+		if err == nil {
+			continue
+		}
+		said := "caches or queues may be stale; run it by hand: " + problemOf("run what comes after a switch", err).Error()
+		workflow.GetLogger(ctx).Error("a command after a switch failed", "said", said)
+		if !slices.Contains(op.told.warnings, said) {
+			op.told.warnings = append(op.told.warnings, said)
+		}
+	}
+}
+
+// lookAndReset is reset for whoever settles what another workflow began, and has not looked.
+func (op *operation) lookAndReset(ctx workflow.Context) error {
+	if workflow.GetVersion(ctx, "reset what is settled", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	_, err := op.lookOffline(ctx)
+	if err == nil {
+		op.reset(ctx)
+	}
+	return err
 }
 
 // check asks the application how it is. Online means that it is out of maintenance, and nothing is undone any more.

@@ -33,10 +33,10 @@ func Turn(ctx workflow.Context, req remora.TurnRequest) (remora.Turned, error) {
 		p := problemOf("make the "+string(req.Live)+" side of "+req.Source+" live", err)
 		undo.run(ctx, op)
 		conclude(ctx, string(remora.OutcomeRolledBack), "nothing has changed: "+p.Error())
-		return remora.Turned{}, failure(p)
+		return remora.Turned{}, with(failure(p), remora.Turned{Warnings: op.told.warnings})
 	}
 	conclude(ctx, string(remora.Completed), "the "+string(req.Live)+" side is live")
-	return remora.Turned{Warnings: warnings}, nil
+	return remora.Turned{Warnings: append(warnings, op.told.warnings...)}, nil
 }
 
 // stay writes a later end of the undo window into the journals.

@@ -33,9 +33,14 @@ type world struct {
 	// shape is that of what is live.
 	shape string
 	// theirs: an operator has it offline. checks are configured, and give what they are told to, by the live content.
-	theirs   bool
-	later    int
-	failing  map[string][]string
+	theirs  bool
+	later   int
+	failing map[string][]string
+	// commands are run after a switch: they have the application read what is live. cached is what it last read, and
+	// unread tells that one of them failed, so that it may not be the same.
+	commands int
+	cached   string
+	unread   bool
 	backups  map[string]*stored
 	failures map[string]remora.FailedRun
 	restores map[string]remora.Restore
@@ -114,7 +119,7 @@ type stored struct {
 type fault struct {
 	nth   int
 	when  string // "before" or "after" its effect
-	how   string // "once", "exhausted", "final" or "cancel"
+	how   string // "once", "exhausted", "final", "busy" or "cancel"
 	times int    // how often "once" and "final" break it; 0 means once
 	again func() // for "cancel": cancels the workflow
 }
@@ -130,7 +135,7 @@ func newWorld(t testing.TB) *world {
 		t: t, kinds: map[remora.Kind]*side{}, elsewhere: &side{journal: map[string]*entry{}}, offline: map[string]bool{}, backups: map[string]*stored{},
 		failures: map[string]remora.FailedRun{}, restores: map[string]remora.Restore{}, seen: map[string]int{},
 		copies: map[string]map[string]bool{"offsite": {}}, damaged: map[string]bool{}, rotten: map[string]bool{},
-		channels: []string{"ops@example.com"},
+		channels: []string{"ops@example.com"}, cached: original,
 	}
 	good := &stored{verified: true, content: map[remora.Kind]string{}, manifest: remora.Manifest{
 		Format: 1, ID: "good", Run: "earlier", Source: "shop", Kind: remora.FullBackup, Purpose: remora.Regular,
@@ -206,6 +211,8 @@ func (w *world) step(ctx context.Context, name string, effect func() error) erro
 		return broken(remora.Unavailable)
 	case "final":
 		return broken(remora.Denied)
+	case "busy":
+		return broken(remora.Busy)
 	default:
 		return broken(remora.Unavailable)
 	}
@@ -234,6 +241,7 @@ func (w *world) breaks(name string, nth, attempt int) bool {
 func (w *world) standing() *world {
 	c := newWorld(w.t)
 	c.theirs, c.later, c.failing = w.theirs, w.later, w.failing
+	c.commands, c.cached, c.unread = w.commands, w.cached, w.unread
 	c.elsewhere, c.offline, c.restores, c.failures = w.elsewhere.standing(), maps.Clone(w.offline), maps.Clone(w.restores), maps.Clone(w.failures)
 	for kind, s := range w.kinds {
 		c.kinds[kind] = s.standing()
@@ -256,7 +264,7 @@ func (s *side) standing() *side {
 // same tells whether two worlds stand the same.
 func (w *world) same(as *world) bool {
 	seen := func(w *world) []any {
-		return []any{w.kinds, w.elsewhere, w.offline, w.restores, w.failures, w.backups}
+		return []any{w.kinds, w.elsewhere, w.cached, w.offline, w.restores, w.failures, w.backups}
 	}
 	return reflect.DeepEqual(seen(w), seen(as))
 }
@@ -295,7 +303,7 @@ func (w *world) register(r steps) {
 	for name, a := range map[string]any{
 		remora.DescribeActivity: w.describe, remora.CommitActivity: w.commit, remora.VerifyActivity: w.verify,
 		remora.RecordFailureActivity: w.recordFailure, remora.RecordRestoreActivity: w.recordRestore,
-		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look,
+		remora.EnterActivity: w.enter, remora.LeaveActivity: w.leave, remora.LookActivity: w.look, remora.AfterActivity: w.reset,
 		remora.ChecksActivity:      w.check,
 		remora.RecordProofActivity: w.recordProof,
 		remora.FindRestoreActivity: w.findRestore, remora.CheckRepositoryActivity: w.checkRepository,
@@ -593,9 +601,33 @@ func (w *world) enter(ctx context.Context, in remora.MaintenanceInput) error {
 
 func (w *world) look(ctx context.Context, _ remora.MaintenanceInput) (r remora.MaintenanceResult, err error) {
 	return r, w.step(ctx, remora.LookActivity, func() error {
-		r.Theirs = w.theirs
+		r.Theirs, r.After = w.theirs, w.commands
 		return nil
 	})
+}
+
+func (w *world) reset(ctx context.Context, in remora.MaintenanceInput) error {
+	err := w.step(ctx, remora.AfterActivity, func() error {
+		if len(w.offline) == 0 && !w.theirs { // it may be repeated, but the first time it is not too late
+			w.fresh()
+		}
+		if in.Nth == w.commands-1 {
+			w.cached = w.kinds[remora.Database].live
+		}
+		return nil
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unread = w.unread || err != nil
+	return err
+}
+
+// fresh fails the test if the application has read something else than what is live.
+func (w *world) fresh() {
+	w.t.Helper()
+	if w.commands > 0 && !w.unread && w.cached != w.kinds[remora.Database].live {
+		w.t.Errorf("S24: it is online with what it read of %q, and %q is live; steps: %v", w.cached, w.kinds[remora.Database].live, w.calls)
+	}
 }
 
 // check answers by what is live, and by whether the application is online.
@@ -633,6 +665,7 @@ func (w *world) leave(ctx context.Context, in remora.MaintenanceInput) error {
 		if in.Entered && w.theirs {
 			w.t.Errorf("it takes away what somebody else set")
 		}
+		w.fresh()
 		delete(w.offline, in.Run)
 		return nil
 	})

@@ -12,23 +12,14 @@ import (
 
 // checks reads the questions that are asked after a restore.
 func (r *reader) checks(to *[]remora.Check) setter {
-	return func(key string, n ast.Node) {
-		list, ok := n.(*ast.SequenceNode)
-		if !ok {
-			r.wrong(key, n, "%s, but a list is wanted; write [{sql: QUERY}, {http: URL}]", kindOf(n))
-			return
+	return r.list("[{sql: QUERY}, {http: URL}]", func(key string, n ast.Node) {
+		var check remora.Check
+		r.mapping(key, n, fields{"sql": r.query(&check.SQL), "http": r.url(&check.HTTP)})
+		if isMapping(n) && !r.mistaken(key) && (check.SQL == "") == (check.HTTP == "") {
+			r.wrong(key, n, "a check has either sql: QUERY or http: URL")
 		}
-		for i, item := range list.Values {
-			var check remora.Check
-			path := fmt.Sprintf("%s[%d]", key, i)
-			r.where[path] = positionOf(item)
-			r.mapping(path, item, fields{"sql": r.query(&check.SQL), "http": r.url(&check.HTTP)})
-			if isMapping(item) && !r.mistaken(path) && (check.SQL == "") == (check.HTTP == "") {
-				r.wrong(path, item, "a check has either sql: QUERY or http: URL")
-			}
-			*to = append(*to, check)
-		}
-	}
+		*to = append(*to, check)
+	})
 }
 
 var (

@@ -129,6 +129,8 @@ type Source struct {
 	Maintenance Maintenance
 	// Checks are asked after a restore has switched.
 	Checks []remora.Check
+	// After are programs with their arguments, run after each switch: they reset caches and queues.
+	After [][]string
 	// UndoWindow is how long a restore can be undone.
 	UndoWindow time.Duration
 	// Schedules are in the order of their names.

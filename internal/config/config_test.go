@@ -44,7 +44,7 @@ sources:
   shop:
     database:
       {address: 127.0.0.1, user: remora, password_file: /etc/remora/shop.password, schemas: [shop], sessions: 8, limits: {bytes_per_second: 50MB, threads_running: 40, replication_lag: 30s}}
-    restore: {user: remora_restore, password_env: SHOP_RESTORE, sessions: 2, skip_binary_log: true}
+    restore: {user: remora_restore, password_env: SHOP_RESTORE, sessions: 2, skip_binary_log: true, after: [[php, /srv/shop/artisan, "cache:clear"], [systemctl, restart, shop-queue]]}
     files: {root: /srv/shop/storage/app/public, directories: [pre-alerts, receipts/], exclude: ["*.tmp"], exchange: entries}
     maintenance: {file: /srv/shop/storage/framework/down}
     checks: [{sql: SELECT COUNT(*) > 0 FROM users}, {http: "http://127.0.0.1/up"}]
@@ -58,6 +58,7 @@ sources:
     maintenance: {http: {enter: "https://h/down?x=1", leave: "http://127.0.0.1/up", status: "http://127.0.0.1/", token_env: HOOK}}
   cafe:
     files: {root: cafe, directories: [menus]}
+    restore: {after: [[flush-cache]]}
     maintenance: {command: {enter: [php, artisan, down], leave: [php, artisan, up], status: [test, -f, /x]}}
   kiosk:
     files: {root: kiosk, directories: [menus]}
@@ -85,6 +86,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			},
 			Files:       &Files{Root: "/srv/shop/storage/app/public", Directories: []string{"pre-alerts", "receipts"}, Exclude: []string{"*.tmp"}, ByEntry: true},
 			Maintenance: Maintenance{File: "/srv/shop/storage/framework/down"},
+			After:       [][]string{{"php", "/srv/shop/artisan", "cache:clear"}, {"systemctl", "restart", "shop-queue"}},
 			Checks:      []remora.Check{{SQL: "SELECT COUNT(*) > 0 FROM users"}, {HTTP: "http://127.0.0.1/up"}},
 			UndoWindow:  36 * time.Hour, RecoveryPoint: 26 * time.Hour,
 		},
@@ -94,6 +96,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 		},
 		"cafe": {
 			Name: "cafe", Files: &Files{Root: filepath.Join(folder, "cafe"), Directories: []string{"menus"}}, UndoWindow: remora.DefaultUndo,
+			After: [][]string{{"flush-cache"}},
 			Maintenance: Maintenance{Command: &MaintenanceCommand{
 				Enter: []string{"php", "artisan", "down"}, Leave: []string{"php", "artisan", "up"}, Status: []string{"test", "-f", "/x"},
 			}},

@@ -152,8 +152,9 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 			r.mapping(key, n, r.places(fields{
 				"user": r.text(&user), "empty": r.texts(&restores.Empty),
 				"sessions": r.number(&restores.RestoreSessions, 1, 64), "skip_binary_log": r.flag(&restores.SkipBinaryLog),
-			}, &password), "after")
-			if !r.has(key, "user") && (!r.has(key, "empty", "sessions", "skip_binary_log") || r.has(key, "password_file", "password_env")) {
+				"after": r.commands(&s.After),
+			}, &password))
+			if !r.has(key, "user") && (!r.has(key, "after", "empty", "sessions", "skip_binary_log") || r.has(key, "password_file", "password_env")) {
 				r.wrongKey(key, "it needs user: NAME, the database user with writing rights")
 			}
 		},
@@ -171,10 +172,10 @@ func (r *reader) source(c *Config, key, name string, n ast.Node) *Source {
 	}
 	r.checkNames(below(key, "checks"), s)
 	r.schedule(c, s, scheduled)
-	hasDatabase, hasFiles := r.has(key, "database"), r.has(key, "files")
+	hasDatabase, hasFiles, restore := r.has(key, "database"), r.has(key, "files"), below(key, "restore")
 	switch {
-	case r.has(key, "restore") && !hasDatabase:
-		r.wrongKey(below(key, "restore"), "this source has no database to restore into; remove it, or add database:")
+	case !hasDatabase && r.has(key, "restore") && (!r.has(restore, "after") || r.has(restore, "user", "password_file", "password_env", "empty", "sessions", "skip_binary_log")):
+		r.wrongKey(restore, "this source has no database to restore into; keep only after:, or add database:")
 	case s.Database != nil:
 		s.Database.RestoreUser, s.Database.RestorePassword = s.Database.User, s.Database.Password
 		s.Database.Empty, s.Database.RestoreSessions, s.Database.SkipBinaryLog = restores.Empty, restores.RestoreSessions, restores.SkipBinaryLog

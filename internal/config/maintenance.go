@@ -34,6 +34,20 @@ func (r *reader) maintenanceCommand(key string, n ast.Node) *MaintenanceCommand 
 	return m
 }
 
+// commands reads a list of programs with their arguments.
+func (r *reader) commands(to *[][]string) setter {
+	return r.list("[[PROGRAM, ARGUMENT, …], …]", func(key string, n ast.Node) {
+		if _, ok := n.(*ast.SequenceNode); !ok {
+			r.wrong(key, n, "%s, but each command is a list; write [PROGRAM, ARGUMENT, …]; no shell is involved", kindOf(n))
+			return
+		}
+		var argv []string
+		r.texts(&argv)(key, n)
+		r.filled(key, len(argv), "write [PROGRAM, ARGUMENT, …]")
+		*to = append(*to, argv)
+	})
+}
+
 func (r *reader) maintenanceHTTP(c *Config, key string, n ast.Node) *MaintenanceHTTP {
 	m := &MaintenanceHTTP{}
 	token := secret{key: key, name: "token"}

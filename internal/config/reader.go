@@ -257,18 +257,25 @@ func (r *reader) line(key string, n ast.Node) (string, bool) {
 
 // texts reads a list of lines.
 func (r *reader) texts(to *[]string) setter {
+	return r.list("[one, two]", func(key string, n ast.Node) {
+		if value, ok := r.line(key, n); ok {
+			*to = append(*to, value)
+		}
+	})
+}
+
+// list reads what is wanted one by one.
+func (r *reader) list(wanted string, each setter) setter {
 	return func(key string, n ast.Node) {
 		list, ok := n.(*ast.SequenceNode)
 		if !ok {
-			r.wrong(key, n, "%s, but a list is wanted; write [one, two]", kindOf(n))
+			r.wrong(key, n, "%s, but a list is wanted; write %s", kindOf(n), wanted)
 			return
 		}
 		for i, item := range list.Values {
-			path := fmt.Sprintf("%s[%d]", key, i)
-			r.where[path] = positionOf(item)
-			if value, ok := r.line(path, item); ok {
-				*to = append(*to, value)
-			}
+			at := fmt.Sprintf("%s[%d]", key, i)
+			r.where[at] = positionOf(item)
+			each(at, item)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package maintenance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,46 +29,46 @@ type Command struct {
 }
 
 // Commands takes an application offline and back by programs.
-func Commands(c Command) Mode {
-	if c.Within == 0 {
-		c.Within = time.Minute
-	}
-	return command{c}
-}
+func Commands(c Command) Mode { return command{c} }
 
 type command struct{ c Command }
 
 func (m command) String() string { return "command " + m.c.Enter[0] }
 
 func (m command) Enter(ctx context.Context, run string) error {
-	_, err := m.run(ctx, "take the application offline", run, m.c.Enter)
-	return err
+	return m.c.Run(ctx, "take the application offline", run, m.c.Enter)
 }
 
 func (m command) Leave(ctx context.Context, run string) error {
-	_, err := m.run(ctx, "bring the application back", run, m.c.Leave)
-	return err
+	return m.c.Run(ctx, "bring the application back", run, m.c.Leave)
 }
 
 func (m command) Offline(ctx context.Context, run string) (bool, error) {
 	if len(m.c.Status) == 0 {
 		return false, nil
 	}
-	code, err := m.run(ctx, "ask whether the application is offline", run, m.c.Status)
+	code, err := m.c.run(ctx, "ask whether the application is offline", run, m.c.Status)
 	if code == 1 {
 		return false, nil
 	}
 	return err == nil, err
 }
 
+// Run runs any program in the same way. One that does not end in time is a problem of kind Stalled.
+func (c Command) Run(ctx context.Context, op, run string, argv []string) error {
+	_, err := c.run(ctx, op, run, argv)
+	return err
+}
+
 // run gives the exit code: -1 when there is none.
-func (m command) run(ctx context.Context, op, run string, argv []string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, m.c.Within)
+func (c Command) run(ctx context.Context, op, run string, argv []string) (int, error) {
+	c.Within = cmp.Or(c.Within, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, c.Within)
 	defer cancel()
 	var said last
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stderr = &said
-	cmd.Env = []string{"REMORA_SOURCE=" + m.c.Source, "REMORA_RUN=" + run}
+	cmd.Env = []string{"REMORA_SOURCE=" + c.Source, "REMORA_RUN=" + run}
 	for _, name := range []string{"PATH", "HOME", "LANG"} {
 		cmd.Env = append(cmd.Env, name+"="+os.Getenv(name))
 	}
@@ -83,7 +84,7 @@ func (m command) run(ctx context.Context, op, run string, argv []string) (int, e
 	exit, ended := errors.AsType[*exec.ExitError](err)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		p.Err = fmt.Errorf("it did not end within %s and was killed", m.c.Within)
+		p.Kind, p.Err = remora.Stalled, fmt.Errorf("it did not end within %s and was killed", c.Within)
 	case ctx.Err() != nil:
 		return code, ctx.Err()
 	case ended:
@@ -92,7 +93,7 @@ func (m command) run(ctx context.Context, op, run string, argv []string) (int, e
 	default:
 		p.Err = remora.Cause(err)
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			p.Kind, p.Hint = remora.Invalid, "Name a program that the worker's user may run, with its whole path, in maintenance.command."
+			p.Kind, p.Hint = remora.Invalid, "Name a program that the worker's user may run, with its whole path."
 		}
 	}
 	return code, p

@@ -301,7 +301,7 @@ func TestCommandsThatFailAreNamed(t *testing.T) {
 		"exit code":      {script("echo first >&2; echo the cache is gone >&2; exit 3"), remora.Unavailable, "exit status 3: the cache is gone"},
 		"says a lot":     {script("yes hunter2 | head -c 3000000 >&2; echo >&2; echo end >&2; exit 1"), remora.Unavailable, "exit status 1: end"},
 		"one long line":  {script("head -c 5000 /dev/zero | tr '\\0' x >&2; exit 1"), remora.Unavailable, "xxx..."},
-		"never ends":     {script("sleep 60 & sleep 60"), remora.Unavailable, "did not end within 300ms"},
+		"never ends":     {script("sleep 60 & sleep 60"), remora.Stalled, "did not end within 300ms"},
 		"no environment": {script(`echo "$REMORA_SOURCE $REMORA_RUN <$SHOP_PASSWORD>" >&2; exit 1`), remora.Unavailable, "shop run-1 <>"},
 		"no shell":       {[]string{"ls", "$(reboot)"}, remora.Unavailable, "$(reboot)"},
 	} {

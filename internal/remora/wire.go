@@ -59,7 +59,9 @@ const (
 	EnterActivity           = "maintenance.Enter"
 	LeaveActivity           = "maintenance.Leave"
 	LookActivity            = "maintenance.Look"
-	ChecksActivity          = "checks.Run"
+	// AfterActivity runs one of the commands that a source has for after a switch.
+	AfterActivity  = "maintenance.After"
+	ChecksActivity = "checks.Run"
 
 	// HolderActivity tells who holds the lane of a source.
 	HolderActivity = "lane.Holder"
@@ -333,6 +335,8 @@ type Discarded struct {
 	HeldBy string `json:"held_by,omitempty"`
 	// Whole says that nothing was discarded, and nothing made live: all is on the restored side.
 	Whole bool `json:"whole,omitempty"`
+	// Warnings are what was noticed on the way back.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // The inputs of activities. One struct in, one small struct out; names and ids only.
@@ -418,6 +422,8 @@ type (
 		Mode string `json:"mode,omitempty"`
 		// Theirs is the answer of a look: somebody else has the application offline.
 		Theirs bool `json:"theirs,omitempty"`
+		// After is, in the answer of a look, how many commands are to be run after a switch.
+		After int `json:"after,omitempty"`
 	}
 	// MaintenanceInput takes a source's application offline or back, on behalf of a run.
 	MaintenanceInput struct {
@@ -427,6 +433,8 @@ type (
 		Entered bool `json:"entered,omitempty"`
 		// By is the workflow that enters, or leaves what it has entered; empty leaves for whichever of the run it was.
 		By string `json:"by,omitempty"`
+		// Nth says which of the commands after a switch is meant, from 0.
+		Nth int `json:"nth,omitempty"`
 	}
 	// NotifyInput tells one of the channels that ChannelsActivity has named.
 	NotifyInput struct {
