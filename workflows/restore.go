@@ -371,8 +371,12 @@ func Record(ctx workflow.Context, r remora.Restore) error {
 
 // tellOutcome has people told how the restore stands.
 func (r *restore) tellOutcome(ctx workflow.Context, backup, by string) {
+	r.tellOf(ctx, remora.RestoreEvent, backup, by)
+}
+
+func (r *restore) tellOf(ctx workflow.Context, event remora.Event, backup, by string) {
 	r.tell(ctx, remora.Notice{
-		Event: remora.RestoreEvent, Subject: r.record.ID, Backup: backup, Outcome: r.record.Outcome, By: by, Started: r.record.Started,
+		Event: event, Subject: r.record.ID, Backup: backup, Outcome: r.record.Outcome, By: by, Started: r.record.Started,
 		Problem: r.record.Problem, Hint: r.record.Hint, KeepUntil: r.record.KeepUntil, Warnings: r.record.Warnings,
 	})
 }
@@ -610,6 +614,9 @@ func (r *restore) extend(ctx workflow.Context) {
 	r.record.KeepUntil, r.endAt, r.endAs = keep, keep, remora.OutcomeExpired
 	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "extend the undo window until " + until, Took: workflow.Now(ctx).Sub(began), RequestedBy: w.by})
 	r.save(ctx)
+	if workflow.GetVersion(ctx, "an extend is told", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
+		r.tellOf(ctx, remora.RestoreExtended, r.record.Backup, w.by)
+	}
 	w.answer(nil)
 }
 

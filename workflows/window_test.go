@@ -153,6 +153,9 @@ func TestS10ExtendAnswersOnceTheJournalsKnow(t *testing.T) {
 	require.Equal(t, remora.OutcomeExpired, r.Outcome)
 	require.GreaterOrEqual(t, s.Now().Sub(began), 72*time.Hour)
 	require.Equal(t, 2, w.count("maintenance.Enter"), "for the restore and its undo alone")
+	require.Equal(t, remora.RestoreExtended, w.notices[1].Event, "whoever was told of the earlier end")
+	require.Equal(t, "grace", w.notices[1].By)
+	require.WithinDuration(t, began.Add(72*time.Hour), w.notices[1].KeepUntil, time.Minute)
 	w.lives(original)
 	w.tidy()
 }

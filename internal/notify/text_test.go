@@ -50,7 +50,8 @@ func examples() map[string]remora.Notice {
 		"restore-applied-warnings": with(restored(remora.OutcomeApplied), func(n *remora.Notice) {
 			n.Warnings = []string{"sources.shop.checks[1]: https://shop.example/up answered 500"}
 		}),
-		"restore-undone": with(restored(remora.OutcomeUndone), func(n *remora.Notice) { n.KeepUntil = window }),
+		"restore-undone":   with(restored(remora.OutcomeUndone), func(n *remora.Notice) { n.KeepUntil = window }),
+		"restore-extended": with(restored(remora.OutcomeApplied), func(n *remora.Notice) { n.Event, n.KeepUntil = remora.RestoreExtended, window }),
 		"restore-rolled-back": with(restored(remora.OutcomeRolledBack), func(n *remora.Notice) {
 			n.Problem, n.Hint = "compare staged database of shop: 2 rows of shop.orders differ from the backup", "Verify the backup: remora verify "+backup
 		}),
@@ -117,7 +118,7 @@ func TestTexts(t *testing.T) {
 		})
 	}
 	for _, e := range []remora.Event{
-		remora.BackupFailed, remora.BackupCompleted, remora.SlotSkipped, remora.RestoreEvent, remora.NeedsPerson, remora.RetentionRefused,
+		remora.BackupFailed, remora.BackupCompleted, remora.SlotSkipped, remora.RestoreEvent, remora.RestoreExtended, remora.NeedsPerson, remora.RetentionRefused,
 		remora.BackupCorrupt, remora.CopyFailed, remora.DrillFailed, remora.DrillError, remora.AlertRaised, remora.AlertReminder, remora.AlertCleared, remora.TestEvent,
 	} {
 		require.True(t, told[e], "an example of %s", e)

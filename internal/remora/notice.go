@@ -11,7 +11,9 @@ const (
 	BackupCompleted Event = "backup.completed"
 	SlotSkipped     Event = "slot.skipped"
 	// RestoreEvent tells how a restore stands or ended: Notice.Outcome.
-	RestoreEvent     Event = "restore"
+	RestoreEvent Event = "restore"
+	// RestoreExtended tells of a later end of an undo window.
+	RestoreExtended  Event = "restore.extended"
 	NeedsPerson      Event = "needs_person"
 	RetentionRefused Event = "retention.refused"
 	BackupCorrupt    Event = "backup.corrupt"
