@@ -152,7 +152,7 @@ func (h *held) put(name string, text []byte) error {
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return errors.Join(err, h.work.Remove(name+".tmp")) // where it was to be the first journal, nobody would look for it
 	}
 	return errors.Join(h.work.Rename(name+".tmp", name), h.sync())
 }

@@ -398,8 +398,15 @@ func TestAFullDiskHoldsUpNoWayBack(t *testing.T) {
 	bad := s.look()
 	disk := testenv.NewDisk(t, filepath.Dir(s.root), 8)
 
+	disk.Fill(t, 0) // no room for the journal either: there is nothing to discard, and nothing is left
+	_, err := s.tree.Stage(t.Context(), job1, part.fs())
+	requireProblem(t, err, remora.Full, "free some space")
+	require.NoError(t, s.tree.Discard(t.Context(), job1, ""))
+	s.noWork()
+	disk.Empty(t)
+
 	filling := remora.Job{Run: run1, Report: func(remora.Progress) { disk.Fill(t, 0) }}
-	_, err := s.tree.Stage(t.Context(), filling, part.fs())
+	_, err = s.tree.Stage(t.Context(), filling, part.fs())
 	requireProblem(t, err, remora.Full, "free some space")
 	require.NoError(t, s.tree.Discard(t.Context(), job1, ""))
 	require.Equal(t, bad, s.look())
