@@ -38,8 +38,9 @@ check: lint workflowcheck test vulnerabilities ## all that must hold before a ch
 soak: servers ## two sources backed up every minute while workers and Temporal are killed; MINUTES=45
 	REMORA_SOAK=$(MINUTES) go test ./e2e -run '^TestSoak$$' -v -timeout $$(( $(MINUTES) + 30 ))m
 
-torture: servers ## restores while workers, servers and Temporal die and people interfere; MINUTES=45 REMORA_SEED=1
-	REMORA_TORTURE=$(MINUTES) go test ./e2e -run '^TestTorture$$' -v -timeout $$(( $(MINUTES) + 30 ))m
+torture: servers ## restores while processes, servers, networks and disks fail; MINUTES=45 REMORA_SEED=1 DB="mysql mariadb" OF="processes networks disks"
+	REMORA_TORTURE=$(MINUTES) REMORA_TORTURE_DB="$(DB)" REMORA_TORTURE_OF="$(OF)" go test ./e2e -run '^TestTortureAtRandom$$' -v \
+		-timeout $$(( $(MINUTES) + 30 ))m
 
 bench: ## speed beside mydumper, mysqldump and what the machine can do; SIZE=1.5G ROUNDS=3 SERVER=mysql SESSIONS=4
 	REMORA_BENCH=bench REMORA_BENCH_SIZE=$(SIZE) REMORA_BENCH_ROUNDS=$(ROUNDS) REMORA_BENCH_SERVER=$(SERVER) \

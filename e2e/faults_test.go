@@ -37,6 +37,7 @@ func processFaults() []fault {
 			k.startWorker()
 			return nil, nil
 		}},
+		{id: "F6", name: "worker killed for want of memory", harmless: true, cannot: func(k *torture) error { return k.why }, strike: starve},
 		{id: "F7", name: "connections killed in MySQL", strike: killConnections, at: func(p phase) bool {
 			return strings.HasPrefix(p.activity, string(remora.Database)) || p.activity == remora.ChecksActivity
 		}},
@@ -127,9 +128,41 @@ func freeze(k *torture, at step) (heal func(), err error) {
 	return nil, err
 }
 
+// starve has the kernel kill the worker when it asks for more memory, and starts another one that may have it.
+func starve(k *torture, at step) (heal func(), err error) {
+	before, err := k.memory.Killed()
+	require.NoError(k.t, err)
+	require.NoError(k.t, k.memory.Starve())
+	dead := make(chan struct{})
+	go func() {
+		defer close(dead)
+		_ = k.worker.Wait()
+	}()
+	select {
+	case <-dead:
+	case <-time.After(10 * time.Second):
+	case <-at.command:
+	}
+	select {
+	case <-dead:
+		after, failed := k.memory.Killed()
+		require.NoError(k.t, failed)
+		if err = k.underWay(at, time.Now()); after == before {
+			err = errors.New("it ended in another way")
+		}
+	default:
+		err = errors.New("it had all the memory that it needed")
+	}
+	require.NoError(k.t, k.memory.Feed())
+	_ = k.worker.Process.Kill()
+	<-dead
+	k.startWorker()
+	return nil, err
+}
+
 // killConnections kills every session of Remora's user.
 func killConnections(k *torture, _ step) (heal func(), err error) {
-	rows, err := k.db().QueryContext(k.t.Context(), "SELECT processlist_id FROM performance_schema.threads WHERE processlist_user = 'remora'")
+	rows, err := k.db().QueryContext(k.t.Context(), "SELECT id FROM information_schema.processlist WHERE user = 'remora'")
 	require.NoError(k.t, err)
 	defer func() { _ = rows.Close() }()
 	var ids []int
@@ -175,23 +208,37 @@ func everythingElse(k *torture, _ step) (heal func(), err error) {
 	return nil, nil
 }
 
-// a met is a fault that meets a phase.
-type met struct {
-	phase phase
-	fault fault
+// A choice names a fault and the phase that it is to meet.
+type choice struct {
+	phase string
+	nth   int // of those with that name
+	fault string
+}
+
+// choose strikes with what is chosen of some faults. One that cannot be made to happen here is left out, and it is said.
+func (k *torture) choose(faults []fault, choices ...choice) {
+	k.t.Helper()
+	k.t.Cleanup(func() { _, _ = fmt.Fprint(k.t.Output(), (&tally{}).add(k)) })
+	for _, c := range choices {
+		f := faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == c.fault })]
+		if f.cannot != nil {
+			if err := f.cannot(k); err != nil {
+				k.t.Logf("left out: %s %s: %v", f.id, f.name, err)
+				continue
+			}
+		}
+		k.once(slices.DeleteFunc(phases(), func(p phase) bool { return p.id != c.phase })[c.nth], f)
+	}
 }
 
 // chosen are few, and still each phase and each fault is among them.
-func chosen() (all []met) {
-	for _, c := range []struct {
-		phase string
-		nth   int // of those with that name
-		fault string
-	}{
+func chosen() []choice {
+	return []choice{
 		{"R0 plan", 0, "connections killed in MySQL"},
-		{"R1 safety backup", 0, "worker asked to stop"},
-		{"R2 fetch, R3 stage", 0, "worker frozen for longer than its heartbeat"},
-		{"R2 fetch, R3 stage", 1, "cancelled by the command"},
+		{"R1 safety", 0, "worker asked to stop"},
+		{"R2+3 stage", 0, "worker frozen for longer than its heartbeat"},
+		{"R2+3 stage", 0, "worker killed for want of memory"},
+		{"R2+3 stage", 1, "cancelled by the command"},
 		{"R3 compare", 0, "terminated in Temporal"},
 		{"R4 switch", 1, "MySQL killed and started again"},
 		{"R4 switch", 1, "its step terminated in Temporal"},
@@ -201,10 +248,5 @@ func chosen() (all []met) {
 		{"R6 rollback", 0, "a second restore meanwhile"},
 		{"R6 rollback", 1, "cancelled in Temporal"},
 		{"R6 accept", 0, "a backup, a slot and a cleanup meanwhile"},
-	} {
-		of := slices.DeleteFunc(phases(), func(p phase) bool { return p.id != c.phase })
-		at := slices.IndexFunc(processFaults(), func(f fault) bool { return f.name == c.fault })
-		all = append(all, met{of[c.nth], processFaults()[at]})
 	}
-	return all
 }

@@ -16,8 +16,13 @@ import (
 // kills is how many random moments a kill test tries.
 const kills = 10
 
-// seed is random, printed, and can be given again in REMORA_SEED.
 func seed(t *testing.T) *rand.Rand {
+	n := seedOf(t)
+	return rand.New(rand.NewPCG(n, n))
+}
+
+// seedOf is random, printed, and can be given again in REMORA_SEED.
+func seedOf(t *testing.T) uint64 {
 	n := uint64(time.Now().UnixNano())
 	if text := os.Getenv("REMORA_SEED"); text != "" {
 		var err error
@@ -25,7 +30,7 @@ func seed(t *testing.T) *rand.Rand {
 		require.NoError(t, err)
 	}
 	t.Logf("REMORA_SEED=%d", n)
-	return rand.New(rand.NewPCG(n, n))
+	return n
 }
 
 var big = shape{users: 20_000, orders: 150_000, files: 200, undo: time.Hour}

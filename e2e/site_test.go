@@ -40,6 +40,10 @@ type site struct {
 	// temporal is the server of the site.
 	temporal *testenv.TemporalServer
 	log      *os.File
+	// environ is what workers have in their environment beside ours.
+	environ []string
+	// started is told of each worker that has just started, where it is set.
+	started func(worker *exec.Cmd)
 
 	connect   sync.Once
 	connected *sql.DB // see db
@@ -153,7 +157,11 @@ func (s *site) exec(statements ...string) {
 	conn, err := s.db().Conn(context.Background())
 	require.NoError(s.t, err)
 	defer func() { _ = conn.Close() }()
-	for _, q := range append([]string{"USE `" + s.schema + "`", "SET SESSION cte_max_recursion_depth = 10000000"}, statements...) {
+	depth := "cte_max_recursion_depth"
+	if s.mysql.MariaDB() {
+		depth = "max_recursive_iterations"
+	}
+	for _, q := range append([]string{"USE `" + s.schema + "`", "SET SESSION " + depth + " = 10000000"}, statements...) {
 		_, err := conn.ExecContext(context.Background(), q)
 		require.NoError(s.t, err, q)
 	}
@@ -322,10 +330,14 @@ func list[T any](s *site, args ...string) []T {
 func (s *site) startWorker() {
 	s.t.Helper()
 	cmd := exec.Command(filepath.Join(bin, "remora-worker"), "--config", s.config)
+	cmd.Env = append(os.Environ(), s.environ...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	require.NoError(s.t, cmd.Start())
 	s.worker = cmd
+	if s.started != nil {
+		s.started(cmd)
+	}
 }
 
 // killWorker ends the worker as a power cut would.

@@ -6,12 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -58,12 +54,12 @@ func phases() []phase {
 	db, files := remora.Database.Activity, remora.Files.Activity
 	return []phase{
 		{"R0 plan", restoring, db(remora.PreflightVerb), 1},
-		{"R1 safety backup", restoring, db(remora.CaptureVerb), 1},
-		{"R1 safety backup", restoring, files(remora.CaptureVerb), 1},
-		{"R1 safety backup", restoring, remora.CommitActivity, 1},
-		{"R1 safety backup", restoring, remora.VerifyActivity, 1},
-		{"R2 fetch, R3 stage", restoring, db(remora.StageVerb), 1},
-		{"R2 fetch, R3 stage", restoring, files(remora.StageVerb), 1},
+		{"R1 safety", restoring, db(remora.CaptureVerb), 1},
+		{"R1 safety", restoring, files(remora.CaptureVerb), 1},
+		{"R1 safety", restoring, remora.CommitActivity, 1},
+		{"R1 safety", restoring, remora.VerifyActivity, 1},
+		{"R2+3 stage", restoring, db(remora.StageVerb), 1},
+		{"R2+3 stage", restoring, files(remora.StageVerb), 1},
 		{"R3 compare", restoring, db(remora.CompareVerb), 1},
 		{"R3 compare", restoring, files(remora.CompareVerb), 1},
 		{"R4 switch", restoring, remora.EnterActivity, 1},
@@ -110,6 +106,8 @@ type fault struct {
 	lost bool
 	// harmless says that whatever was begun must succeed.
 	harmless bool
+	// cannot says why it cannot be made to happen to a site, on this machine or of this kind; nil means that it can.
+	cannot func(k *torture) error
 }
 
 // torture strikes a site with faults, phase by phase, while its application is at work.
@@ -120,12 +118,17 @@ type torture struct {
 	client  client.Client
 	offline string // the flag of maintenance
 
+	memory *testenv.Memory // of its workers; nil: why says why it cannot be limited
+	why    error
+
 	good reading // what the backup holds
 	// strays are workers beside the site's own, until the end of a run.
 	strays []*exec.Cmd
 	lanes  map[string]bool // that have been seen
 	// usual is about how long a phase takes: what was met makes it longer, and what was missed makes it shorter.
-	usual   map[phase]time.Duration
+	usual map[phase]time.Duration
+	// now is what is being tried; "" between two runs.
+	now     string
 	results []result
 	missed  int
 }
@@ -151,6 +154,7 @@ func newTorture(t *testing.T, at shape) *torture {
 	at.mysql = cmp.Or(at.mysql, testenv.NewMySQL(t))
 	at.temporal = cmp.Or(at.temporal, testenv.NewTemporal(t))
 	k := &torture{random: seed(t), lanes: map[string]bool{}, usual: map[phase]time.Duration{}}
+	k.memory, k.why = testenv.NewMemory(t)
 	k.site = newSite(t, at)
 	k.client = k.temporal.Client(t)
 	k.offline = filepath.Join(k.dir, "offline")
@@ -160,6 +164,11 @@ func newTorture(t *testing.T, at shape) *torture {
 	k.replaceConfig("      user: root", "      user: remora")
 	const undo = "    # undo_window: 24h"
 	k.replaceConfig(undo, "    maintenance: {file: "+k.offline+"}\n    checks: [{sql: \"SELECT well AND NOT SLEEP(0.2) FROM verdict.verdict\"}]\n"+undo)
+	k.started = func(worker *exec.Cmd) {
+		if k.memory != nil {
+			require.NoError(k.t, k.memory.Add(worker.Process.Pid))
+		}
+	}
 	k.startWorker()
 	k.app = newApp(t, k.site, k.offline)
 	k.waitForSchedules()
@@ -169,7 +178,6 @@ func newTorture(t *testing.T, at shape) *torture {
 	})
 	k.good = k.read().without()
 	k.damage()
-	t.Cleanup(k.report)
 	t.Cleanup(func() {
 		for _, w := range k.strays {
 			_ = w.Process.Kill()
@@ -184,6 +192,7 @@ func newTorture(t *testing.T, at shape) *torture {
 func (k *torture) run(p phase, f fault) (hit bool) {
 	k.t.Helper()
 	what := fmt.Sprintf("%s %s at %s", f.id, f.name, p)
+	k.now = what
 	began := time.Now()
 	k.app.tidyUp()
 	damaged := k.read().without()
@@ -236,7 +245,14 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 
 	// Whole, one or the other; and everybody says which.
 	side := k.side(damaged, what)
-	k.t.Logf("%s: %s, %s; exit code %d; interrupted for %s; %v", what, side, cmp.Or(r.Outcome, "no record"), ended.code, interrupted.Round(time.Millisecond), missed)
+	counts := ""
+	if missed != nil {
+		counts = "; it does not count: " + missed.Error()
+	} else if _, failure := k.ending(at); failure != "" {
+		counts = "; the step failed: " + failure
+	}
+	_, _ = fmt.Fprintf(k.t.Output(), "%s %s: %s, %s; exit code %d, interrupted for %s%s\n", time.Now().UTC().Format(time.TimeOnly),
+		what, side, cmp.Or(r.Outcome, "no record"), ended.code, interrupted.Round(time.Millisecond), counts)
 	if side == was {
 		k.app.requireStayed(what)
 	} else {
@@ -244,11 +260,9 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 	}
 	require.NoFileExists(k.t, k.offline, what)
 	k.requireAgreement(p, f, ended, r, was, side, what)
-	if missed == nil {
-		k.results = append(k.results, result{p, f, side, interrupted, time.Since(began)})
-	}
 
 	// Whatever it was, things go on without anybody's help.
+	came := side
 	k.app.mark()
 	if r.Outcome == remora.OutcomeApplied && k.random.IntN(2) == 0 {
 		k.must("rollback", k.source())
@@ -264,7 +278,13 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 	if side == after {
 		k.damage()
 	}
-	return missed == nil
+	k.now = ""
+	if missed != nil {
+		k.missed++
+		return false
+	}
+	k.results = append(k.results, result{p, f, came, interrupted, time.Since(began)})
+	return true
 }
 
 // once strikes until the fault was felt.
@@ -394,26 +414,59 @@ func (k *torture) underWay(at step, struck time.Time) error {
 	return nil
 }
 
-// felt waits until a step has noticed that something is broken: it is tried again, or over, or the command is.
+// felt waits until a step has noticed that something is broken.
 func (k *torture) felt(at step) {
 	k.t.Helper()
-	testenv.Wait(k.t, 3*time.Minute, "somebody to notice at "+at.phase.String(), func() error {
-		select {
-		case <-at.command:
-			return nil
-		default:
-		}
-		lane, err := k.client.DescribeWorkflowExecution(k.t.Context(), remora.Lane(k.source()), at.run)
-		if err != nil {
-			return err
-		}
-		for _, a := range lane.GetPendingActivities() {
-			if a.GetActivityId() == at.id && a.GetAttempt() == at.attempt {
-				return errors.New("it is still at work")
-			}
-		}
+	testenv.Wait(k.t, 3*time.Minute, "somebody to notice at "+at.phase.String(), func() error { return k.noticed(at) })
+}
+
+// noticed is nil when a step is tried again, or over, or its command is.
+func (k *torture) noticed(at step) error {
+	select {
+	case <-at.command:
 		return nil
-	})
+	default:
+	}
+	lane, err := k.client.DescribeWorkflowExecution(k.t.Context(), remora.Lane(k.source()), at.run)
+	if err != nil {
+		return err
+	}
+	for _, a := range lane.GetPendingActivities() {
+		if a.GetActivityId() == at.id && a.GetAttempt() == at.attempt {
+			return errors.New("it is still at work")
+		}
+	}
+	return nil
+}
+
+// unharmed says that a step was done in the attempt that was struck, as if nothing had been.
+func (k *torture) unharmed(at step) error {
+	if attempt, _ := k.ending(at); attempt == at.attempt {
+		return errors.New("it did without")
+	}
+	return nil
+}
+
+// ending tells in which attempt a step was done, 0 where it was not, and what it failed with before.
+func (k *torture) ending(at step) (attempt int32, failure string) {
+	var scheduled int64
+	tries := map[int64]int32{}
+	_, history := k.scheduled(at.run, "")
+	for _, e := range history {
+		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil && a.GetActivityId() == at.id {
+			scheduled = e.GetEventId()
+		}
+		if a := e.GetActivityTaskStartedEventAttributes(); a != nil && a.GetScheduledEventId() == scheduled {
+			tries[e.GetEventId()], failure = a.GetAttempt(), a.GetLastFailure().GetMessage()
+		}
+		if a := e.GetActivityTaskFailedEventAttributes(); a != nil && a.GetScheduledEventId() == scheduled {
+			failure = a.GetFailure().GetMessage()
+		}
+		if a := e.GetActivityTaskCompletedEventAttributes(); a != nil && a.GetScheduledEventId() == scheduled {
+			attempt = tries[a.GetStartedEventId()]
+		}
+	}
+	return attempt, failure
 }
 
 // newest is the newest record of a restore.
@@ -517,91 +570,26 @@ func (k *torture) requireAgreement(p phase, f fault, e *ended, r remora.Restore,
 	}
 }
 
-// report tells what came of all faults in all phases.
-func (k *torture) report() {
-	if len(k.results) == 0 {
-		return
-	}
-	var columns, rows []string
-	cells := map[[2]string][2]int{}
-	interruptions := map[string][]time.Duration{}
-	for _, r := range k.results {
-		row := r.fault.id + " " + r.fault.name
-		if !slices.Contains(rows, row) {
-			rows = append(rows, row)
-		}
-		if !slices.Contains(columns, r.phase.id) {
-			columns = append(columns, r.phase.id)
-		}
-		c := cells[[2]string{row, r.phase.id}]
-		c[map[string]int{before: 0, after: 1}[r.side]]++
-		cells[[2]string{row, r.phase.id}] = c
-		interruptions[row] = append(interruptions[row], r.interrupted)
-		interruptions["all"] = append(interruptions["all"], r.interrupted)
-	}
-	slices.Sort(columns)
-	slices.Sort(rows)
-	var b strings.Builder
-	wrong := 0
-	if k.t.Failed() {
-		wrong = 1
-	}
-	fmt.Fprintf(&b, "runs: %d, missed by the fault: %d, wrong: %d\n\nruns that ended BEFORE + AFTER\n%-44s", len(k.results), k.missed, wrong, "")
-	for _, c := range columns {
-		fmt.Fprintf(&b, " %18s", c)
-	}
-	for _, row := range rows {
-		fmt.Fprintf(&b, "\n%-44s", row)
-		for _, c := range columns {
-			n := cells[[2]string{row, c}]
-			fmt.Fprintf(&b, " %18s", strings.Replace(fmt.Sprintf("%d + %d", n[0], n[1]), "0 + 0", "-", 1))
-		}
-	}
-	fmt.Fprintf(&b, "\n\ninterruption that the application saw\n%-44s %10s %10s %10s %10s", "", "min", "median", "p95", "max")
-	for _, row := range append(rows, "all") {
-		d := interruptions[row]
-		slices.Sort(d)
-		fmt.Fprintf(&b, "\n%-44s", row)
-		for _, at := range []int{0, len(d) / 2, len(d) * 95 / 100, len(d) - 1} {
-			fmt.Fprintf(&b, " %10s", d[at].Round(time.Millisecond))
-		}
-	}
-	k.t.Log(b.String())
-}
-
 // tortured is the site that is tortured.
 var tortured = shape{users: 2000, orders: 20_000, files: 60, undo: time.Hour}
 
-// TestTorture strikes a restore and its undo window with the faults of processes, of servers and of people. Without
-// REMORA_TORTURE it takes a fixed choice, in which each phase and each fault is met; with it, which is a number of
-// minutes, phase, fault and moment are drawn from REMORA_SEED for so long: make torture.
+// TestTorture strikes a restore and its undo window with the faults of processes, of servers and of people: with a fixed
+// choice, in which each phase and each fault is met. TestTortureAtRandom draws them.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	k := newTorture(t, tortured)
-	if !k.forMinutes(processFaults()) {
-		for _, c := range chosen() {
-			k.once(c.phase, c.fault)
-		}
-	}
+	k.choose(processFaults(), chosen()...)
 }
 
-// forMinutes draws phases and faults for as long as REMORA_TORTURE says; it tells whether that says anything.
-func (k *torture) forMinutes(faults []fault) bool {
-	k.t.Helper()
-	text := os.Getenv("REMORA_TORTURE")
-	if text == "" {
-		return false
-	}
-	minutes, err := strconv.ParseFloat(text, 64)
-	require.NoError(k.t, err)
-	for began := time.Now(); time.Since(began) < time.Duration(minutes*float64(time.Minute)); {
-		p, f := phases()[k.random.IntN(len(phases()))], faults[k.random.IntN(len(faults))]
-		if f.at != nil && !f.at(p) {
-			continue
-		}
-		if !k.run(p, f) {
-			k.missed++
-		}
-	}
-	return true
+// TestTortureOfMariaDB is TestTorture where MariaDB is another server than MySQL: a backup that holds BACKUP STAGE, a switch
+// without locks (S32), and a data directory that is full (F17).
+func TestTortureOfMariaDB(t *testing.T) {
+	t.Parallel()
+	k, _, full := newCramped(t, testenv.NewMariaDB(t, "11.8"), unlogged)
+	k.choose(append(processFaults(), full...),
+		choice{"R1 safety", 0, "connections killed in MySQL"},
+		choice{"R2+3 stage", 0, "MySQL's disk has no room for a table"},
+		choice{"R4 switch", 1, "MySQL killed and started again"},
+		choice{"R6 way back", 1, "worker killed"},
+	)
 }

@@ -1,18 +1,14 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,43 +96,45 @@ func (s *site) throughWire() *testenv.Wire {
 }
 
 // TestWreckedNetworks is TestTorture with a storage that refuses, breaks off, loses its answers and goes away, and a way to
-// MySQL that is cut and loses an answer (F18, F22 to F25).
+// MySQL that is cut, goes silent and loses an answer (F18, F22 to F25).
 func TestWreckedNetworks(t *testing.T) {
 	t.Parallel()
-	storm := testenv.NewStorm(t, testenv.MinIO(t).Address)
+	k, faults := newStormy(t, testenv.NewMySQL(t))
+	k.choose(faults,
+		choice{"R1 safety", 0, "storage is full (507)"},
+		choice{"R1 safety", 1, "every second answer of the storage is lost"},
+		choice{"R1 safety", 2, "storage is away"},
+		choice{"R2+3 stage", 0, "storage is away"},
+		choice{"R2+3 stage", 0, "connections to MySQL are cut after 20 kB"},
+		choice{"R2+3 stage", 0, "connections to MySQL go silent"},
+		choice{"R2+3 stage", 1, "503 and 500 on 30 % of the calls"},
+		choice{"R2+3 stage", 1, "every third answer of the storage is cut"},
+		choice{"R4 switch", 1, "MySQL's answer to the RENAME is lost"},
+		choice{"R6 way back", 1, "connections to MySQL are cut after 20 kB"},
+	)
+}
+
+// newStormy makes a site whose repository is behind a storm and whose database is behind a wire, and the faults of both.
+func newStormy(t *testing.T, server *testenv.MySQLServer) (*torture, []fault) {
+	t.Helper()
+	storage := testenv.NewMinIO(t)
+	storm := testenv.NewStorm(t, storage.Address)
 	at := tortured
-	at.bucket = testenv.MinIO(t).Bucket()
+	at.mysql, at.bucket = server, storage.Bucket()
 	at.bucket.Endpoint = storm.Address
 	k := newTorture(t, at)
-	wire := k.throughWire()
-	faults := map[string]fault{}
-	for _, f := range networkFaults(storm, wire) {
-		faults[f.name] = f
-	}
-	if k.forMinutes(networkFaults(storm, wire)) {
-		return
-	}
-	db, files := remora.Database.Activity, remora.Files.Activity
-	for _, c := range []struct {
-		story    story
-		activity string
-		nth      int
-		fault    string
-	}{
-		{restoring, db(remora.CaptureVerb), 1, "storage is full (507)"},
-		{restoring, files(remora.CaptureVerb), 1, "every second answer of the storage is lost"},
-		{restoring, remora.CommitActivity, 1, "storage is away"},
-		{restoring, db(remora.StageVerb), 1, "storage is away"},
-		{restoring, db(remora.StageVerb), 1, "connections to MySQL are cut after 20 kB"},
-		{restoring, files(remora.StageVerb), 1, "503 and 500 on 30 % of the calls"},
-		{restoring, files(remora.StageVerb), 1, "every third answer of the storage is cut"},
-		{restoring, db(remora.SwitchVerb), 1, "MySQL's answer to the RENAME is lost"},
-		{failing, db(remora.SwitchVerb), 2, "connections to MySQL are cut after 20 kB"},
-	} {
-		i := slices.IndexFunc(phases(), func(p phase) bool { return p.story == c.story && p.activity == c.activity && p.nth == c.nth })
-		k.once(phases()[i], faults[c.fault])
-	}
+	k.environ = []string{"DB_BACKUP_TIMEOUT=10"} // what is silent for so many seconds is given up
+	return k, networkFaults(storm, k.throughWire())
 }
+
+// stored tells whether something is read from the storage in a phase, or written there.
+func stored(p phase) bool {
+	return strings.HasSuffix(p.activity, remora.CaptureVerb) || strings.HasSuffix(p.activity, remora.StageVerb) ||
+		strings.HasPrefix(p.activity, "repository.")
+}
+
+// written tells whether something is written there.
+func written(p phase) bool { return stored(p) && !strings.HasSuffix(p.activity, remora.StageVerb) }
 
 // networkFaults are those of the ways to the storage and to MySQL. Each lasts until the step was tried again or is over.
 func networkFaults(storm *testenv.Storm, wire *testenv.Wire) []fault {
@@ -170,12 +168,9 @@ func networkFaults(storm *testenv.Storm, wire *testenv.Wire) []fault {
 	third := func(n int64, _ *http.Request) testenv.Fault {
 		return []testenv.Fault{slow, nil, nil, broken, nil, nil, slow, nil, nil, nil}[n%10]
 	}
-	// stored are the phases in which something is read from the storage or written there.
-	stored := func(p phase) bool {
-		return strings.HasSuffix(p.activity, remora.CaptureVerb) || strings.HasSuffix(p.activity, remora.StageVerb) ||
-			strings.HasPrefix(p.activity, "repository.")
+	copies := func(p phase) bool { // the steps that are given up when nothing moves
+		return slices.Contains([]string{remora.CaptureVerb, remora.StageVerb, remora.CompareVerb}, strings.TrimPrefix(p.activity, remora.Database.Activity("")))
 	}
-	written := func(p phase) bool { return stored(p) && !strings.HasSuffix(p.activity, remora.StageVerb) }
 	inMySQL := func(p phase) bool { return strings.HasPrefix(p.activity, string(remora.Database)) }
 	return []fault{
 		{id: "F18", name: "storage is full (507)", at: written, strike: weather(func() testenv.Weather { return testenv.Always(full, "PUT") })},
@@ -184,82 +179,13 @@ func networkFaults(storm *testenv.Storm, wire *testenv.Wire) []fault {
 		{id: "F24", name: "every third answer of the storage is cut", harmless: true, at: stored, strike: weather(func() testenv.Weather { return testenv.Every(3, testenv.Cut, "GET") })},
 		{id: "F25", name: "every second answer of the storage is lost", harmless: true, at: written, strike: weather(func() testenv.Weather { return testenv.Every(2, testenv.Lose, "PUT", "DELETE") })},
 		{id: "F24", name: "connections to MySQL are cut after 20 kB", at: inMySQL, strike: breaks(func(*torture) testenv.Break { return testenv.Break{After: 20_000, Times: 2} })},
+		{id: "F24", name: "connections to MySQL go silent", at: copies, strike: breaks(func(*torture) testenv.Break { return testenv.Break{Stall: true, Times: 2} })},
+		{id: "F24", name: "the storage goes silent for a call", harmless: true, at: stored, strike: weather(func() testenv.Weather { return testenv.First(1, testenv.Stall) })},
 		{
 			id: "F25", name: "MySQL's answer to the RENAME is lost", harmless: true, at: func(p phase) bool { return p.activity == remora.Database.Activity(remora.SwitchVerb) },
 			strike: breaks(func(k *torture) testenv.Break { return testenv.Break{When: k.saysSwitch(), Lose: true, Times: 1} }),
 		},
 	}
-}
-
-// TestWreckedDisks restores while the disks of the files, of the repository and of MySQL fill up (F16, F17).
-func TestWreckedDisks(t *testing.T) {
-	at := small
-	at.mysql, at.orders, at.files = testenv.NewMySQL(t), 20_000, 60
-	at.mysql.Kill(t)
-	rows := testenv.NewDisk(t, at.mysql.Datadir(), 400)
-	if os.Getenv("REMORA_TORTURE") != "" {
-		at.mysql.Restart(t)
-	} else { // with a binary log MySQL waits for room in steps of a minute, or ends itself
-		at.mysql.Restart(t, "--disable-log-bin")
-	}
-	s := newTorture(t, at)
-	wire := s.throughWire()
-	s.stopWorker()
-	var uploads, stored *testenv.Disk
-	s.app.still(func() {
-		uploads = testenv.NewDisk(t, filepath.Dir(s.storage), 24)
-		stored = testenv.NewDisk(t, filepath.Join(s.dir, "repository"), 100)
-	})
-	s.startWorker()
-	fills := func(name, phase, says string, disk *testenv.Disk, leave int64, code int, words ...string) {
-		filled := 0
-		s.suffers(harm{
-			name: name, phase: phase, code: code, says: words,
-			begin: func() {
-				wire.Begin(testenv.Break{When: says, Times: 1, Do: func() { disk.Fill(t, leave); filled++ }})
-			},
-			fired: func() int { return filled },
-			heal:  func() { wire.Mend(); disk.Empty(t) },
-		})
-	}
-	// With no room for its log either, MySQL ends itself, or waits for room and looks once a minute. Somebody makes room.
-	noRoom := func(name, phase, says string, leave int64, code int, words ...string) {
-		filled, over, mended := 0, make(chan struct{}), make(chan struct{})
-		s.suffers(harm{
-			name: name, phase: phase, code: code, says: words,
-			begin: func() {
-				wire.Begin(testenv.Break{When: says, Times: 1, Do: func() {
-					rows.Fill(t, leave)
-					filled++
-					go func() {
-						defer close(mended)
-						for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && s.db().PingContext(t.Context()) == nil; {
-							select {
-							case <-over:
-								end = time.Now()
-							case <-time.After(100 * time.Millisecond):
-							}
-						}
-						rows.Empty(t)
-						if s.db().PingContext(t.Context()) != nil {
-							at.mysql.Restart(t)
-						}
-					}()
-				}})
-			},
-			fired: func() int { return filled },
-			heal:  func() { close(over); <-mended; wire.Mend() },
-		})
-	}
-	noRoom("F17 MySQL has no room for a table", "R3", saysLoad, 1<<20, 5, "is full (error 1114)", "free space on the server's data directory")
-	if os.Getenv("REMORA_TORTURE") != "" { // it takes the minute
-		noRoom("F17 MySQL has no room at all", "R4", s.saysSwitch(), 0, 0)
-	}
-	fills("F16 the repository's disk is full", "R1", saysSafety, stored, 0, 1, "free space on the repository's disk", "Nothing was touched")
-	fills("F16 the repository's disk is full", "R3-R4", saysLoad, stored, 0, 0)
-	fills("F16 the uploads' disk is full before the files are staged", "R3", saysLoad, uploads, 700<<10, 5, "make room for both", "need ", "have ")
-	fills("F16 the uploads' disk is full", "R4", s.saysSwitch(), uploads, 0, 0)
-	s.must("backup", s.source())
 }
 
 // TestWreckedBackups restores a backup of which something stored is flipped, cut, exchanged or gone, and one whose password
@@ -375,53 +301,6 @@ func TestWreckedWayBack(t *testing.T) {
 	s.must("accept", s.source())
 	s.must("backup", s.source())
 	s.requireNothingLeft()
-}
-
-// TestWreckedSyncs has a call fail with EIO that makes something durable, in each phase (F20): nothing is taken for durable
-// because a second call succeeds, as it does on a broken disk; what the call was for is written anew.
-func TestWreckedSyncs(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace makes the calls fail: apt-get install strace")
-	}
-	s := newTorture(t, small)
-	wire := s.throughWire()
-	log := filepath.Join(s.dir, "strace")
-	injected := func() int {
-		text, _ := os.ReadFile(log)
-		return strings.Count(string(text), "(INJECTED)")
-	}
-	fails := func(phase, says string, code int, words ...string) {
-		var tracer *exec.Cmd
-		s.suffers(harm{
-			name: "F20 EIO of fsync or syncfs", phase: phase, code: code, says: words,
-			begin: func() {
-				wire.Begin(testenv.Break{When: says, Times: 1, Do: func() {
-					tracer = exec.Command("strace", "-f", "-p", strconv.Itoa(s.worker.Process.Pid), "-o", log,
-						"-e", "trace=fsync,syncfs,fdatasync", "-e", "inject=fsync,syncfs,fdatasync:error=EIO:when=1")
-					said, err := tracer.StderrPipe()
-					if err == nil {
-						err = tracer.Start()
-					}
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					_, _ = bufio.NewReader(said).ReadString('\n') // attached
-					go func() { _, _ = io.Copy(io.Discard, said) }()
-				}})
-			},
-			fired: injected,
-			heal: func() {
-				wire.Mend()
-				_ = tracer.Process.Signal(os.Interrupt)
-				_ = tracer.Wait()
-				require.NoError(t, os.Remove(log))
-			},
-		})
-	}
-	fails("R1", saysSafety, 0)
-	fails("R3", saysLoad, 0)
-	fails("R4", s.saysSwitch(), 0)
 }
 
 // TestWreckedKeys restores where the password of the repository is wrong, and where it is lost (F30).

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +15,8 @@ import (
 type Disk struct {
 	// Path is where it is mounted.
 	Path string
+
+	size int64
 }
 
 // NewDisk mounts a disk of so many MiB at a directory, which keeps what it holds; empty: at a new one. It is gone when the
@@ -30,14 +31,15 @@ func NewDisk(t testing.TB, at string, mib int) *Disk {
 	}
 	kept := t.TempDir()
 	copyAll(t, at, kept)
-	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "mode=0700,size="+strconv.Itoa(mib)+"m"); errors.Is(err, unix.EPERM) {
+	d := &Disk{Path: at, size: int64(mib) << 20}
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "mode=0700,size="+strconv.FormatInt(d.size, 10)); errors.Is(err, unix.EPERM) {
 		t.Skip("a small disk cannot be mounted here, although we are root: ", err)
 	} else if err != nil {
 		t.Fatal("mount a small disk: ", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
 	copyAll(t, kept, at)
-	return &Disk{at}
+	return d
 }
 
 func copyAll(t testing.TB, from, to string) {
@@ -47,27 +49,23 @@ func copyAll(t testing.TB, from, to string) {
 	}
 }
 
-func (d *Disk) filler() string { return filepath.Join(d.Path, "filler") }
-
-// Fill leaves so many bytes of room, and no more than a page where that is 0.
+// Fill leaves so many bytes of room, at once.
 func (d *Disk) Fill(t testing.TB, leave int64) {
 	t.Helper()
-	f, err := os.OpenFile(d.filler(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	err := poll(10*time.Second, func() error { // somebody may take some at the same moment
+		var s unix.Statfs_t
+		if err := unix.Statfs(d.Path, &s); err != nil {
+			return err
+		}
+		return d.resize((int64(s.Blocks)-int64(s.Bfree))*s.Bsize + leave)
+	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal("fill a disk: ", err)
 	}
-	defer func() { _ = f.Close() }()
-	for size := 1 << 20; size > 0; {
-		if d.Room(t) <= leave {
-			return
-		}
-		if _, err = f.Write(make([]byte, min(int64(size), max(1, d.Room(t)-leave)))); err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal("fill a disk: ", err)
-			}
-			size /= 4
-		}
-	}
+}
+
+func (d *Disk) resize(size int64) error {
+	return unix.Mount("tmpfs", d.Path, "tmpfs", unix.MS_REMOUNT, "mode=0700,size="+strconv.FormatInt(size, 10))
 }
 
 // Room is how much room is left, in bytes.
@@ -83,7 +81,7 @@ func (d *Disk) Room(t testing.TB) int64 {
 // Empty makes the room again that Fill took.
 func (d *Disk) Empty(t testing.TB) {
 	t.Helper()
-	if err := os.Remove(d.filler()); err != nil {
-		t.Fatal(err)
+	if err := d.resize(d.size); err != nil {
+		t.Fatal("make room on a disk: ", err)
 	}
 }

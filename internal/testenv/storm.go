@@ -119,6 +119,16 @@ func Every(n int64, f Fault, methods ...string) Weather {
 	}
 }
 
+// First does it to the first n requests.
+func First(n int64, f Fault) Weather {
+	return func(nth int64, _ *http.Request) Fault {
+		if nth <= n {
+			return f
+		}
+		return nil
+	}
+}
+
 // Answer is what a storage says when it refuses.
 func Answer(status int, code string) Fault {
 	return func(_ *Storm, w http.ResponseWriter, r *http.Request) {
