@@ -267,44 +267,36 @@ SET SESSION time_zone = '+00:00';
 			return err
 		}
 	}
-	collations := map[string]string{}
 	var whole []census
 	for _, s := range p.Schemas {
-		collations[s.Name] = s.Collation
 		whole = append(whole, census{place: place{s.Name, s.Name}, options: s.schemaOptions, objects: s.Objects})
 	}
+	now := collationsOf(whole)
 	for _, kind := range objectKinds { // of all schemas, since those of one may need those of another
 		objects := ofKindIn(whole, kind)
 		if kind == kindView {
 			objects = ordered(objects)
 		}
 		for _, o := range objects {
-			loadObject(b, o, collations)
+			loadObject(b, o, now)
 		}
 	}
-	for _, s := range p.Schemas {
-		if collations[s.Name] != s.Collation {
-			fmt.Fprintf(b, "ALTER DATABASE %s %s;\n", quote(s.Name), s.clause())
-		}
+	for _, statement := range now.after(whole) {
+		fmt.Fprint(b, statement+";\n")
 	}
 	fmt.Fprint(b, "\nSET SESSION foreign_key_checks = 1;\n")
 	return nil
 }
 
 // loadObject writes an object, with a delimiter that it does not hold.
-func loadObject(b *bufio.Writer, o shapedObject, collations map[string]string) {
-	fmt.Fprintf(b, "\nUSE %s;\n", quote(o.in.schema))
+func loadObject(b *bufio.Writer, o shapedObject, now collations) {
 	if o.Broken {
-		fmt.Fprintf(b, "-- %s was invalid, and so cannot be created:\n-- %s\n", strings.ReplaceAll(o.String(), "\n", " "), strings.ReplaceAll(string(o.Create), "\n", "\n-- "))
+		fmt.Fprintf(b, "\nUSE %s;\n-- %s was invalid, and so cannot be created:\n-- %s\n", quote(o.in.schema), strings.ReplaceAll(o.String(), "\n", " "), strings.ReplaceAll(string(o.Create), "\n", "\n-- "))
 		return
-	}
-	if o.Database != "" && o.Database != collations[o.in.schema] {
-		fmt.Fprintf(b, "ALTER DATABASE %s COLLATE %s;\n", quote(o.in.schema), quote(o.Database))
-		collations[o.in.schema] = o.Database
 	}
 	delimiter := "$$"
 	for strings.Contains(string(o.Create), delimiter) {
 		delimiter += "$"
 	}
-	fmt.Fprintf(b, "%s;\nDELIMITER %s\n%s\n%s\nDELIMITER ;\n%s;\n", strings.Join(o.settings(), ";\n"), delimiter, o.statement(), delimiter, unset)
+	fmt.Fprintf(b, "\n%s;\nDELIMITER %s\n%s\n%s\nDELIMITER ;\n%s;\n", strings.Join(now.before(o), ";\n"), delimiter, o.statement(), delimiter, unset)
 }

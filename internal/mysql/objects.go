@@ -315,10 +315,10 @@ func (o object) statement() string {
 // unset takes the settings of objects back.
 const unset = "SET SESSION sql_mode = '', time_zone = '+00:00', timestamp = DEFAULT, character_set_client = utf8mb4, collation_connection = utf8mb4_general_ci"
 
-// create creates the object in the session's schema and tells what the server had to note.
-func (o object) create(ctx context.Context, s *session) (notes []string, err error) {
+// create creates the object after what is to be done before, and tells what the server had to note.
+func (o object) create(ctx context.Context, s *session, before []string) (notes []string, err error) {
 	defer func() { err = errors.Join(err, s.exec(context.WithoutCancel(ctx), unset)) }()
-	if err := s.all(ctx, append(o.settings(), o.statement())...); err != nil {
+	if err := s.all(ctx, append(before, o.statement())...); err != nil {
 		return nil, err
 	}
 	definer, _, _ := o.found("definer") // MariaDB may go on to warn of that of the one before
@@ -329,40 +329,52 @@ func (o object) create(ctx context.Context, s *session) (notes []string, err err
 	return nil, nil
 }
 
+// collations are those that schemas have at the moment: an object is created while its schema has that which it had then.
+type collations map[string]string
+
+func collationsOf(in []census) collations {
+	c := collations{}
+	for _, schema := range in {
+		c[schema.schema] = schema.options.Collation
+	}
+	return c
+}
+
+// before are the statements after which the text of an object means what it says, the first of them USE.
+func (c collations) before(o shapedObject) []string {
+	statements := []string{"USE " + quote(o.in.schema)}
+	if o.Database != "" && o.Database != c[o.in.schema] {
+		statements = append(statements, "ALTER DATABASE "+quote(o.in.schema)+" COLLATE "+quote(o.Database))
+		c[o.in.schema] = o.Database
+	}
+	return append(statements, o.settings()...)
+}
+
+// after are the statements that give schemas their own collations back.
+func (c collations) after(in []census) (statements []string) {
+	for _, schema := range in {
+		if c[schema.schema] != schema.options.Collation {
+			statements = append(statements, "ALTER DATABASE "+quote(schema.schema)+" "+schema.options.clause())
+		}
+	}
+	return statements
+}
+
 // createObjects creates the objects of censuses that belong together, in schemas that are there: kind by kind, and views when what they are made of
 // is there. What the server noted is returned.
 func createObjects(ctx context.Context, s *session, in []census) (notes []string, err error) {
-	current, collations := "", map[string]string{}
-	for _, schema := range in {
-		collations[schema.schema] = schema.options.Collation
-	}
-	defer func() {
-		for _, schema := range in {
-			if collations[schema.schema] != schema.options.Collation {
-				err = errors.Join(err, s.exec(context.WithoutCancel(ctx), "ALTER DATABASE "+quote(schema.schema)+" "+schema.options.clause()))
-			}
-		}
-	}()
-	create := func(schema census, o object) ([]string, error) {
-		if current != schema.schema {
-			if err := s.exec(ctx, "USE "+quote(schema.schema)); err != nil {
-				return nil, err
-			}
-			current = schema.schema
-		}
-		if o.Database != "" && o.Database != collations[schema.schema] {
-			if err := s.exec(ctx, "ALTER DATABASE "+quote(schema.schema)+" COLLATE "+quote(o.Database)); err != nil {
-				return nil, err
-			}
-			collations[schema.schema] = o.Database
-		}
-		return o.create(ctx, s)
-	}
+	now, current := collationsOf(in), ""
+	defer func() { err = errors.Join(err, s.all(context.WithoutCancel(ctx), now.after(in)...)) }()
 	for _, kind := range objectKinds {
 		for waiting := ofKindIn(in, kind); len(waiting) > 0; {
 			var later []shapedObject
 			for _, one := range waiting {
-				noted, err := create(one.in, one.object)
+				before := now.before(one)
+				if one.in.schema == current {
+					before = before[1:]
+				}
+				current = one.in.schema
+				noted, err := one.create(ctx, s, before)
 				notes = append(notes, noted...)
 				switch {
 				case isCode(err, codeUnknownTable, codeViewInvalid) && kind == kindView && len(later) < len(waiting)-1:
