@@ -73,7 +73,10 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if err := c.d.endLoaders(ctx, c.s, e); err != nil {
 		return diff, err
 	}
-	c.stage = e.aside(false)
+	at := e.aside(false)
+	c.stage = mapped(c.part.names(), func(name string) place { // in the order of the part, which may be another
+		return at[slices.IndexFunc(at, func(p place) bool { return p.name == name })]
+	})
 	if err := c.compareDefinitions(ctx); err != nil {
 		return diff, err
 	}

@@ -106,6 +106,12 @@ func (e *entry) aside(putAway bool) []place {
 	})
 }
 
+// live are the places of a run's schemas when they are live, in the order of its sides: the configuration may name them in
+// another one by now.
+func (e *entry) live() []place {
+	return mapped(e.schemas(), func(name string) place { return place{name, name} })
+}
+
 const (
 	journalSchema = prefix
 	journalTable  = "`" + prefix + "`.journal"

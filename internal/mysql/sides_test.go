@@ -176,3 +176,30 @@ func TestATriggerMayHaveBeenWrittenWithItsSchema(t *testing.T) {
 		require.Equal(t, []string{"tr"}, w.column("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = ?", w.schema))
 	})
 }
+
+// Somebody may name the schemas of a source in another order while a restore is under way: each goes out to its own place,
+// and comes back from there.
+func TestSchemasMayBeNamedInAnotherOrderMeanwhile(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	crm := w.schema + "_crm"
+	w.exec("CREATE DATABASE " + crm)
+	defer w.exec("DROP DATABASE " + crm)
+	w.exec("CREATE TABLE orders (id INT PRIMARY KEY); INSERT INTO orders VALUES (1); CREATE TABLE " + crm + ".accounts (id INT PRIMARY KEY); INSERT INTO " + crm + ".accounts VALUES (1)")
+	both := func(schemas ...string) { w.d = w.database(func(c *Config) { c.Schemas = schemas }) }
+	both(w.schema, crm)
+	before, part := w.both(crm), w.capture()
+	w.exec("CREATE TABLE later (id INT PRIMARY KEY); DELETE FROM orders; CREATE VIEW some AS SELECT * FROM orders; INSERT INTO " + crm + ".accounts VALUES (2)")
+	damaged := w.both(crm)
+	_, err := w.d.Stage(t.Context(), remora.Job{Run: "r"}, part.fs())
+	require.NoError(t, err)
+	both(crm, w.schema)
+	diff, err := w.d.Compare(t.Context(), remora.Job{Run: "r"}, part.fs())
+	require.NoError(t, err)
+	require.Empty(t, diff.Differences)
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.Equal(t, before, w.both(crm))
+	both(w.schema, crm)
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.Equal(t, damaged, w.both(crm))
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, "held"))
+}

@@ -217,7 +217,7 @@ func (sw *switcher) mend(ctx context.Context) error {
 // look takes the census of what is live and of what comes in, and refuses what cannot be moved.
 func (sw *switcher) look(ctx context.Context) (err error) {
 	_, in := sw.sides()
-	if sw.live, err = takeCensuses(ctx, sw.s, sw.d.live(), sw.entry.inside()); err != nil {
+	if sw.live, err = takeCensuses(ctx, sw.s, sw.entry.live(), sw.entry.inside()); err != nil {
 		return err
 	}
 	if sw.incoming, err = takeCensuses(ctx, sw.s, in, nil); err != nil {
@@ -547,7 +547,7 @@ func (sw *switcher) completeAs(ctx context.Context, side remora.Side, hold bool)
 // lookAgain lists what is live after tables have moved, and the keys across the border. Of the tables it reads only
 // definitions that have such a key: the RENAME has not changed any, and to open each of them takes time.
 func (sw *switcher) lookAgain(ctx context.Context) ([]census, []key, error) {
-	live := mapped(sw.d.live(), func(p place) census { return census{place: p} })
+	live := mapped(sw.entry.live(), func(p place) census { return census{place: p} })
 	for i := range live {
 		if err := live[i].list(ctx, sw.s, sw.entry.inside(), live[i].listTables, live[i].listObjects); err != nil {
 			return nil, nil, err
