@@ -256,7 +256,7 @@ func (s *session) loose(ctx context.Context) error {
 
 // findKeys looks for the keys across the border.
 func (sw *switcher) findKeys(ctx context.Context, live []census) ([]key, error) {
-	return crossing(ctx, sw.s, live, sw.entry.inside(), append(sw.entry.aside(true), sw.entry.aside(false)...))
+	return crossing(ctx, sw.s, live, sw.entry.inside(), sw.entry.asides())
 }
 
 // intendKeys writes down the keys of both sides. Those that lead in belong to whatever side is live.
@@ -273,7 +273,7 @@ func (sw *switcher) intendKeys() {
 
 // home are keys that lead to where the tables are when they are live.
 func (sw *switcher) home(keys []key) []key {
-	live := liveNames(append(sw.entry.aside(true), sw.entry.aside(false)...))
+	live := liveNames(sw.entry.asides())
 	return mapped(keys, func(k key) key {
 		k.ToSchema = cmp.Or(live[k.ToSchema], k.ToSchema)
 		return k

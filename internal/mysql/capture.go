@@ -32,7 +32,7 @@ func (d *Database) Capture(ctx context.Context, job remora.Job, of remora.Subjec
 		if err != nil {
 			return remora.Summary{}, err
 		}
-		c.who, c.needs, c.places, c.entry, c.side = d.write, d.restoreNeeds, e.aside(side == remora.Replaced), e, side
+		c.who, c.needs, c.places, c.entry, c.side = d.write, d.restoreNeeds, e.aside(side), e, side
 	}
 	c.meter = d.newMeter(job, op)
 	snap, ctx, stop, err := d.begin(ctx, c.meter, c.who, c.places, of != remora.Subject{})

@@ -118,7 +118,7 @@ func (d *Database) Staged(ctx context.Context, run string) (asked remora.Checker
 		if err := s.unlog(ctx, e.Detail.Unlogged); err != nil {
 			return err
 		}
-		places := e.aside(false)
+		places := e.aside(remora.Restored)
 		found, err := takeCensuses(ctx, s, places, nil)
 		if err != nil {
 			return err

@@ -73,7 +73,7 @@ func (c *comparison) run(ctx context.Context, job remora.Job) (diff remora.Diff,
 	if err := c.d.endLoaders(ctx, c.s, e); err != nil {
 		return diff, err
 	}
-	at := e.aside(false)
+	at := e.aside(remora.Restored)
 	c.stage = mapped(c.part.names(), func(name string) place { // in the order of the part, which may be another
 		return at[slices.IndexFunc(at, func(p place) bool { return p.name == name })]
 	})

@@ -93,7 +93,7 @@ func (d *Database) mayDiscard(ctx context.Context, s *session, op string, e *ent
 		return nil // of a copy, a backup is what it was built from
 	}
 	live := f.live(e)
-	aside, err := takeCensuses(ctx, s, e.aside(live == remora.Restored), nil)
+	aside, err := takeCensuses(ctx, s, e.aside(live.Other()), nil)
 	if err != nil {
 		return err
 	}

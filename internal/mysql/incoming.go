@@ -31,7 +31,7 @@ func (sw *switcher) requalify(ctx context.Context) error {
 	if !sw.s.server.mariadb() {
 		return nil
 	}
-	names := liveNames(append(sw.entry.aside(false), sw.entry.aside(true)...))
+	names := liveNames(sw.entry.asides())
 	for _, p := range sw.d.live() {
 		tables, err := sw.s.strings(ctx, "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = ? AND column_default LIKE ?", p.schema, "%val(`\\"+prefix+"\\_%")
 		if err != nil {

@@ -96,14 +96,19 @@ func (s side) names(name string) bool {
 	return table || slices.ContainsFunc(s.Objects, func(o object) bool { return o.Kind == kindView && o.Name == name })
 }
 
-// aside are the places of a run's schemas on side a or b.
-func (e *entry) aside(putAway bool) []place {
+// aside are the places where one of a run's sides lies while it is not live.
+func (e *entry) aside(which remora.Side) []place {
 	return mapped(e.Detail.Schemas, func(s *sides) place {
-		if putAway {
-			return place{s.Name, s.PutAway}
+		if which == remora.Restored {
+			return place{s.Name, s.Stage}
 		}
-		return place{s.Name, s.Stage}
+		return place{s.Name, s.PutAway}
 	})
+}
+
+// asides are those of both.
+func (e *entry) asides() []place {
+	return slices.Concat(e.aside(remora.Replaced), e.aside(remora.Restored))
 }
 
 // live are the places of a run's schemas when they are live, in the order of its sides: the configuration may name them in
@@ -324,7 +329,7 @@ func (d *Database) Leftovers(ctx context.Context) (leftovers []remora.Leftover, 
 			case codeOf(err) != 0 || lost(err):
 				return err
 			}
-			for _, p := range slices.Concat(e.aside(true), e.aside(false)) {
+			for _, p := range e.asides() {
 				_, exists, err := optionsOf(ctx, s, p.schema)
 				if err != nil {
 					return err

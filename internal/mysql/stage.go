@@ -36,7 +36,7 @@ func (d *Database) Stage(ctx context.Context, job remora.Job, from fs.FS) (sum r
 		st := stage{d: d, op: op, s: s, from: from, part: p}
 		sum.Objects, sum.Entries, sum.Bytes = p.counts()
 		if err = st.run(ctx, job, sum.Bytes); err == nil {
-			sum.Facts = map[string]string{"server": s.server.String(), "stage": schemasOf(st.entry.aside(false)), "sessions": fmt.Sprintf("%d: %s", st.sessions, st.why)}
+			sum.Facts = map[string]string{"server": s.server.String(), "stage": schemasOf(st.entry.aside(remora.Restored)), "sessions": fmt.Sprintf("%d: %s", st.sessions, st.why)}
 			st.meter.report(&sum)
 		}
 		return err
@@ -92,7 +92,7 @@ func (st *stage) run(ctx context.Context, job remora.Job, size int64) error {
 	}()
 	for _, step := range []func(context.Context) error{st.clear, st.connect, st.create, st.load, st.addKeys, st.addForeignKeys} {
 		if err := step(ctx); err != nil {
-			return st.d.problem(ctx, st.op, "schema "+schemasOf(st.entry.aside(false)), err)
+			return st.d.problem(ctx, st.op, "schema "+schemasOf(st.entry.aside(remora.Restored)), err)
 		}
 	}
 	st.entry.State = stateStaged
@@ -186,7 +186,7 @@ func (st *stage) create(ctx context.Context) error {
 	if err := st.s.exec(ctx, assignments(st.settings())[0]); err != nil {
 		return err
 	}
-	places := st.entry.aside(false)
+	places := st.entry.aside(remora.Restored)
 	staged, names := map[string]string{}, st.part.moves.names(places)
 	for i, p := range places {
 		staged[p.name] = p.schema

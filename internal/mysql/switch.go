@@ -126,8 +126,8 @@ func (d *Database) settle(ctx context.Context, s *session, op string, e *entry) 
 
 // sides are the places between which tables move: live tables go out, those beside the fence come in.
 func (sw *switcher) sides() (out, in []place) {
-	staged := sw.fence.schema == sw.entry.Detail.Schemas[0].Stage
-	return sw.entry.aside(staged), sw.entry.aside(!staged)
+	live := sw.fence.live(sw.entry)
+	return sw.entry.aside(live), sw.entry.aside(live.Other())
 }
 
 // Prepare raises the counters of what comes in, table by table, so that few are left to raise with the application
