@@ -28,7 +28,6 @@ type look struct {
 	open      bool
 	started   time.Time
 	closed    time.Time
-	parent    string // workflow id, empty for a top workflow
 	events    int64
 	steps     []step
 	children  int
@@ -48,7 +47,6 @@ type step struct {
 	activity string
 	queue    string
 	running  bool
-	started  time.Time // of the activity, first attempt
 	beat     time.Time
 	progress *remora.Progress
 	attempt  int
@@ -102,7 +100,6 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 		actor:   keyword(info.GetSearchAttributes(), remora.ActorAttribute),
 		open:    info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
 		started: when(info.GetStartTime()), closed: when(info.GetCloseTime()),
-		parent:  info.GetParentExecution().GetWorkflowId(),
 		events:  info.GetHistoryLength(),
 		waiting: when(d.GetPendingWorkflowTask().GetScheduledTime()),
 	}
@@ -122,7 +119,7 @@ func stepOf(a *workflowpb.PendingActivityInfo) step {
 		id: a.GetActivityId(), activity: a.GetActivityType().GetName(),
 		queue:   a.GetActivityOptions().GetTaskQueue().GetName(),
 		running: a.GetState() == enums.PENDING_ACTIVITY_STATE_STARTED,
-		started: when(a.GetScheduledTime()), beat: when(a.GetLastHeartbeatTime()),
+		beat:    when(a.GetLastHeartbeatTime()),
 		attempt: int(a.GetAttempt()), failure: problemOf(a.GetLastFailure()), next: when(a.GetNextAttemptScheduleTime()),
 	}
 	if a.GetPaused() {
