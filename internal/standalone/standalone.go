@@ -191,9 +191,6 @@ func (h *house) start(ctx context.Context) error {
 	if err := h.temporal.start(ctx, startTime); err != nil {
 		return err
 	}
-	if err := h.keepHistories(ctx); err != nil {
-		return err
-	}
 	err := h.worker.start(ctx, workerTime)
 	h.running.WorkerReady = err == nil
 	if err != nil && !errors.Is(err, errNotReady) {

@@ -2,7 +2,6 @@ package standalone
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -63,26 +62,15 @@ func (h *house) ask(ctx context.Context, question func(context.Context, client.C
 	return question(ctx, c)
 }
 
-// temporalReady returns nil once the server answers for our namespace.
-func (h *house) temporalReady(ctx context.Context, _ time.Time) error {
-	return h.ask(ctx, func(ctx context.Context, c client.Client) error {
-		_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: h.cfg.Namespace})
-		return err
-	})
-}
-
 // retention is how long finished runs stay visible in Temporal; what must be known for longer is in the repository.
 const retention = 90 * 24 * time.Hour
 
-// keepHistories lengthens the retention of the namespace: the server makes it with one day.
-func (h *house) keepHistories(ctx context.Context) error {
-	err := h.ask(ctx, func(ctx context.Context, c client.Client) error {
+// temporalReady returns nil once the server answers for our namespace, and keeps its histories: it makes it with one day.
+func (h *house) temporalReady(ctx context.Context, _ time.Time) error {
+	return h.ask(ctx, func(ctx context.Context, c client.Client) error {
 		found, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: h.cfg.Namespace})
-		if err != nil {
+		if err != nil || found.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration() >= retention {
 			return err
-		}
-		if found.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration() >= retention {
-			return nil
 		}
 		_, err = c.WorkflowService().UpdateNamespace(ctx, &workflowservice.UpdateNamespaceRequest{
 			Namespace: h.cfg.Namespace,
@@ -90,11 +78,6 @@ func (h *house) keepHistories(ctx context.Context) error {
 		})
 		return err
 	})
-	if err != nil {
-		return remora.Fail(remora.Unavailable, "prepare the namespace in Temporal", h.cfg.Namespace,
-			"The log of the server is "+h.logFile(temporalName), "%w", err)
-	}
-	return nil
 }
 
 // workerReady returns nil once a worker that was started at that time, or later, takes work from our queues.
@@ -111,12 +94,9 @@ func (h *house) workerReady(ctx context.Context, started time.Time) error {
 				return err
 			}
 			if !slices.ContainsFunc(found.GetPollers(), func(p *taskqueue.PollerInfo) bool { return p.GetLastAccessTime().AsTime().After(started) }) {
-				return fmt.Errorf("queue %s: %w", queue, errNobody)
+				return fmt.Errorf("queue %s: no worker takes work from it", queue)
 			}
 		}
 		return nil
 	})
 }
-
-// errNobody says that no worker takes work.
-var errNobody = errors.New("no worker takes work from it")
