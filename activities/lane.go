@@ -7,12 +7,11 @@ import (
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/schedule"
 )
 
 // Lane holds the step that finds out who is at work on a source.
@@ -44,7 +43,7 @@ func (l *Lane) open(ctx context.Context, id string) (h remora.Holder, err error)
 	}
 	info := d.GetWorkflowExecutionInfo()
 	return remora.Holder{
-		Operation: remora.OperationName(info.GetType().GetName()), By: keyword(info, remora.ActorAttribute), Since: info.GetStartTime().AsTime(),
+		Operation: remora.OperationName(info.GetType().GetName()), By: schedule.Attribute(info.GetSearchAttributes(), remora.ActorAttribute), Since: info.GetStartTime().AsTime(),
 		Workflow: info.GetType().GetName(), Run: info.GetExecution().GetRunId(),
 	}, nil
 }
@@ -65,12 +64,4 @@ func describe(ctx context.Context, c client.Client, id, run string) (*workflowse
 
 func running(d *workflowservice.DescribeWorkflowExecutionResponse) bool {
 	return d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
-}
-
-// keyword is a search attribute of a run; empty where it has none.
-func keyword(info *workflowpb.WorkflowExecutionInfo, name string) (s string) {
-	if p, ok := info.GetSearchAttributes().GetIndexedFields()[name]; ok {
-		_ = converter.GetDefaultDataConverter().FromPayload(p, &s) // empty otherwise
-	}
-	return s
 }

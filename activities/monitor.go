@@ -281,7 +281,7 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 
 // tried tells whether a restore was to be taken over in the last hour, in vain.
 func (g *glance) tried(last *workflowpb.WorkflowExecutionInfo) bool {
-	return last.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_FAILED && keyword(last, remora.ActorAttribute) == remora.MonitorActor && g.now.Sub(last.GetCloseTime().AsTime()) < time.Hour
+	return last.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_FAILED && schedule.Attribute(last.GetSearchAttributes(), remora.ActorAttribute) == remora.MonitorActor && g.now.Sub(last.GetCloseTime().AsTime()) < time.Hour
 }
 
 // journal tells whether the journal beside the data knows a restore of ours, and which drills. Those of others are reported,

@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/schedule"
 )
 
 const (
@@ -76,7 +77,7 @@ func (g *glance) ofRuns(ctx context.Context) error {
 
 func (g *glance) ofRun(ctx context.Context, d *workflowservice.DescribeWorkflowExecutionResponse, failing map[string]time.Time) {
 	info := d.GetWorkflowExecutionInfo()
-	id, source := info.GetExecution().GetWorkflowId(), keyword(info, remora.SourceAttribute)
+	id, source := info.GetExecution().GetWorkflowId(), schedule.Attribute(info.GetSearchAttributes(), remora.SourceAttribute)
 	name := remora.OperationName(info.GetType().GetName())
 	if source == "" {
 		name = id

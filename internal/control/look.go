@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/schedule"
 )
 
 // look is one glance at an execution.
@@ -97,7 +98,7 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 	info := d.GetWorkflowExecutionInfo()
 	l := look{
 		id: id, runID: info.GetExecution().GetRunId(), workflow: info.GetType().GetName(),
-		actor:   keyword(info.GetSearchAttributes(), remora.ActorAttribute),
+		actor:   schedule.Attribute(info.GetSearchAttributes(), remora.ActorAttribute),
 		open:    info.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING,
 		started: when(info.GetStartTime()), closed: when(info.GetCloseTime()),
 		events:  info.GetHistoryLength(),
@@ -146,14 +147,6 @@ func decode(p *commonpb.Payloads, v any) bool {
 		return false
 	}
 	return converter.GetDefaultDataConverter().FromPayload(p.GetPayloads()[0], v) == nil
-}
-
-func keyword(attributes *commonpb.SearchAttributes, name string) string {
-	var s string
-	if p, ok := attributes.GetIndexedFields()[name]; ok && converter.GetDefaultDataConverter().FromPayload(p, &s) == nil {
-		return s
-	}
-	return ""
 }
 
 // problemOf is the Problem that a failure carries; nil for none.

@@ -295,6 +295,12 @@ func Attributes(source, kind, actor string) temporal.SearchAttributes {
 	)
 }
 
+// Attribute is one of them; empty where a run has none of that name.
+func Attribute(of *commonpb.SearchAttributes, name string) (value string) {
+	_ = converter.GetDefaultDataConverter().FromPayload(of.GetIndexedFields()[name], &value) // as of one that is not there
+	return value
+}
+
 func (w Wanted) action() client.ScheduleAction {
 	return &client.ScheduleWorkflowAction{
 		ID: w.WorkflowID, Workflow: w.Workflow, Args: []any{w.Args}, TaskQueue: remora.Queue,
