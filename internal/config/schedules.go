@@ -243,10 +243,7 @@ func TimingNotes(t remora.Timing, now time.Time) (notes []string) {
 // due is the first minute of a stretch of wall clock that fits, and how many more do.
 func due(s *cron.SpecSchedule, from time.Time, long time.Duration) (first, more string) {
 	n := 0
-	for at := from; at.Before(from.Add(long)); at = at.Add(time.Minute) {
-		if s.Minute>>at.Minute()&1 == 0 || s.Hour>>at.Hour()&1 == 0 || s.Dom>>at.Day()&1 == 0 || s.Month>>at.Month()&1 == 0 || s.Dow>>at.Weekday()&1 == 0 {
-			continue
-		}
+	for at := s.Next(from.Add(-time.Second)); !at.IsZero() && at.Before(from.Add(long)); at = s.Next(at) {
 		if n++; n == 1 {
 			first = at.Format("15:04")
 		}
