@@ -53,15 +53,16 @@ type initJSON struct {
 
 // beginning is an installation that is about to be.
 type beginning struct {
-	file     string // of the configuration
-	draft    config.Draft
-	text     []byte // of the configuration
-	config   *config.Config
-	password remora.Secret // of the database user
-	bucket   bucketKeys
-	laravel  laravelApp
-	missing  []mysql.Right
-	warnings []string
+	file      string // of the configuration
+	draft     config.Draft
+	text      []byte // of the configuration
+	config    *config.Config
+	password  remora.Secret // of the database user
+	accessKey string        // of the storage, as the environment says it
+	secretKey remora.Secret
+	laravel   laravelApp
+	missing   []mysql.Right
+	warnings  []string
 }
 
 func (a *app) initialise(ctx context.Context, f initFlags) error {

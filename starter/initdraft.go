@@ -45,12 +45,6 @@ func parseDSN(text string) (dsn, error) {
 	return dsn{user: u.User.Username(), password: remora.Secret(password), address: withPort(u.Host), schema: schema}, nil
 }
 
-// bucketKeys are what the environment says of a storage's user.
-type bucketKeys struct {
-	access string
-	secret remora.Secret
-}
-
 // placeInBucket understands HOST/BUCKET/PREFIX with https://, http:// or nothing before it, and finds the keys. Those that
 // expire are not written down.
 func (b *beginning) placeInBucket(a *app, dir, text string) error {
@@ -68,9 +62,9 @@ func (b *beginning) placeInBucket(a *app, dir, text string) error {
 		d.Prefix = strings.Trim(parts[2], "/")
 	}
 	b.draft.Bucket = d
-	b.bucket = bucketKeys{access: a.Getenv("AWS_ACCESS_KEY_ID"), secret: remora.Secret(a.Getenv("AWS_SECRET_ACCESS_KEY"))}
+	b.accessKey, b.secretKey = a.Getenv("AWS_ACCESS_KEY_ID"), remora.Secret(a.Getenv("AWS_SECRET_ACCESS_KEY"))
 	switch {
-	case b.bucket.access == "" || b.bucket.secret == "":
+	case b.accessKey == "" || b.secretKey == "":
 		return initProblem("--repository", "the keys of the storage are missing", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of this command.")
 	case a.Getenv("AWS_SESSION_TOKEN") != "":
 		b.warnings = append(b.warnings, "the keys of the storage expire: whatever renews them has to set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN for the worker, or write files that remora.yaml names")

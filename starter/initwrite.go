@@ -29,7 +29,7 @@ func (b *beginning) write(ctx context.Context) (err error) {
 		files = append(files, [2]string{b.draft.Database.PasswordAt, b.password.Reveal() + "\n"})
 	}
 	if at := b.draft.Bucket; at != nil && at.AccessKeyAt != "" {
-		files = append(files, [2]string{at.AccessKeyAt, b.bucket.access + "\n"}, [2]string{at.SecretKeyAt, b.bucket.secret.Reveal() + "\n"})
+		files = append(files, [2]string{at.AccessKeyAt, b.accessKey + "\n"}, [2]string{at.SecretKeyAt, b.secretKey.Reveal() + "\n"})
 	}
 	for _, f := range append(files, [2]string{b.file, string(b.text)}) {
 		if err := made.file(f[0], f[1]); err != nil {

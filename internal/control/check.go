@@ -35,7 +35,11 @@ func (c *Control) Check(ctx context.Context, sources []remora.FindingsSource) ([
 	if found[1].Level != remora.Fine {
 		return append(found, notAsked("there is none")), ctx.Err()
 	}
-	answer, err := c.findings(ctx, sources)
+	var answer []remora.Finding
+	err := c.answer(ctx, start{
+		op: "check", id: fmt.Sprintf("check/%d", c.cfg.Now().UnixNano()), workflow: remora.CheckWorkflow, kind: "check",
+		request: remora.FindingsRequest{Sources: sources}, summary: "check everything",
+	}, &answer)
 	if err != nil {
 		return append(found, notAsked(err.Error())), ctx.Err()
 	}
@@ -48,14 +52,6 @@ func notAsked(why string) remora.Finding {
 		Level: remora.Failing, Subject: "worker", Said: remora.OneLine("repository and sources were not looked at, since no worker answered: " + why),
 		Hint: "look into the log of remora-worker, which must be of the same version as this command",
 	}
-}
-
-// findings asks a worker.
-func (c *Control) findings(ctx context.Context, sources []remora.FindingsSource) (found []remora.Finding, err error) {
-	return found, c.answer(ctx, start{
-		op: "check", id: fmt.Sprintf("check/%d", c.cfg.Now().UnixNano()), workflow: remora.CheckWorkflow, kind: "check",
-		request: remora.FindingsRequest{Sources: sources}, summary: "check everything",
-	}, &found)
 }
 
 // answer starts a short run, and waits for what it comes to.
