@@ -114,16 +114,19 @@ func (r *Repository) sameCommit(ctx context.Context, m remora.Manifest) (first r
 		return remora.Manifest{}, false, remora.Fail(remora.Invalid, commitOp, m.ID, "start the backup again: it will get another id", "the id belongs to run %s", first.Run)
 	}
 	if len(found) > 1 {
-		err = r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error {
-			for _, extra := range found[1:] {
-				if err := errors.Join(w.DeleteManifest(ctx, extra.ID), w.DeleteManifest(ctx, extra.Value.Snapshot)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		err = r.write(ctx, "commit", func(ctx context.Context, w repo.RepositoryWriter) error { return dropCommits(ctx, w, found[1:]) })
 	}
 	return first, true, problem(commitOp, m.ID, err)
+}
+
+// dropCommits deletes the records of backups, and the snapshots that hold them.
+func dropCommits(ctx context.Context, w repo.RepositoryWriter, all []record[committed]) error {
+	for _, c := range all {
+		if err := errors.Join(w.DeleteManifest(ctx, c.ID), w.DeleteManifest(ctx, c.Value.Snapshot)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commits reads the records of backups whose snapshot is there, the one to keep first where several have one id.

@@ -29,7 +29,11 @@ func (r *Repository) Copy(ctx context.Context, to *Repository, id string, report
 		return remora.Manifest{}, err
 	}
 	if b.Status != remora.Completed {
-		return remora.Manifest{}, remora.Fail(notCompleted(b.Status), copyOp, id, "choose one that completed: remora history --status completed", "it is %s; what was not read back well is not copied", b.Status)
+		kind := remora.Invalid
+		if b.Status == remora.Corrupted {
+			kind = remora.Corrupt
+		}
+		return remora.Manifest{}, remora.Fail(kind, copyOp, id, "choose one that completed: remora history --status completed", "it is %s; what was not read back well is not copied", b.Status)
 	}
 	there, err := to.exactly(ctx, copyOp, id)
 	if remora.KindOf(err) != remora.NotFound { // it has been committed: Verify tells, also once more, how it is
@@ -53,13 +57,6 @@ func (c *copier) backup(ctx context.Context, m remora.Manifest) (remora.Manifest
 		}
 	}
 	return c.to.Commit(ctx, m)
-}
-
-func notCompleted(s remora.Status) remora.ProblemKind {
-	if s == remora.Corrupted {
-		return remora.Corrupt
-	}
-	return remora.Invalid
 }
 
 // sourceError marks what could not be read of the backup that is copied.

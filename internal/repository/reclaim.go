@@ -25,12 +25,8 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		for _, f := range found {
-			if err := errors.Join(w.DeleteManifest(ctx, f.ID), w.DeleteManifest(ctx, f.Value.Snapshot)); err != nil {
-				return err
-			}
-		}
 		return cmp.Or(
+			dropCommits(ctx, w, found),
 			forgetAll(ctx, w, verifications.labels(id)),
 			forgetAll(ctx, w, failures.labels(id)),
 			forgetAll(ctx, w, holds.labels(id)),
