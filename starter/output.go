@@ -162,15 +162,6 @@ func counts(k remora.Kind, s remora.Summary) string {
 	return fmt.Sprintf("%s, %s, %s", count(s.Objects, "directory", "directories"), count(s.Entries, "file", "files"), size(s.Bytes))
 }
 
-// few names the first of many.
-func few(all []string) string {
-	const named = 5
-	if more := len(all) - named; more > 0 {
-		return strings.Join(all[:named], ", ") + fmt.Sprintf(" and %d more", more)
-	}
-	return strings.Join(all, ", ")
-}
-
 // handled says what a phase handled, if anything.
 func handled(kind remora.Kind, s *remora.Summary) []string {
 	switch {

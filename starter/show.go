@@ -59,15 +59,7 @@ func (s *session) show(ctx context.Context, ref, source string) error {
 
 // ambiguous says what the beginning of an id could mean: could names the backups.
 func ambiguous(ref, could string, restores []remora.Restore) error {
-	const shown = 5
-	var names []string
-	for _, r := range restores[:min(shown, len(restores))] {
-		names = append(names, r.ID)
-	}
-	why := cmp.Or(could, "it could be ") + "the restores " + strings.Join(names, ", ")
-	if more := len(restores) - shown; more > 0 {
-		why += fmt.Sprintf(" and %d more", more)
-	}
+	why := cmp.Or(could, "it could be ") + "the restores " + remora.Few(each(restores, func(r remora.Restore) string { return r.ID }))
 	return invalid("find the backup or the restore", strconv.Quote(ref), why, "give a longer beginning of the id")
 }
 

@@ -134,6 +134,15 @@ func Cut(s string, limit int) string {
 	return s[:end] + "..."
 }
 
+// Few names the first of many.
+func Few(all []string) string {
+	const named = 5
+	if more := len(all) - named; more > 0 {
+		return strings.Join(all[:named], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(all, ", ")
+}
+
 // OneLine makes s safe for a line of a terminal, a log or a mail header: control characters become visible escapes
 // and the length is bounded by MaxErrorText.
 func OneLine(s string) string {

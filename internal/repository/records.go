@@ -413,7 +413,6 @@ func keep[T any](all []T, want func(T) bool) []T {
 
 // only is the one that was found; several make ref ambiguous.
 func only[T any](op, ref string, found []T, id func(T) string, none error) (one T, err error) {
-	const shown = 5
 	switch len(found) {
 	case 0:
 		return one, none
@@ -421,15 +420,11 @@ func only[T any](op, ref string, found []T, id func(T) string, none error) (one 
 		return found[0], nil
 	}
 	var names []string
-	for _, f := range found[:min(len(found), shown)] {
+	for _, f := range found {
 		names = append(names, id(f))
 	}
-	more := ""
-	if n := len(found) - shown; n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
-	}
 	return one, remora.Fail(remora.Invalid, op, quote(ref),
-		"give a longer beginning of the id, or name the source", "it could be %s%s", strings.Join(names, ", "), more)
+		"give a longer beginning of the id, or name the source", "it could be %s", remora.Few(names))
 }
 
 func noBackup(ref string) error {
