@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 # Two packages at a time: each may run servers of its own.
-TESTFLAGS ?= -p 2 -timeout 30m
+TESTFLAGS ?= -p 2 -timeout 60m
 PACKAGES  ?= ./...
 MINUTES   ?= 45
 DATABASES := mysql mariadb-11.8 mariadb-10.11
