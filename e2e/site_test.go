@@ -44,6 +44,7 @@ type site struct {
 	environ []string
 	// started is told of each worker that has just started, where it is set.
 	started func(worker *exec.Cmd)
+	input   string // that commands read
 
 	connect   sync.Once
 	connected *sql.DB // see db
@@ -298,7 +299,7 @@ func (s *site) remoraContext(ctx context.Context, args ...string) (string, int) 
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "remora"), append(args, "--config", s.config)...)
 	cmd.Env = append(os.Environ(), "REMORA_MYSQL_PASSWORD=", "AWS_ACCESS_KEY_ID="+testenv.S3AccessKey, "AWS_SECRET_ACCESS_KEY="+testenv.S3SecretKey)
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(s.input), &out, &out
 	err := cmd.Run()
 	if err != nil && cmd.ProcessState == nil {
 		return err.Error(), -1

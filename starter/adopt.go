@@ -10,13 +10,14 @@ import (
 
 	"github.com/remora-backup/remora/internal/control"
 	"github.com/remora-backup/remora/internal/remora"
+	"github.com/remora-backup/remora/internal/repository"
 )
 
 // adoptJSON is the answer of `remora repository adopt`.
 type adoptJSON struct {
-	Repository string       `json:"repository"`
-	Before     remora.Owner `json:"before"`
-	Owner      remora.Owner `json:"owner"`
+	Repository string           `json:"repository"`
+	Before     repository.Owner `json:"before"`
+	Owner      repository.Owner `json:"owner"`
 }
 
 // idle is for how long nobody wrote for an installation that is not at work: its monitor does every hour.
@@ -58,7 +59,7 @@ func (s *session) adopt(ctx context.Context, gone string, force bool) error {
 		}
 	}
 	host, _ := os.Hostname() // it only tells machines apart
-	answer.Owner = remora.Owner{ID: rand.Text(), Namespace: us, Host: cmp.Or(host, "an unnamed machine"), Since: s.app.Now().UTC(), By: s.app.actor(), Gone: gone}
+	answer.Owner = repository.Owner{ID: rand.Text(), Namespace: us, Host: cmp.Or(host, "an unnamed machine"), Since: s.app.Now().UTC(), By: s.app.actor(), Gone: gone}
 	if err := s.repository.SetOwner(ctx, answer.Owner); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -70,7 +71,7 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 	}
 	var changes []*change
 	for _, name := range names {
-		c := &change{cfg: l.all[name].cfg, blobs: loose{blobs: map[blob.ID][]byte{}}}
+		c := &change{cfg: l.all[name].cfg}
 		if err := c.begin(ctx); err != nil {
 			return false, atCopy(name, err)
 		}
@@ -83,7 +84,6 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 		return false, problem(changeOp, remora.NextFile(file), err)
 	}
 	for i, c := range changes {
-		c.cfg.at("written")
 		if err := c.do(ctx, given); err != nil {
 			return ended, atCopy(names[i], err)
 		}
@@ -91,14 +91,7 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 	if err := os.Rename(remora.NextFile(file), file); err != nil {
 		return ended, problem(changeOp, file, err)
 	}
-	changes[0].cfg.at("renamed")
 	return ended, problem(changeOp, file, syncDirectory(dir.Name()))
-}
-
-func (cfg Config) at(step string) {
-	if cfg.reached != nil {
-		cfg.reached(step)
-	}
 }
 
 // change is that of one location's password.
@@ -107,8 +100,8 @@ type change struct {
 	at      place
 	waiting remora.Secret // the one in the file beside the password's
 	changed bool          // waiting is its password already
-	blobs   loose         // what the password encrypts
-	manager *format.Manager
+	held    *asOpened
+	manager *format.Manager // of what is held
 }
 
 // begin sees that the location is there, and which password opens it.
@@ -120,37 +113,30 @@ func (c *change) begin(ctx context.Context) (err error) {
 	if _, err := c.cfg.identify(ctx, changeOp, c.at); err != nil {
 		return err
 	}
-	for _, id := range []blob.ID{formatBlob, settingsBlob} {
-		text, err := c.at.read(ctx, id)
-		if err != nil {
-			return problem(changeOp, c.at.String(), err)
-		}
-		c.blobs.blobs[id] = text
+	st, err := c.at.open(ctx, false)
+	if err != nil {
+		return problem(changeOp, c.at.String(), err)
 	}
+	c.held = &asOpened{Storage: st, known: map[blob.ID][]byte{}}
+	c.manager, err = c.held.manager(ctx, old)
 	if c.cfg.Next != nil {
 		c.waiting, _ = c.cfg.Next() // none, or one that was never used
 	}
-	if c.manager, err = c.blobs.manager(ctx, old); err == nil {
+	c.changed = err != nil && c.waiting != "" && opensFormat(ctx, c.held.known[formatBlob], c.waiting)
+	if errors.Is(err, repo.ErrInvalidPassword) && !c.changed {
+		return c.cfg.refused(ctx, changeOp, c.at, old)
+	}
+	if c.changed {
 		return nil
 	}
-	if c.changed = c.waiting != "" && opensFormat(ctx, c.blobs.blobs[formatBlob], c.waiting); c.changed {
-		return nil
-	}
-	return c.cfg.refused(ctx, changeOp, c.at, old)
+	return problem(changeOp, c.at.String(), err)
 }
 
 // do changes the password, in an order in which the location opens whatever comes between, and opens it with the new one.
 func (c *change) do(ctx context.Context, next remora.Secret) error {
 	if !c.changed {
-		if err := c.manager.ChangePassword(ctx, next.Reveal()); err != nil { // in memory
+		if err := c.rewrite(ctx, next); err != nil {
 			return problem(changeOp, c.at.String(), err)
-		}
-		c.blobs.blobs[nextSettingsBlob] = c.blobs.blobs[settingsBlob]
-		for _, id := range []blob.ID{nextSettingsBlob, formatBlob, settingsBlob} {
-			if err := c.put(ctx, id, c.blobs.blobs[id]); err != nil {
-				return problem(changeOp, c.at.String(), err)
-			}
-			c.cfg.at(string(id))
 		}
 	}
 	with := c.cfg
@@ -159,22 +145,25 @@ func (c *change) do(ctx context.Context, next remora.Secret) error {
 	if err != nil {
 		return err
 	}
-	c.cfg.at("opened")
 	return r.Close(ctx)
 }
 
-// put writes a blob, locked as all others are, to the disk.
-func (c *change) put(ctx context.Context, id blob.ID, content []byte) error {
-	st, err := c.at.open(ctx, false)
-	if err != nil {
+func (c *change) rewrite(ctx context.Context, next remora.Secret) error {
+	if err := c.manager.ChangePassword(ctx, next.Reveal()); err != nil { // of what is held
 		return err
 	}
 	var opts blob.PutOptions
 	opts.RetentionMode, opts.RetentionPeriod = c.cfg.lock()
-	if err := st.PutBlob(ctx, id, text(content), opts); err != nil {
-		return err
+	c.held.known[nextSettingsBlob] = c.held.known[settingsBlob]
+	for _, id := range []blob.ID{nextSettingsBlob, formatBlob, settingsBlob} {
+		if err := cmp.Or(c.held.Storage.PutBlob(ctx, id, text(c.held.known[id]), opts), c.at.settle()); err != nil {
+			return err
+		}
+		if c.cfg.reached != nil {
+			c.cfg.reached(string(id))
+		}
 	}
-	return c.at.settle()
+	return nil
 }
 
 // writeNext puts the new password beside the old one, for those who may read that.
@@ -201,37 +190,9 @@ func writeNext(file string, next remora.Secret) error {
 
 // opensFormat tells whether the password opens a format file.
 func opensFormat(ctx context.Context, text []byte, password remora.Secret) bool {
-	_, err := loose{blobs: map[blob.ID][]byte{formatBlob: text}}.manager(ctx, password)
+	alone := asOpened{known: map[blob.ID][]byte{formatBlob: text, settingsBlob: nil}}
+	_, err := alone.manager(ctx, password)
 	return err == nil
-}
-
-// loose are blobs in memory: as much of a storage as kopia needs where it is about the password.
-type loose struct {
-	blob.Storage
-	blobs map[blob.ID][]byte
-}
-
-func (l loose) manager(ctx context.Context, password remora.Secret) (*format.Manager, error) {
-	return format.NewManager(ctx, l, "", time.Minute, password.Reveal(), time.Now)
-}
-
-// GetBlob reads a blob.
-func (l loose) GetBlob(_ context.Context, id blob.ID, _, _ int64, to blob.OutputBuffer) error {
-	content, known := l.blobs[id]
-	if !known {
-		return blob.ErrBlobNotFound
-	}
-	to.Reset()
-	_, err := to.Write(content)
-	return err
-}
-
-// PutBlob keeps a blob.
-func (l loose) PutBlob(_ context.Context, id blob.ID, data blob.Bytes, _ blob.PutOptions) error {
-	var to bytes.Buffer
-	_, err := data.WriteTo(&to)
-	l.blobs[id] = to.Bytes()
-	return err
 }
 
 // asOpened is a storage whose format file stays what it was when it was opened. kopia reads that again every quarter of an
@@ -239,7 +200,11 @@ func (l loose) PutBlob(_ context.Context, id blob.ID, data blob.Bytes, _ blob.Pu
 type asOpened struct {
 	blob.Storage
 	mu    sync.Mutex
-	known map[blob.ID][]byte
+	known map[blob.ID][]byte // nil where there is none
+}
+
+func (a *asOpened) manager(ctx context.Context, password remora.Secret) (*format.Manager, error) {
+	return format.NewManager(ctx, a, "", time.Minute, password.Reveal(), time.Now)
 }
 
 // GetBlob reads a blob, or length bytes of it where that is not negative.
@@ -249,14 +214,34 @@ func (a *asOpened) GetBlob(ctx context.Context, id blob.ID, offset, length int64
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, known := a.known[id]; !known {
+	content, known := a.known[id]
+	if !known {
 		var got buffer
 		if err := a.Storage.GetBlob(ctx, id, 0, -1, &got); err != nil {
 			return err
 		}
-		a.known[id] = got.Bytes()
+		content = got.Bytes()
+		a.known[id] = content
 	}
-	return loose{blobs: a.known}.GetBlob(ctx, id, offset, length, to)
+	if content == nil {
+		return blob.ErrBlobNotFound
+	}
+	to.Reset()
+	_, err := to.Write(content)
+	return err
+}
+
+// PutBlob writes a blob; what stays as it was opened, only for whoever opened it.
+func (a *asOpened) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	if id != formatBlob && id != settingsBlob {
+		return a.Storage.PutBlob(ctx, id, data, opts)
+	}
+	var to bytes.Buffer
+	_, err := data.WriteTo(&to)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known[id] = to.Bytes()
+	return err
 }
 
 // TryRecovery takes what somebody typed from the recovery copy of the password, and records that it opens the repository.

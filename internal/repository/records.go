@@ -79,7 +79,7 @@ var (
 	monitored  = keyed[remora.MonitorState]{"remora-monitor", "monitor", "monitor"}
 	plans      = keyed[remora.RetentionPlan]{"remora-retention-plan", "only", "retention plan"}
 	promises   = keyed[[]owed]{"remora-owed", "only", "space that is owed"}
-	owners     = keyed[remora.Owner]{"remora-owner", "only", "owner"}
+	owners     = keyed[Owner]{"remora-owner", "only", "owner"}
 	recoveries = keyed[recovery]{"remora-recovery", "only", "recovery copy"}
 )
 
