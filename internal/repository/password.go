@@ -176,13 +176,9 @@ func writeNext(file string, next remora.Secret) error {
 	if !known || !info.Mode().IsRegular() {
 		return remora.Fail(remora.Invalid, changeOp, file, "name the file itself as password_file", "it is a link, or no file, and cannot be replaced")
 	}
-	temp, err := os.CreateTemp(filepath.Dir(file), ".remora-*") // mode 0600
+	name := remora.NextFile(file)
+	err = cmp.Or(keepFile(name, []byte(next.Reveal()+"\n")), os.Chown(name, int(owner.Uid), int(owner.Gid)), os.Chmod(name, info.Mode().Perm()))
 	if err != nil {
-		return err
-	}
-	_, err = temp.WriteString(next.Reveal() + "\n")
-	err = errors.Join(err, temp.Chown(int(owner.Uid), int(owner.Gid)), temp.Chmod(info.Mode().Perm()), temp.Sync())
-	if err := become(temp, remora.NextFile(file), err); err != nil {
 		return err
 	}
 	return syncDirectory(filepath.Dir(file))
