@@ -83,6 +83,7 @@ type glance struct {
 	home    *repository.Repository // nil while it is away
 	written time.Time
 	runs    []remora.Backup // newest first
+	proofs  []remora.Proof  // likewise
 	sampled bool
 	// scheduled are the records of schedules, and wanted what follows from them and the configuration.
 	scheduled []remora.ScheduleRecord
@@ -150,8 +151,7 @@ func (g *glance) ofRepository(ctx context.Context) error {
 		return err
 	}
 	g.wanted = schedule.Plan(g.Schedules, g.Copies, g.scheduled)
-	proofs, err := r.Proofs(ctx, "")
-	if err != nil {
+	if g.proofs, err = r.Proofs(ctx, ""); err != nil {
 		return err
 	}
 	undelivered, err := r.Undelivered(ctx)
@@ -165,7 +165,7 @@ func (g *glance) ofRepository(ctx context.Context) error {
 	for _, s := range g.Sources {
 		s.Schedules = schedule.Of(s.Source, g.Schedules, g.scheduled)
 		runs := slices.DeleteFunc(slices.Clone(g.runs), func(b remora.Backup) bool { return b.Source != s.Source })
-		g.found = append(g.found, monitor.Findings(s, runs, remora.DrillsOf(s.Source, proofs), g.now)...)
+		g.found = append(g.found, monitor.Findings(s, runs, remora.DrillsOf(s.Source, g.proofs), g.now)...)
 		g.halved(s.Source, runs)
 		g.behind(s.Source, runs)
 	}

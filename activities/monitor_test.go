@@ -209,13 +209,27 @@ func often() remora.Schedule {
 // F32, F44: slots that were due while Temporal was away, or before it was lost, are recorded as missed, once each.
 func TestSlotsThatNobodyBeganAreRecordedOnce(t *testing.T) {
 	i := newInstallation(t)
-	i.monitor.Schedules = []remora.Schedule{often()}
+	proof := often()
+	proof.Name, proof.Kinds, proof.Drill = "proof", nil, true
+	i.monitor.Schedules = []remora.Schedule{often(), proof}
+	// drilled takes the slots of drills out of what is missing.
+	drilled := func(found *remora.LookResult) (drills []remora.FailedRun) {
+		found.Missing = slices.DeleteFunc(found.Missing, func(f remora.FailedRun) bool {
+			if f.Drill {
+				drills = append(drills, f)
+			}
+			return f.Drill
+		})
+		return drills
+	}
 	i.now = i.now.Truncate(30 * time.Minute).Add(20 * time.Minute) // no slot becomes due in the next minutes
 	require.NoError(t, i.repo.RecordSchedule(t.Context(), remora.ScheduleRecord{ID: often().ID(), Since: i.now.Add(-3 * time.Hour)}))
+	require.NoError(t, i.repo.RecordSchedule(t.Context(), remora.ScheduleRecord{ID: proof.ID(), Since: i.now.Add(-3 * time.Hour)}))
 	require.Equal(t, []remora.Event{remora.AlertRaised}, told(i.look(0), "schedule/"+often().ID()), "it is missing")
 	require.Empty(t, i.memory.Accounted)
 	i.schedules()
 	found := i.look(5 * time.Minute)
+	require.Empty(t, drilled(&found), "of those that an earlier version had, nothing is known")
 	require.GreaterOrEqual(t, len(found.Missing), 5)
 	require.LessOrEqual(t, len(found.Missing), 6)
 	for _, missing := range found.Missing {
@@ -235,9 +249,17 @@ func TestSlotsThatNobodyBeganAreRecordedOnce(t *testing.T) {
 		}
 		return nil
 	})
+	require.InDelta(t, 3, len(drilled(&found)), 1)
 	require.GreaterOrEqual(t, len(found.Missing), 3)
 	require.LessOrEqual(t, len(found.Missing), 4)
 	require.Empty(t, i.look(time.Minute).Missing)
+	proofs, err := i.repo.Proofs(t.Context(), "shop")
+	require.NoError(t, err)
+	require.InDelta(t, 3, len(proofs), 1)
+	require.Equal(t, remora.DrillMissed, proofs[0].Outcome)
+	require.Contains(t, proofs[0].Hint, "remora drill shop")
+	i.look(time.Minute)
+	require.Contains(t, i.open("drill/shop").Problem, "the last drill was missed: nobody was there to begin it")
 	runs, err := i.repo.List(t.Context(), repository.Filter{Status: remora.Missed})
 	require.NoError(t, err)
 	due := map[time.Time]bool{}

@@ -37,7 +37,7 @@ func (g *glance) ofSchedules(ctx context.Context) error {
 			g.add("schedule/"+w.ID+"/paused", remora.Warning, w.Source, "let it go on with: remora schedule resume "+schedule.Ref(w.ID),
 				"the schedule %s is paused for %s, %s", schedule.Ref(w.ID), remora.Span(g.now.Sub(w.Paused.At)), w.Paused.String())
 		}
-		if req, ok := w.Args.(remora.SlotRequest); ok && !req.Schedule.Drill { // of drills, the newest proof tells
+		if req, ok := w.Args.(remora.SlotRequest); ok {
 			i := slices.IndexFunc(g.scheduled, func(r remora.ScheduleRecord) bool { return r.ID == w.ID && !r.Deleted })
 			if i < 0 {
 				continue // a starting worker writes it, and its slots count from then on
@@ -63,10 +63,13 @@ func sourceOf(id string) string {
 // account finds the slots that left no record, and gives up to when all are accounted for.
 func (g *glance) account(ctx context.Context, s remora.Schedule, r remora.ScheduleRecord) (time.Time, error) {
 	until, known := g.state.Accounted[s.ID()]
-	if !known {
+	horizon := schedule.Horizon(s, g.now)
+	switch {
+	case !known && s.Drill: // earlier versions left no records of them
+		return horizon, nil
+	case !known:
 		until = r.Since.Add(-time.Nanosecond)
 	}
-	horizon := schedule.Horizon(s, g.now)
 	if !horizon.After(until) || len(g.missing) >= mostMissing {
 		return until, nil
 	}
@@ -81,7 +84,18 @@ func (g *glance) account(ctx context.Context, s remora.Schedule, r remora.Schedu
 	if err != nil {
 		return until, err
 	}
-	missing, until := schedule.Account(schedule.Known{Schedule: s, Record: r, Due: due, History: g.runs, Runs: runs, Until: until, Now: g.now})
+	history := g.runs
+	if s.Drill {
+		history = nil
+		for _, p := range g.proofs {
+			b := remora.Backup{Manifest: remora.Manifest{Source: p.Source, Slot: p.Slot, Started: p.Started, Ended: p.Ended}}
+			if p.Outcome == remora.DrillMissed {
+				b.Status = remora.Missed
+			}
+			history = append(history, b)
+		}
+	}
+	missing, until := schedule.Account(schedule.Known{Schedule: s, Record: r, Due: due, History: history, Runs: runs, Until: until, Now: g.now})
 	g.missing = append(g.missing, missing...)
 	return until, nil
 }

@@ -22,7 +22,7 @@ func Drill(ctx workflow.Context, req remora.DrillRequest) (remora.Proof, error) 
 	}
 	p := remora.Proof{
 		ID: remora.DrillID(req.Source, run, info.WorkflowStartTime), Run: op.run, Source: req.Source, Backup: req.Backup,
-		RequestedBy: req.RequestedBy, Started: info.WorkflowStartTime,
+		RequestedBy: req.RequestedBy, Slot: req.Slot, Started: info.WorkflowStartTime,
 	}
 	if len(req.Settle) > 0 {
 		return p, op.copied(ctx, "remove what a drill of "+req.Source+" left", op.removeDrilled(ctx, req.Settle))

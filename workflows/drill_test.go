@@ -138,15 +138,29 @@ func TestASlotOfDrills(t *testing.T) {
 	s.ExecuteWorkflow(remora.SlotWorkflow, remora.SlotRequest{Schedule: weekly()})
 	require.NoError(t, s.GetWorkflowError())
 	require.Equal(t, "schedule weekly", w.proofs[0].RequestedBy)
+	require.Equal(t, remora.Slot{Schedule: "weekly", Due: dueAt}, w.proofs[0].Slot)
 	checkDrill(t, w)
 
-	w = newWorld(t) // one that is missed is no backup that is missing
+	// I10: a slot that is missed has its record; it is no backup that is missing.
+	w = newWorld(t)
 	s = newSlot(t, w, 7*time.Hour)
 	s.ExecuteWorkflow(remora.SlotWorkflow, remora.SlotRequest{Schedule: weekly()})
 	require.NoError(t, s.GetWorkflowError())
 	require.Len(t, w.notices, 1)
 	require.Equal(t, remora.DrillError, w.notices[0].Event)
-	require.Empty(t, w.calls)
+	require.Equal(t, []string{remora.RecordFailureActivity}, w.calls)
+	require.Equal(t, remora.DrillMissed, w.proofs[0].Outcome)
+	require.Equal(t, remora.Slot{Schedule: "weekly", Due: dueAt}, w.proofs[0].Slot)
+	checkDrill(t, w)
+
+	w = newWorld(t) // one that says itself why it could not be made is recorded once
+	w.fault = fault{nth: 4, how: "final", when: "before"}
+	s = newSlot(t, w, 0)
+	s.ExecuteWorkflow(remora.SlotWorkflow, remora.SlotRequest{Schedule: weekly()})
+	require.Error(t, s.GetWorkflowError())
+	require.Len(t, w.proofs, 1)
+	require.Equal(t, remora.DrillNotMade, w.proofs[0].Outcome)
+	require.Equal(t, "stage database of shop", w.proofs[0].Phase)
 	checkDrill(t, w)
 }
 

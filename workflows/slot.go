@@ -12,8 +12,7 @@ import (
 )
 
 // Slot is one slot of a schedule: it waits until nobody else is at work on the source, and has it backed up, or a backup
-// of it proven. Whatever happens, the slot is accounted for once: by its backup, or by a record of why there is none; for
-// drills, the age of the newest proof tells. Restores come first: a slot asks nobody but a drill to stop. A slot that is skipped or missed is no failure of this workflow.
+// of it proven. Whatever happens, the slot is accounted for once: by its backup or drill, or by a record of why there is none. Restores come first: a slot asks nobody but a drill to stop. A slot that is skipped or missed is no failure of this workflow.
 func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, error) {
 	info := workflow.GetInfo(ctx)
 	by := cmp.Or(req.RequestedBy, req.Schedule.Actor())
@@ -24,7 +23,7 @@ func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, er
 	s := &slot{operation: op, schedule: req.Schedule, due: dueOf(ctx, info.WorkflowStartTime), began: workflow.Now(ctx)}
 	if s.late() {
 		s.without(ctx, remora.Missed, "no worker was there to begin it until "+minute(s.began)+", and that is too late",
-			"See that a remora-worker is running: remora check. "+s.again())
+			"See that a remora-worker is running: remora check. "+s.schedule.Again())
 		return remora.BackupResult{}, nil
 	}
 	done, err := s.backup(ctx)
@@ -36,7 +35,7 @@ func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, er
 		s.busy(ctx)
 		return done, nil
 	case ctx.Err() != nil && !s.working:
-		s.without(ctx, remora.Skipped, "it was cancelled before it began", s.again())
+		s.without(ctx, remora.Skipped, "it was cancelled before it began", s.schedule.Again())
 		return done, err
 	default:
 		return done, s.failed(ctx, err)
@@ -92,7 +91,7 @@ func (s *slot) backup(ctx workflow.Context) (done remora.BackupResult, err error
 	}
 	if s.schedule.Drill {
 		call.workflow, call.summary = remora.DrillWorkflow, "prove a backup of "+s.source+" for "+s.schedule.Actor()
-		call.input = remora.DrillRequest{Source: s.source, RequestedBy: s.actor}
+		call.input = remora.DrillRequest{Source: s.source, RequestedBy: s.actor, Slot: remora.Slot{Schedule: s.schedule.Name, Due: s.due}}
 	}
 	return inLane[remora.BackupResult](ctx, call)
 }
@@ -104,7 +103,7 @@ func (s *slot) busy(ctx workflow.Context) {
 	if err == nil && who.Operation != "" {
 		why += ": " + who.Operation + " by " + cmp.Or(who.By, "somebody") + ", since " + minute(who.Since)
 	}
-	s.without(ctx, remora.Skipped, why, "See what it is: remora watch "+s.source+". "+s.again())
+	s.without(ctx, remora.Skipped, why, "See what it is: remora watch "+s.source+". "+s.schedule.Again())
 }
 
 // failed ends the slot as its backup ended. The backup has recorded that itself, unless it was terminated or could not:
@@ -113,22 +112,14 @@ func (s *slot) failed(ctx workflow.Context, err error) error {
 	p := problemOf("back up "+s.source, err)
 	switch {
 	case killed(err):
-		p = remora.Fail(remora.Cancelled, p.Op, "", s.again(), "its workflow was terminated in Temporal")
+		p = remora.Fail(remora.Cancelled, p.Op, "", s.schedule.Again(), "its workflow was terminated in Temporal")
 		s.tell(ctx, remora.BackupFailed, p.Error(), p.Hint) // it could not itself
 	case s.schedule.Drill && p.Kind == remora.Cancelled && ctx.Err() == nil: // which it says nothing of
-		p = remora.Fail(remora.Cancelled, "drill "+s.source, "", s.again(), "it gave way to a backup or a restore, or somebody cancelled it")
+		p = remora.Fail(remora.Cancelled, "drill "+s.source, "", s.schedule.Again(), "it gave way to a backup or a restore, or somebody cancelled it")
 		s.tell(ctx, remora.DrillError, p.Error(), p.Hint)
 	}
 	s.without(ctx, remora.Failed, p.Error(), p.Hint)
 	return ending(ctx, p, err)
-}
-
-// again is how to have now what the slot should have brought.
-func (s *slot) again() string {
-	if s.schedule.Drill {
-		return "Make it now: remora drill " + s.source
-	}
-	return "Take a backup now: remora backup " + s.source
 }
 
 // tell has people told what became of the slot.
@@ -151,7 +142,7 @@ func (s *slot) without(ctx workflow.Context, how remora.Status, problem, hint st
 	if how != remora.Failed {
 		s.tell(ctx, remora.SlotSkipped, problem, hint)
 	}
-	if s.schedule.Drill {
+	if s.schedule.Drill && workflow.GetVersion(ctx, "slots of drills are recorded", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return
 	}
 	s.recordRun(ctx, untilRecorded, record)

@@ -508,7 +508,11 @@ func (w *world) recordUndelivered(_ context.Context, in remora.Undelivered) erro
 
 func (w *world) recordFailure(ctx context.Context, in remora.FailedRun) error {
 	return w.step(ctx, remora.RecordFailureActivity, func() error {
-		w.keepFailure(in)
+		if !in.Drill {
+			w.keepFailure(in)
+		} else if !slices.ContainsFunc(w.proofs, func(p remora.Proof) bool { return p.Slot == in.Slot && p.Outcome != remora.DrillMissed }) {
+			w.keepProof(in.Proof())
+		}
 		return nil
 	})
 }
@@ -558,9 +562,16 @@ func (w *world) recordRestore(ctx context.Context, in remora.Restore) error {
 
 func (w *world) recordProof(ctx context.Context, in remora.Proof) error {
 	return w.step(ctx, remora.RecordProofActivity, func() error {
-		w.proofs = append(slices.DeleteFunc(w.proofs, func(p remora.Proof) bool { return p.ID == in.ID }), in)
+		w.keepProof(in)
 		return nil
 	})
+}
+
+// keepProof leaves one for each slot, as the repository does.
+func (w *world) keepProof(in remora.Proof) {
+	w.proofs = append(slices.DeleteFunc(w.proofs, func(p remora.Proof) bool {
+		return p.ID == in.ID || in.Slot.Schedule != "" && p.Slot == in.Slot
+	}), in)
 }
 
 func (w *world) checkRepository(ctx context.Context, _ nothing) ([]remora.Finding, error) {

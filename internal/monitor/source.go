@@ -108,11 +108,16 @@ func Findings(e remora.Expected, runs []remora.Backup, proofs []remora.Proof, no
 	}
 	if len(proofs) > 0 && proofs[0].Outcome != remora.Proven {
 		level, how := remora.Warning, "could not be made"
-		if proofs[0].Outcome == remora.DrillFailing {
+		switch proofs[0].Outcome {
+		case remora.DrillFailing:
 			level, how = remora.Failing, "failed"
+		case remora.DrillSkipped, remora.DrillMissed:
+			how = "was " + string(proofs[0].Outcome)
 		}
 		a := add("drill", level, proofs[0].Hint, "the last drill %s: %s", how, proofs[0].Problem)
-		a.Since, a.Told = proofs[0].Ended, proofs[0].Ended // by itself
+		if a.Since = proofs[0].Ended; proofs[0].Outcome != remora.DrillMissed {
+			a.Told = proofs[0].Ended // by itself
+		}
 	}
 	return found
 }

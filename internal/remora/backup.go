@@ -190,6 +190,8 @@ type FailedRun struct {
 	Phase       string     `json:"phase"`
 	Problem     string     `json:"problem"`
 	Hint        string     `json:"hint,omitempty"`
+	// Drill says that a drill was due: the record is a Proof.
+	Drill bool `json:"drill,omitempty"`
 }
 
 // BackupID derives the id of a backup from its run, so that a retry is the same backup. slot tells apart the backups

@@ -23,6 +23,8 @@ type DrillRequest struct {
 	// Backup is the backup to prove; empty means the newest good one.
 	Backup      string `json:"backup,omitempty"`
 	RequestedBy string `json:"requested_by"`
+	// Slot is what of a schedule it is for, if any.
+	Slot Slot `json:"slot,omitzero"`
 	// Settle is what drills have left that did not come to their end. Where there is some, it is removed, and nothing proven.
 	Settle []Leftover `json:"settle,omitempty"`
 }
@@ -35,18 +37,23 @@ const (
 	Proven       DrillOutcome = "proven"
 	DrillFailing DrillOutcome = "failed"
 	DrillNotMade DrillOutcome = "error"
+	// DrillSkipped and DrillMissed are those of slots that none was made for.
+	DrillSkipped DrillOutcome = "skipped"
+	DrillMissed  DrillOutcome = "missed"
 )
 
 // Proof is the record of a drill: what it came to, and how long it took. Kept in the repository.
 type Proof struct {
-	ID          string       `json:"id"`
-	Run         string       `json:"run"`
-	Source      string       `json:"source"`
-	Backup      string       `json:"backup,omitempty"`
-	RequestedBy string       `json:"requested_by"`
-	Outcome     DrillOutcome `json:"outcome"`
-	Started     time.Time    `json:"started"`
-	Ended       time.Time    `json:"ended"`
+	ID          string `json:"id"`
+	Run         string `json:"run"`
+	Source      string `json:"source"`
+	Backup      string `json:"backup,omitempty"`
+	RequestedBy string `json:"requested_by"`
+	// Slot is what of a schedule it was for: there is one record for each.
+	Slot    Slot         `json:"slot,omitzero"`
+	Outcome DrillOutcome `json:"outcome"`
+	Started time.Time    `json:"started"`
+	Ended   time.Time    `json:"ended"`
 	// Took is how long it took until the data was there, compared and checked, in nanoseconds: Phases without tidying up.
 	Took   time.Duration `json:"took"`
 	Phases []Phase       `json:"phases,omitempty"`
@@ -65,6 +72,15 @@ type Proof struct {
 // DrillID derives the id of a drill from its run.
 func DrillID(source, run string, started time.Time) string {
 	return fmt.Sprintf("%s-drill-%s-%s", source, started.UTC().Format("20060102T150405Z"), tag(run))
+}
+
+// Proof is what is kept of a slot that left no drill.
+func (f FailedRun) Proof() Proof {
+	how := map[Status]DrillOutcome{Failed: DrillNotMade, Skipped: DrillSkipped, Missed: DrillMissed}[f.Status]
+	return Proof{
+		ID: DrillID(f.Source, f.Run, f.Slot.Due), Run: f.Run, Source: f.Source, RequestedBy: f.RequestedBy, Slot: f.Slot, Outcome: how,
+		Started: f.Started, Ended: f.Ended, Problem: f.Problem, Hint: f.Hint,
+	}
 }
 
 // DrillsOf are those of a source.

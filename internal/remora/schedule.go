@@ -126,8 +126,16 @@ func (s Schedule) Without(how Status, due time.Time, problem, hint string) Faile
 	run := "slot/" + slot.Schedule + "/" + slot.Due.Format(time.RFC3339)
 	return FailedRun{
 		Status: how, Slot: slot, Run: run, ID: BackupID(s.Source, run, "", due), Source: s.Source, Kind: BackupKindOf(s.Kinds),
-		Purpose: Regular, RequestedBy: s.Actor(), Started: slot.Due, Ended: slot.Due, Problem: problem, Hint: hint,
+		Purpose: Regular, RequestedBy: s.Actor(), Started: slot.Due, Ended: slot.Due, Problem: problem, Hint: hint, Drill: s.Drill,
 	}
+}
+
+// Again is how to have now what a slot should have brought.
+func (s Schedule) Again() string {
+	if s.Drill {
+		return "Make it now: remora drill " + s.Source
+	}
+	return "Take a backup now: remora backup " + s.Source
 }
 
 // Slot is one moment at which a schedule was due. It has one outcome: its backup, else the first record of a run of it

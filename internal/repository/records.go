@@ -157,6 +157,14 @@ func forgetAll(ctx context.Context, w repo.RepositoryWriter, labels map[string]s
 func (r *Repository) RecordFailure(ctx context.Context, f remora.FailedRun) error {
 	f.Status = cmp.Or(f.Status, remora.Failed)
 	err := r.write(ctx, "failure", func(ctx context.Context, w repo.RepositoryWriter) error {
+		if f.Drill {
+			p := f.Proof()
+			known, err := records[remora.Proof](ctx, w, proofs.labels(proofKey(p)))
+			if err != nil || slices.ContainsFunc(known, func(k record[remora.Proof]) bool { return k.Value.Outcome != remora.DrillMissed }) {
+				return err
+			}
+			return replace(ctx, w, proofs.labels(proofKey(p)), p)
+		}
 		if err := dropCheckpoints(ctx, w, f.Run); err != nil {
 			return err
 		}
@@ -214,7 +222,15 @@ func (r *Repository) RecordRestore(ctx context.Context, s remora.Restore) error 
 // RecordProof records what a drill came to. It stays when its backup is deleted: that the source could be brought back
 // then is still true.
 func (r *Repository) RecordProof(ctx context.Context, p remora.Proof) error {
-	return proofs.put(ctx, r, p.ID, p)
+	return proofs.put(ctx, r, proofKey(p), p)
+}
+
+// proofKey is one for all that becomes known of a slot.
+func proofKey(p remora.Proof) string {
+	if p.Slot.Schedule != "" {
+		return slotOf(p.Source, p.Slot)
+	}
+	return p.ID
 }
 
 // Proofs are the records of the drills of a source, or of all, newest first.

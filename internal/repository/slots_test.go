@@ -105,3 +105,37 @@ func TestASkippedSlotIsNoBackup(t *testing.T) {
 	_, err = r.Part(t.Context(), f.ID, remora.Database)
 	requireProblem(t, err, remora.NotFound, "this run was skipped and left no backup")
 }
+
+// I10: a slot of a schedule of drills has one outcome as well: that of its drill, whoever else says something before or after.
+func TestASlotOfDrillsHasOneOutcome(t *testing.T) {
+	weekly := nightly
+	weekly.Name, weekly.Drill = "weekly", true
+	due := time.Date(2026, 3, 2, 1, 30, 0, 0, time.UTC)
+	outcomes := func(r *Repository) (all []remora.DrillOutcome) {
+		proofs, err := r.Proofs(t.Context(), "shop")
+		require.NoError(t, err)
+		for _, p := range proofs {
+			require.Equal(t, remora.Slot{Schedule: "weekly", Due: due}, p.Slot)
+			all = append(all, p.Outcome)
+		}
+		return all
+	}
+	r := created(t)
+	fails := func(how remora.Status) {
+		require.NoError(t, r.RecordFailure(t.Context(), weekly.Without(how, due, "why", "")))
+	}
+	fails(remora.Missed)
+	require.Equal(t, []remora.DrillOutcome{remora.DrillMissed}, outcomes(r))
+	fails(remora.Skipped)
+	require.Equal(t, []remora.DrillOutcome{remora.DrillSkipped}, outcomes(r))
+	fails(remora.Missed)
+	require.Equal(t, []remora.DrillOutcome{remora.DrillSkipped}, outcomes(r))
+	p := remora.Proof{ID: "d", Source: "shop", Slot: remora.Slot{Schedule: "weekly", Due: due}, Outcome: remora.Proven}
+	require.NoError(t, r.RecordProof(t.Context(), p))
+	require.Equal(t, []remora.DrillOutcome{remora.Proven}, outcomes(r))
+	fails(remora.Failed)
+	require.Equal(t, []remora.DrillOutcome{remora.Proven}, outcomes(r))
+	all, err := r.List(t.Context(), Filter{})
+	require.NoError(t, err)
+	require.Empty(t, all, "it is no backup that is missing")
+}

@@ -69,7 +69,7 @@ func Account(k Known) (records []remora.FailedRun, until time.Time) {
 			return records, records[page-1].Slot.Due
 		case began && run.Well:
 		case began:
-			records = append(records, k.Schedule.Without(remora.Failed, at, "the workflow of the slot was ended in Temporal and left no record", k.now()))
+			records = append(records, k.Schedule.Without(remora.Failed, at, "the workflow of the slot was ended in Temporal and left no record", k.Schedule.Again()))
 		default:
 			records = append(records, k.absent(at))
 		}
@@ -87,10 +87,8 @@ func (k Known) absent(at time.Time) remora.FailedRun {
 	if b := k.before(at); b != nil {
 		why += "; the slot before, of " + minute(b.Slot.Due) + ", ended " + minute(b.Ended)
 	}
-	return k.Schedule.Without(remora.Missed, at, why, "See that Temporal and a remora-worker are running: remora check. "+k.now())
+	return k.Schedule.Without(remora.Missed, at, why, "See that Temporal and a remora-worker are running: remora check. "+k.Schedule.Again())
 }
-
-func (k Known) now() string { return "Take a backup now: remora backup " + k.Schedule.Source }
 
 // atWork is the slot that was at work at that moment, if any. A slot that was itself missed only waited for a worker.
 // Temporal may have lost its memory, and the repository remembers only when the backup itself was taken: both are asked.
