@@ -19,7 +19,7 @@ type tally struct {
 	cut     string   // what was under way when somebody stopped it
 }
 
-// visited is a site that was tortured.
+// visited are the sites of a kind that were tortured.
 type visited struct {
 	name                string
 	runs, missed, wrong int
@@ -49,7 +49,14 @@ func (a *tally) leave(t *testing.T, name, again string, k *torture, began time.T
 		v.wrong = 1
 		a.wrong = append(a.wrong, what+"\n    "+again)
 	}
-	a.sites = append(a.sites, v)
+	i := slices.IndexFunc(a.sites, func(s visited) bool { return s.name == name })
+	if i < 0 {
+		a.sites = append(a.sites, v)
+		return
+	}
+	s := &a.sites[i]
+	s.runs, s.missed, s.wrong, s.took = s.runs+v.runs, s.missed+v.missed, s.wrong+v.wrong, s.took+v.took
+	s.first, s.last = cmp.Or(s.first, v.first), cmp.Or(v.last, s.last)
 }
 
 // medians of what the first third of the runs took, and the last: they tell whether it gets slower.

@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
 	sqldriver "github.com/go-sql-driver/mysql"
+	"golang.org/x/sys/unix"
 
 	"github.com/remora-backup/remora/internal/remora"
 )
@@ -101,7 +103,7 @@ func (d *Database) driverConfig(who account) (*sqldriver.Config, error) {
 	cfg := sqldriver.NewConfig()
 	cfg.User, cfg.Passwd = who.user, secret.Reveal()
 	cfg.Net, cfg.Addr = d.network(), d.cfg.Address
-	cfg.Timeout = connectTimeout
+	cfg.Timeout, cfg.DialFunc = connectTimeout, d.dialer().DialContext
 	cfg.InterpolateParams = true
 	cfg.ParseTime = true     // in UTC, as every session is
 	cfg.MaxAllowedPacket = 0 // ask the server, so that a long definition comes whole
@@ -111,6 +113,20 @@ func (d *Database) driverConfig(who account) (*sqldriver.Config, error) {
 		cfg.TLSConfig = "preferred"
 	}
 	return cfg, nil
+}
+
+// dialer makes connections that break when the other end has been silent for as long as a copy may stand still: not even its
+// kernel answers. Else one that was lost on the way, in a firewall or with a machine, is waited for until the step is over.
+func (d *Database) dialer() *net.Dialer {
+	ask := min(15*time.Second, d.cfg.Stall/2)
+	return &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: ask, Interval: ask}, Control: func(network, _ string, c syscall.RawConn) (err error) {
+		if network == "unix" {
+			return nil
+		}
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.cfg.Stall.Milliseconds()))
+		}), err)
+	}}
 }
 
 func (d *Database) network() string {
@@ -283,7 +299,7 @@ func (d *Database) dial(ctx context.Context, who account, encrypted bool) (*clie
 	defer cancel()
 	stop := func() bool { return false }
 	dialer := func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		conn, err := d.dialer().DialContext(ctx, network, address)
 		if err == nil { // the handshake knows no context: it ends when its connection does
 			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}

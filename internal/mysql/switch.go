@@ -19,6 +19,8 @@ const (
 	// renameLimit bounds the RENAME on our side. The server gives up waiting after lock_wait_timeout; moving hundreds of
 	// tables takes seconds.
 	renameLimit = 10 * time.Minute
+	// switchSilence is for how long a switch believes in a server that is silent: see dialer.
+	switchSilence = 30 * time.Second
 	// oldTransaction is the age in seconds of a transaction behind which the RENAME would surely give up: it is not even
 	// tried then, since while it waits it blocks readers of the tables that it already has.
 	oldTransaction = 5
@@ -32,6 +34,8 @@ const (
 // written without them; events go first and come last.
 func (d *Database) Switch(ctx context.Context, turn remora.Turn) error {
 	const op = "switch"
+	hasty := *d
+	hasty.cfg.Stall, d = min(d.cfg.Stall, switchSilence), &hasty
 	return d.holding(ctx, op, func(s *session) error {
 		sw := switcher{d: d, op: op, s: s, turn: turn}
 		if err := sw.accept(ctx); err != nil || turn.Stay {

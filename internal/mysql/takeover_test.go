@@ -384,3 +384,25 @@ func TestS4AJournalMayBeLarge(t *testing.T) {
 		require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "large"}, ""))
 	})
 }
+
+// A server that is silent in the middle of a switch, as one behind a firewall that forgot the connection, is not waited for until
+// the step is over while the application is offline: the next try finds out what became of it (F24).
+func TestF24ASilentServerIsGivenUp(t *testing.T) {
+	w := newWorld(t, testenv.MySQL(t))
+	w.exec(shop)
+	part := w.capture()
+	w.exec("DELETE FROM orders")
+	w.staged("r", part)
+	live := w.dumps(w.schema)
+	wire := testenv.NewWire(t, w.server.Address)
+	w.d = w.database(func(c *Config) { c.Address, c.Stall = wire.Address, 4*time.Second })
+	wire.Begin(testenv.Break{When: "RENAME TABLE `" + w.schema, Stall: true, Times: 1})
+	began := time.Now()
+	requireProblem(t, w.turn("r", 1, remora.Restored), remora.Unavailable, "is the server running")
+	require.Less(t, time.Since(began), 30*time.Second)
+	require.Equal(t, 1, wire.Fired())
+	require.NoError(t, w.turn("r", 1, remora.Restored))
+	require.NotEqual(t, live, w.dumps(w.schema))
+	require.NoError(t, w.turn("r", 2, remora.Replaced))
+	require.Equal(t, live, w.dumps(w.schema))
+}

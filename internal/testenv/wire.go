@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Wire is the way to a server: what a client sends and gets passes through it, and is cut or held up as a Break says.
@@ -26,7 +28,7 @@ type Break struct {
 	When string
 	// After is how many bytes, in both directions, pass between that and the break.
 	After int
-	// Stall ends no connection: no byte moves any more, and nobody is told.
+	// Stall ends no connection: no byte moves any more, and nobody is told. Not even the kernel answers the client.
 	Stall bool
 	// Lose lets what was sent through to the server, and cuts instead of the answer.
 	Lose bool
@@ -169,6 +171,7 @@ func (c *crossing) pass(from, to net.Conn, up bool) {
 				do()
 			}
 			if stalls {
+				silence(c.client)
 				<-c.gone // the peers keep their connections, and hear nothing
 				return
 			}
@@ -187,9 +190,21 @@ func (c *crossing) pass(from, to net.Conn, up bool) {
 	c.w.mu.Lock()
 	stalls := c.stalling
 	c.w.mu.Unlock()
-	if !stalls || up { // a client that hangs up ends a stall, too
+	if !stalls || up { // a client that hangs up ends a stall, where it is heard
 		c.cut()
 	}
+}
+
+// silence has the kernel drop all that comes to a connection, unread and unanswered, as if the way to it were lost.
+func silence(conn net.Conn) {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	nothing := &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: nothing})
+	})
 }
 
 // look tells what is to become of some bytes.
