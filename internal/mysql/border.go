@@ -374,12 +374,9 @@ func (d *Database) rehearseKeys(ctx context.Context, s *session, side []census, 
 		}
 		return recreate(name, is, false), err
 	}
-	return d.alone(ctx, s, scratch, func() (err error) {
-		drop := func(ctx context.Context) error { return s.exec(ctx, "DROP DATABASE IF EXISTS "+quote(scratch)) }
-		defer func() {
-			err = errors.Join(err, within(ctx, rollbackPatience, drop), s.exec(context.WithoutCancel(ctx), unset))
-		}()
-		err = errors.Join(s.loose(ctx), drop(ctx), s.all(ctx, "CREATE DATABASE "+quote(scratch), "USE "+quote(scratch), "SET SESSION sql_mode = '"+loadMode+"'"))
+	return d.scratch(ctx, s, scratch, []string{scratch}, func() (err error) {
+		defer func() { err = errors.Join(err, s.exec(context.WithoutCancel(ctx), unset)) }()
+		err = errors.Join(s.loose(ctx), s.all(ctx, "CREATE DATABASE "+quote(scratch), "USE "+quote(scratch), "SET SESSION sql_mode = '"+loadMode+"'"))
 		for _, k := range keys {
 			from, fromErr := copied("child", k.Schema, k.Table)
 			to, toErr := copied("parent", k.ToSchema, k.ToTable)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -248,17 +247,11 @@ func (d *Database) checkFilters(ctx context.Context, s *session, refuse func(rem
 	return err
 }
 
-// probe makes an empty schema of ours, does in it what a restore does, and drops it. One at a time per server: the name
-// is always the same, so that a crash leaves nothing that the next one does not remove.
+// probe makes an empty schema of ours, and does in it what a restore does. One at a time per server.
 func (d *Database) probe(ctx context.Context, s *session) error {
-	return d.alone(ctx, s, "journal", func() (err error) {
-		probe := prefix + "_probe"
-		drop := "DROP DATABASE IF EXISTS " + quote(probe)
-		defer func() {
-			err = errors.Join(err, within(ctx, connectTimeout, func(ctx context.Context) error { return s.exec(ctx, drop) }))
-		}()
+	const probe = prefix + "_probe"
+	return d.scratch(ctx, s, "journal", []string{probe}, func() error {
 		return d.problem(ctx, "try the rights of a restore", "schema "+probe, s.all(ctx,
-			drop,
 			"CREATE DATABASE "+quote(probe),
 			"CREATE TABLE "+qualified(probe, "parent")+" (id INT PRIMARY KEY)",
 			"CREATE TABLE "+qualified(probe, "child")+" (id INT PRIMARY KEY, parent INT)",

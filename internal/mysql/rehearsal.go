@@ -57,24 +57,7 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, in i
 		scratch[i] = place{c.name, fmt.Sprintf("%s_%d", stage, i+1)}
 		names[c.name] = scratch[i].schema
 	}
-	return d.alone(ctx, s, stage, func() (err error) {
-		drops := mapped(scratch, func(p place) string { return "DROP DATABASE IF EXISTS " + quote(p.schema) })
-		drop := func(ctx context.Context) error { return s.all(ctx, drops...) }
-		again := func(ctx context.Context) error { // a cancel ends the connection of what it interrupts
-			return d.with(ctx, d.write, "drop what was rehearsed", d.subject(), func(s *session) error {
-				return d.alone(ctx, s, stage, func() error { return s.all(ctx, drops...) })
-			})
-		}
-		defer func() {
-			dropped := within(ctx, rollbackPatience, drop)
-			if lost(dropped) {
-				dropped = within(ctx, rollbackPatience, again)
-			}
-			err = errors.Join(err, dropped)
-		}()
-		if err := drop(ctx); err != nil {
-			return err
-		}
+	return d.scratch(ctx, s, stage, mapped(scratch, func(p place) string { return p.schema }), func() error {
 		wanted := make([]census, len(side))
 		for i, c := range side {
 			wanted[i] = census{place: scratch[i], options: c.options}
@@ -103,6 +86,31 @@ func (d *Database) rehearse(ctx context.Context, s *session, side []census, in i
 			return d.cannotCreate(ctx, s, "rehearse what a switch creates", err)
 		}
 		return d.sameAsRehearsed(ctx, s, scratch, wanted)
+	})
+}
+
+// scratch runs work that makes these schemas, while nobody else works with them, and drops them after it: and before it,
+// since their names are always the same, so that a crash leaves nothing that the next one does not remove.
+func (d *Database) scratch(ctx context.Context, s *session, lock string, schemas []string, work func() error) error {
+	drops := mapped(schemas, func(name string) string { return "DROP DATABASE IF EXISTS " + quote(name) })
+	drop := func(ctx context.Context) error { return s.all(ctx, drops...) }
+	again := func(ctx context.Context) error { // a cancel ends the connection of what it interrupts
+		return d.with(ctx, d.write, "drop what was rehearsed", d.subject(), func(s *session) error {
+			return d.alone(ctx, s, lock, func() error { return s.all(ctx, drops...) })
+		})
+	}
+	return d.alone(ctx, s, lock, func() (err error) {
+		defer func() {
+			dropped := within(ctx, rollbackPatience, drop)
+			if lost(dropped) {
+				dropped = within(ctx, rollbackPatience, again)
+			}
+			err = errors.Join(err, dropped)
+		}()
+		if err := drop(ctx); err != nil {
+			return err
+		}
+		return work()
 	})
 }
 
