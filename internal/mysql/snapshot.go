@@ -41,8 +41,7 @@ type snapshot struct {
 	control *session
 	meter   *meter
 	// all holds the global read lock where that is asked for; nil where not.
-	all      *session
-	allSince time.Time
+	all *tableLock
 	// locked holds the tables that no transaction holds; nil where there are none.
 	locked  *tableLock
 	readers []*reader
@@ -289,11 +288,7 @@ func (s *snapshot) readPosition(ctx context.Context) error {
 // ping keeps the sessions that hold the snapshot. It fails when one is lost, or when somebody's DDL waits for us.
 func (s *snapshot) ping(ctx context.Context) error {
 	const op = "hold the snapshot"
-	err := s.locked.ping(ctx)
-	if err == nil && s.all != nil {
-		err = s.all.exec(ctx, "DO 1")
-	}
-	if err != nil {
+	if err := cmp.Or(s.locked.ping(ctx), s.all.ping(ctx)); err != nil {
 		return s.d.problem(ctx, op, s.d.cfg.Address, err)
 	}
 	if !s.grants.everywhere("PROCESS") || s.sealed.Load() && !s.control.server.mariadb() {
@@ -322,16 +317,14 @@ func (s *snapshot) ping(ctx context.Context) error {
 func (s *snapshot) close() {
 	closeReaders(s.readers)
 	s.locked.close()
-	if s.all != nil {
-		s.all.close()
-	}
+	s.all.close()
 	s.control.close()
 }
 
-// tableLock keeps writers away from tables that no transaction holds (MyISAM and the like), from before the moment of
-// the snapshot until they have been read. Everybody may still read them.
+// tableLock keeps writers away from all tables, or from those that no transaction holds (MyISAM and the like): these from
+// before the moment of the snapshot until they have been read. Everybody may still read them.
 type tableLock struct {
-	tables []string // qualified
+	tables []string // qualified; none stands for all
 
 	mu      sync.Mutex
 	s       *session // nil when the lock has been given back
@@ -428,16 +421,18 @@ func (l *tableLock) close() {
 // what DB_BACKUP_SINGLE_TRANSACTION=false asks for, and of use where tables are not InnoDB and must agree with each other.
 func (s *snapshot) lockAll(ctx context.Context, who account) (err error) {
 	const op = "hold the read lock"
-	if s.all, err = s.d.connect(ctx, who, fmt.Sprintf("wait_timeout = %d", holderTimeout), "lock_wait_timeout = 5"); err != nil {
+	locker, err := s.d.connect(ctx, who, fmt.Sprintf("wait_timeout = %d", holderTimeout), "lock_wait_timeout = 5")
+	if err != nil {
 		return err
 	}
+	s.all = &tableLock{s: locker}
 	blockers, err := s.waitForStatements(ctx)
 	if blockers != "" { // S16: everybody would queue behind them
 		return remora.Fail(remora.Busy, op, s.d.cfg.Address, "the backup is tried again; DB_BACKUP_SINGLE_TRANSACTION=true needs no such lock", "it would make everybody wait for %s", blockers)
 	}
-	s.allSince = time.Now()
+	s.all.since = time.Now()
 	if err == nil {
-		err = s.all.exec(ctx, "FLUSH TABLES WITH READ LOCK")
+		err = locker.exec(ctx, "FLUSH TABLES WITH READ LOCK")
 	}
 	return s.d.problem(ctx, op, s.d.cfg.Address, err)
 }
@@ -447,8 +442,8 @@ func (s *snapshot) unlockAll(ctx context.Context) error {
 	if s.all == nil {
 		return nil
 	}
-	s.warnings = append(s.warnings, fmt.Sprintf("nobody could write to the server for %s: DB_BACKUP_SINGLE_TRANSACTION is false", time.Since(s.allSince).Round(time.Millisecond)))
-	if err := s.all.exec(ctx, "UNLOCK TABLES"); err != nil {
+	s.warnings = append(s.warnings, fmt.Sprintf("nobody could write to the server for %s: DB_BACKUP_SINGLE_TRANSACTION is false", time.Since(s.all.since).Round(time.Millisecond)))
+	if err := s.all.s.exec(ctx, "UNLOCK TABLES"); err != nil {
 		return fmt.Errorf("the lock was lost: %w", err)
 	}
 	return nil
