@@ -383,13 +383,9 @@ func definitionOf(ctx context.Context, s *session, schema, name string) (definit
 
 // listed names the first few things of a list, and counts the others.
 func listed[T any](all []T) string {
-	var names []string
-	for i, one := range all {
-		if i == remora.MaxDifferences {
-			names = append(names, fmt.Sprintf("and %d more", len(all)-i))
-			break
-		}
-		names = append(names, fmt.Sprint(one))
+	names := mapped(all[:min(len(all), remora.MaxDifferences)], func(one T) string { return fmt.Sprint(one) })
+	if more := len(all) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(names, ", ")
 }
