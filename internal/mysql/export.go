@@ -267,10 +267,9 @@ SET SESSION time_zone = '+00:00';
 			return err
 		}
 	}
-	var whole []census
-	for _, s := range p.Schemas {
-		whole = append(whole, census{place: place{s.Name, s.Name}, options: s.schemaOptions, objects: s.Objects})
-	}
+	whole := mapped(p.Schemas, func(s partSchema) census {
+		return census{place: place{s.Name, s.Name}, options: s.schemaOptions, objects: s.Objects}
+	})
 	now := collationsOf(whole)
 	for _, kind := range objectKinds { // of all schemas, since those of one may need those of another
 		objects := ofKindIn(whole, kind)

@@ -102,7 +102,7 @@ const (
 
 // routines are the needs for reading the routines in scopes of ours. MySQL has one right for the whole server, MariaDB
 // one for each schema, and older ones of it show routines to those who may read their table.
-func (v server) routines(purpose string, scopes ...scope) (needs []need) {
+func (v server) routines(purpose string, scopes ...scope) []need {
 	right := "SHOW_ROUTINE"
 	switch {
 	case !v.mariadb():
@@ -112,10 +112,9 @@ func (v server) routines(purpose string, scopes ...scope) (needs []need) {
 	default:
 		right, scopes = "SELECT", []scope{procTable}
 	}
-	for _, s := range scopes {
-		needs = append(needs, need{purpose, []string{right}, s, true, "without it the server hides routines"})
-	}
-	return needs
+	return mapped(scopes, func(s scope) need {
+		return need{purpose, []string{right}, s, true, "without it the server hides routines"}
+	})
 }
 
 // definer are the rights to create something that somebody else defined.
