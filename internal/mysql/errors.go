@@ -20,43 +20,37 @@ import (
 
 // The error codes of the server that we act on.
 const (
-	codeSchemaDenied    = 1044
 	codeLoginDenied     = 1045
 	codeUnknownSchema   = 1049
 	codeTableExists     = 1050
 	codeTableDenied     = 1142
-	codeColumnDenied    = 1143
 	codeUnknownTable    = 1146
 	codeUnknownVariable = 1193
 	codeLockWait        = 1205
-	codeDeadlock        = 1213
 	codeRightDenied     = 1227
 	codeReadOnly        = 1290
 	codeNoFunction      = 1305
 	codeViewInvalid     = 1356
 	codeTrustDefiner    = 1419
 	codeNoDefiner       = 1449
-	codeAccountDenied   = 1410
 	codeDefinition      = 1412
 	codeMixedGTID       = 1785
-	codeTriggerInSchema = 1435
 	codeKeyNotStandard  = 6125
 	codeNoSuchColumn    = 1072
 	codeNoParentIndex   = 1822
 	codeUnlikeColumns   = 3780
-	codeUnknownSequence = 4091
 	codeLocalRows       = 4166 // MariaDB's 3948
 )
 
 // kinds translates the server's codes for people and for the retry policy.
 var kinds = map[uint16]remora.ProblemKind{
-	codeSchemaDenied: remora.Denied, codeLoginDenied: remora.Denied, codeTableDenied: remora.Denied,
-	codeColumnDenied: remora.Denied, codeRightDenied: remora.Denied, codeAccountDenied: remora.Denied,
+	1044: remora.Denied, codeLoginDenied: remora.Denied, codeTableDenied: remora.Denied,
+	1143: remora.Denied, codeRightDenied: remora.Denied, 1410: remora.Denied,
 	1129: remora.Denied, 1130: remora.Denied, 1251: remora.Denied, 1396: remora.Denied, 1698: remora.Denied,
 	1820: remora.Denied, 1862: remora.Denied, 3118: remora.Denied, 3948: remora.Denied, 1148: remora.Denied,
 	codeLocalRows: remora.Denied, codeReadOnly: remora.Denied, 1418: remora.Denied, codeTrustDefiner: remora.Denied, 1836: remora.Denied, codeKeyNotStandard: remora.Denied,
-	codeUnknownSchema: remora.NotFound, codeUnknownTable: remora.Changed, codeTriggerInSchema: remora.Changed,
-	codeDefinition: remora.Busy, codeLockWait: remora.Busy, codeDeadlock: remora.Busy,
+	codeUnknownSchema: remora.NotFound, codeUnknownTable: remora.Changed, 1435: remora.Changed,
+	codeDefinition: remora.Busy, codeLockWait: remora.Busy, 1213: remora.Busy,
 	1040: remora.Unavailable, 1053: remora.Unavailable, 1077: remora.Unavailable, 1158: remora.Unavailable,
 	1159: remora.Unavailable, 1160: remora.Unavailable, 1161: remora.Unavailable, 1203: remora.Unavailable,
 	1226: remora.Unavailable, 1969: remora.Unavailable, 1317: remora.Unavailable, 1927: remora.Unavailable, 2006: remora.Unavailable,
