@@ -64,16 +64,11 @@ type partDirectory struct {
 	Attributes map[string]map[string][]byte `json:"attributes,omitempty"`
 }
 
-func (p part) total() count {
+func (p part) summary() remora.Summary {
 	var all count
 	for _, d := range p.Directories {
 		all.plus(d.count)
 	}
-	return all
-}
-
-func (p part) summary() remora.Summary {
-	all := p.total()
 	return remora.Summary{Objects: int64(len(p.Directories)), Entries: all.Files, Bytes: all.Bytes, Facts: map[string]string{"root": p.Host}}
 }
 

@@ -98,11 +98,6 @@ func (o object) alike(p object) bool {
 // same tells whether two objects are the same but for what they do.
 func (o object) same(p object) bool { return o.Kind == p.Kind && o.Name == p.Name }
 
-// drop is the statement that drops it from the session's schema.
-func (o object) drop() string {
-	return "DROP " + strings.ToUpper(o.Kind) + " IF EXISTS " + quote(o.Name)
-}
-
 // headers find what a statement creates: something of its kind in the session's schema, unless it names another. No text
 // is executed that does not begin like this, since a backup may be forged. They find the definer, of a view the security, of an
 // event when it ends, and its state: that stands where the grammar has it, not in a comment or a string.
@@ -427,7 +422,7 @@ func dropObjects(ctx context.Context, s *session, schema string, objects []objec
 	}
 	views := mapped(ofKinds(objects, kindView), func(o object) string { return quote(o.Name) })
 	for _, o := range slices.Backward(objects) {
-		drop := o.drop()
+		drop := "DROP " + strings.ToUpper(o.Kind) + " IF EXISTS " + quote(o.Name)
 		if o.Kind == kindView {
 			if len(views) == 0 {
 				continue

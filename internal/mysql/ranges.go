@@ -346,7 +346,8 @@ func between(key []string, from, to border) string {
 }
 
 // read is how a column is selected. The text of a FLOAT holds six digits of up to nine; multiplied by one it becomes a
-// DOUBLE, whose text is exact (adding zero would lose the sign of -0).
+// DOUBLE, whose text is exact (adding zero would lose the sign of -0). JSON that comes back as another text is selected as
+// that.
 func (c column) read() string {
 	switch {
 	case c.Type == "float", c.Type == "double" && c.Decimals:
@@ -354,15 +355,10 @@ func (c column) read() string {
 	case c.Indexed:
 		return quote(c.Name) + " + 0"
 	case c.Reparsed:
-		return c.reparsed()
+		return "CAST(CONVERT(" + quote(c.Name) + " USING utf8mb4) AS JSON)"
 	default:
 		return quote(c.Name)
 	}
-}
-
-// reparsed is the text of a JSON column as it will be after its text was read again.
-func (c column) reparsed() string {
-	return "CAST(CONVERT(" + quote(c.Name) + " USING utf8mb4) AS JSON)"
 }
 
 // loads is the list of columns of a LOAD DATA with its SET clause. JSON, addresses and UUIDs take no binary text and an

@@ -202,10 +202,6 @@ const (
 	everybody
 )
 
-func (s schemaGrant) gives(privilege string) bool {
-	return s.privileges[privilege] || s.privileges["ALL PRIVILEGES"]
-}
-
 // grantLine reads grants on everything and on schemas. Grants on single tables, columns and routines are not enough for
 // anything that we do, and roles have been expanded by the server.
 var grantLine = regexp.MustCompile("(?s)^(GRANT|REVOKE) ([A-Z0-9_, ]+) ON (?:(\\*)|`((?:[^`]|``)*)`)\\.\\* (?:TO|FROM) (.*)")
@@ -302,7 +298,7 @@ var wildcard = regexp.MustCompile(`(?s)^(?:\\.|[^%_\\])*[%_]`)
 
 // lacking are the grants that do not give a right.
 func lacking(all []schemaGrant, privilege string) []schemaGrant {
-	return slices.DeleteFunc(slices.Clone(all), func(s schemaGrant) bool { return s.gives(privilege) })
+	return slices.DeleteFunc(slices.Clone(all), func(s schemaGrant) bool { return s.privileges[privilege] || s.privileges["ALL PRIVILEGES"] })
 }
 
 // matches compares a schema with the pattern of a grant: _ and % are wildcards unless escaped, or unless partial_revokes
