@@ -194,11 +194,7 @@ var errNoComponent = errors.New("none is configured")
 
 func few(list []string) []string {
 	const enough = 500 // bytes of each
-	var kept []string
-	for _, text := range list[:min(len(list), remora.MaxDifferences)] {
-		kept = append(kept, remora.Cut(remora.OneLine(text), enough))
-	}
-	return kept
+	return remora.Each(list[:min(len(list), remora.MaxDifferences)], func(text string) string { return remora.Cut(remora.OneLine(text), enough) })
 }
 
 func summary(s remora.Summary) remora.Summary {

@@ -59,10 +59,7 @@ func (c *Copies) missing(ctx context.Context, in remora.MissingInput) ([]remora.
 	if err != nil {
 		return nil, err
 	}
-	settled := in.Skip
-	for _, b := range there {
-		settled = append(settled, b.ID)
-	}
+	settled := append(in.Skip, remora.Each(there, func(b remora.Backup) string { return b.ID })...)
 	for _, v := range retention.Make(here, c.Keep.in(in.To), "").Verdicts {
 		if v.Delete {
 			settled = append(settled, v.Backup)

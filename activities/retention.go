@@ -45,9 +45,7 @@ func (r *Retention) plan(ctx context.Context, in remora.RetentionRequest) (done 
 		return done, remora.Fail(remora.Refused, "delete what need not be kept", "",
 			"Look at the plan as it is now: "+in.Command("--dry-run"), "the plan is not the one with the hash %q any more; nothing was deleted", remora.Cut(in.Force, 40))
 	}
-	for _, refusal := range plan.Refusals {
-		done.Refused = append(done.Refused, refusal.Why)
-	}
+	done.Refused = remora.Each(plan.Refusals, func(r remora.Refusal) string { return r.Why })
 	done.Hash, done.Delete = plan.Hash, len(plan.Deletes())
 	done.Keep = len(plan.Verdicts) - done.Delete
 	if plan.Bytes, err = at.OnlyIn(ctx, plan.Deletes()); err != nil {

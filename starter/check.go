@@ -11,11 +11,9 @@ import (
 
 func newCheckCommand(a *app) *cobra.Command {
 	return a.command("check", nil, a.with(needControl, func(ctx context.Context, s *session, _ []string) error {
-		var sources []remora.FindingsSource
-		for _, name := range s.cfg.Names() {
-			sources = append(sources, remora.FindingsSource{Name: name, Kinds: s.cfg.Sources[name].Kinds()})
-		}
-		found, err := s.control.Check(ctx, sources)
+		found, err := s.control.Check(ctx, each(s.cfg.Names(), func(name string) remora.FindingsSource {
+			return remora.FindingsSource{Name: name, Kinds: s.cfg.Sources[name].Kinds()}
+		}))
 		if err != nil {
 			return err
 		}

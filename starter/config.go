@@ -36,9 +36,7 @@ func (a *app) checkConfig() error {
 	}
 	warnings, errs := cfg.Check()
 	answer := checkJSON{OK: len(errs) == 0, File: cfg.File, Warnings: append(cfg.Warnings, warnings...), Sources: configured(cfg)}
-	for _, err := range errs {
-		answer.Problems = append(answer.Problems, errorOf(remora.ProblemOf("check the configuration", err)))
-	}
+	answer.Problems = each(errs, func(err error) errorJSON { return errorOf(remora.ProblemOf("check the configuration", err)) })
 	if err := a.answer(answer, a.text("configuration", answer)); err != nil || answer.OK {
 		return err
 	}

@@ -101,13 +101,7 @@ func wrapped(text string, indent, columns int) string {
 }
 
 // each puts every one of all into another form.
-func each[T, R any](all []T, form func(T) R) []R {
-	formed := make([]R, len(all))
-	for i, one := range all {
-		formed[i] = form(one)
-	}
-	return formed
-}
+func each[T, R any](all []T, form func(T) R) []R { return remora.Each(all, form) }
 
 // clock is a moment in the local zone, without its age.
 func clock(t time.Time) string {
@@ -190,9 +184,4 @@ func did(r remora.Restore, p remora.Phase) string {
 		return name
 	}
 	return name + ": " + strings.Join(said, ", ")
-}
-
-// both joins the kinds: "database and files".
-func both(kinds []remora.Kind) string {
-	return strings.Join(each(kinds, func(k remora.Kind) string { return string(k) }), " and ")
 }

@@ -84,11 +84,8 @@ func (a *app) checkRestore(cmd *cobra.Command, f restoreFlags) error {
 // selection is what the flags choose of a backup. A path may hold a comma; a slash at its end, or at that of a directory,
 // says nothing.
 func (f restoreFlags) selection() remora.Selection {
-	s := remora.Selection{To: strings.TrimRight(f.to, "/"), Tables: several(f.tables)}
-	for _, p := range f.paths {
-		s.Paths = append(s.Paths, strings.TrimRight(p, "/"))
-	}
-	return s
+	paths := each(f.paths, func(p string) string { return strings.TrimRight(p, "/") })
+	return remora.Selection{To: strings.TrimRight(f.to, "/"), Tables: several(f.tables), Paths: paths}
 }
 
 // several splits the values of a flag that may be given several times, and name several things.

@@ -56,7 +56,7 @@ func (a *app) functions() template.FuncMap {
 		"line":   func(v any) string { return remora.OneLine(fmt.Sprint(v)) },
 		"moment": a.moment, "clock": clock, "age": a.age, "until": a.until, "held": a.held,
 		"lines": func(s string) []string { return strings.Split(s, "\n") },
-		"now":   a.Now, "span": control.Span, "timed": remora.Timed, "size": size, "counts": counts, "did": did, "few": remora.Few, "kinds": both, "join": strings.Join,
+		"now":   a.Now, "span": control.Span, "timed": remora.Timed, "size": size, "counts": counts, "did": did, "few": remora.Few, "kinds": remora.Named, "join": strings.Join,
 		"count": func(n reflect.Value, one, many string) string { return count(n.Int(), one, many) },
 		"plus":  func(n, m reflect.Value) int64 { return n.Int() + m.Int() },
 		"less":  func(n, m reflect.Value) int64 { return n.Int() - m.Int() },

@@ -40,11 +40,7 @@ type Mistakes []Mistake
 
 // Error joins the mistakes into one line; a command that has more room prints them one by one.
 func (m Mistakes) Error() string {
-	lines := make([]string, len(m))
-	for i := range m {
-		lines[i] = m[i].String()
-	}
-	return strings.Join(lines, "; ")
+	return strings.Join(remora.Each(m, Mistake.String), "; ")
 }
 
 // plainKey are keys that may be repeated in a message: a password put in the wrong place rarely looks like one.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/remora-backup/remora/internal/remora"
 )
 
 // Draft is what a new configuration file says. Empty fields are left out, or appear as comments that show what could
@@ -76,9 +78,5 @@ func value(s string) string {
 }
 
 func values(list []string) string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = value(s)
-	}
-	return "[" + strings.Join(out, ", ") + "]"
+	return "[" + strings.Join(remora.Each(list, value), ", ") + "]"
 }

@@ -109,9 +109,7 @@ func (c *Control) glance(ctx context.Context, id, runID string) (look, error) {
 			l.children++
 		}
 	}
-	for _, a := range d.GetPendingActivities() {
-		l.steps = append(l.steps, stepOf(a))
-	}
+	l.steps = remora.Each(d.GetPendingActivities(), stepOf)
 	return l, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,11 @@ func Kinds(database, files bool) (kinds []Kind) {
 		kinds = append(kinds, Files)
 	}
 	return kinds
+}
+
+// Named says them in words: "database and files".
+func Named(kinds []Kind) string {
+	return strings.Join(Each(kinds, func(k Kind) string { return string(k) }), " and ")
 }
 
 // DefaultStall is how long a copy may stand still where nobody chose it.

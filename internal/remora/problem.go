@@ -134,6 +134,14 @@ func Cut(s string, limit int) string {
 	return s[:end] + "..."
 }
 
+// Each puts every one of all into another form.
+func Each[T, R any](all []T, form func(T) R) (formed []R) {
+	for _, one := range all {
+		formed = append(formed, form(one))
+	}
+	return formed
+}
+
 // Few names the first of many.
 func Few(all []string) string {
 	const named = 5

@@ -96,11 +96,7 @@ func (s Schedule) Sentence() string {
 	if s.Drill {
 		return fmt.Sprintf("prove the newest backup of %s by a drill, waiting up to %s for it", s.Source, Short(s.Deadline))
 	}
-	kinds := make([]string, len(s.Kinds))
-	for i, k := range s.Kinds {
-		kinds[i] = string(k)
-	}
-	text := fmt.Sprintf("back up %s of %s, waiting up to %s for it", strings.Join(kinds, " and "), s.Source, Short(s.Deadline))
+	text := fmt.Sprintf("back up %s of %s, waiting up to %s for it", Named(s.Kinds), s.Source, Short(s.Deadline))
 	if s.RetentionDays > 0 {
 		text += fmt.Sprintf(", kept %d days", s.RetentionDays)
 	}

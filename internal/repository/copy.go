@@ -189,9 +189,7 @@ func (c *copier) add(ctx context.Context, to *snapshotfs.DirManifestBuilder, nam
 			return c.w.problem(err)
 		}
 		entry = *copied
-		for _, inside := range stored.Entries {
-			content = append(content, inside.Name)
-		}
+		content = remora.Each(stored.Entries, func(e *snapshot.DirEntry) string { return e.Name })
 	default:
 		if err := c.file(ctx, name, e, &entry); err != nil {
 			return err
@@ -261,9 +259,6 @@ func (r *Repository) RecordCopies(ctx context.Context, name string, copied *Repo
 	if err != nil {
 		return err
 	}
-	now := held{At: time.Now().UTC()}
-	for _, b := range all {
-		now.Backups = append(now.Backups, b.ID)
-	}
+	now := held{At: time.Now().UTC(), Backups: remora.Each(all, func(b remora.Backup) string { return b.ID })}
 	return copies.put(ctx, r, name, now)
 }

@@ -435,12 +435,8 @@ func only[T any](op, ref string, found []T, id func(T) string, none error) (one 
 	case 1:
 		return found[0], nil
 	}
-	var names []string
-	for _, f := range found {
-		names = append(names, id(f))
-	}
 	return one, remora.Fail(remora.Invalid, op, quote(ref),
-		"give a longer beginning of the id, or name the source", "it could be %s", remora.Few(names))
+		"give a longer beginning of the id, or name the source", "it could be %s", remora.Few(remora.Each(found, id)))
 }
 
 func noBackup(ref string) error {

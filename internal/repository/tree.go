@@ -133,11 +133,7 @@ func (t *tree) directory(ctx context.Context, rel string, before *snapshot.DirEn
 	if err != nil {
 		return nil, t.p.problem(err)
 	}
-	names := make([]string, len(listed))
-	for i := range listed {
-		names[i] = listed[i].Name()
-	}
-	t.p.keepEntry(t.path(rel), entry, names)
+	t.p.keepEntry(t.path(rel), entry, remora.Each(listed, fs.DirEntry.Name))
 	t.note(func(s *remora.TreeSummary) { s.Directories++ })
 	return entry, nil
 }
