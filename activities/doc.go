@@ -7,6 +7,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -34,15 +35,9 @@ type Watch struct {
 }
 
 func (w Watch) withDefaults() Watch {
-	if w.Stall <= 0 {
-		w.Stall = remora.DefaultStall
-	}
-	if w.Beat <= 0 {
-		w.Beat = time.Second
-	}
-	if w.Log == nil {
-		w.Log = slog.New(slog.DiscardHandler)
-	}
+	w.Stall = cmp.Or(w.Stall, remora.DefaultStall)
+	w.Beat = cmp.Or(w.Beat, time.Second)
+	w.Log = cmp.Or(w.Log, slog.New(slog.DiscardHandler))
 	return w
 }
 

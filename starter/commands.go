@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"os"
@@ -48,9 +49,7 @@ func (a *app) command(path string, to flags, run runner) *cobra.Command {
 		Long:    os.Expand(says.Long, func(name string) string { return a.helps.Shared[name] }),
 		Example: strings.TrimSuffix("  "+strings.ReplaceAll(says.Example, "\n", "\n  "), "  "),
 	}
-	if says.Takes.What == "" {
-		says.Takes.What = "no arguments"
-	}
+	says.Takes.What = cmp.Or(says.Takes.What, "no arguments")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) >= says.Takes.Least && len(args) <= says.Takes.Most {
 			return nil

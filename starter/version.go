@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"runtime"
 	"runtime/debug"
 
@@ -30,9 +31,7 @@ func buildVersion() versionJSON {
 	if !ok {
 		return v
 	}
-	if v.Version == "" {
-		v.Version = info.Main.Version
-	}
+	v.Version = cmp.Or(v.Version, info.Main.Version)
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
 			v.Commit = s.Value[:12]

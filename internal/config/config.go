@@ -261,10 +261,7 @@ func Parse(file string, text []byte, getenv func(string) string) (*Config, error
 }
 
 func find(path string, getenv func(string) string) (string, error) {
-	named := path
-	if named == "" {
-		named = getenv(FileVariable)
-	}
+	named := cmp.Or(path, getenv(FileVariable))
 	if named == "" {
 		for _, place := range Places() {
 			if _, err := os.Stat(place); err == nil {

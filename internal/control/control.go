@@ -6,6 +6,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,12 +55,8 @@ const callTimeout = 5 * time.Second
 // New makes a Control. It does not connect: the first question does. repo is for what is read from the repository
 // (Status); it may be nil where nothing of that is asked, and stays the caller's to close.
 func New(cfg Config, repo *repository.Repository) (*Control, error) {
-	if cfg.Namespace == "" {
-		cfg.Namespace = "remora"
-	}
-	if cfg.Poll == 0 {
-		cfg.Poll = 500 * time.Millisecond
-	}
+	cfg.Namespace = cmp.Or(cfg.Namespace, "remora")
+	cfg.Poll = cmp.Or(cfg.Poll, 500*time.Millisecond)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -103,9 +104,7 @@ func (f *follower) tellTask(ctx context.Context, w *watched) {
 
 // whyWaiting says what a queue waits for.
 func (c *Control) whyWaiting(ctx context.Context, queue, what string) string {
-	if queue == "" {
-		queue = remora.Queue
-	}
+	queue = cmp.Or(queue, remora.Queue)
 	if !c.worked(ctx, queue) {
 		return NoWorker
 	}

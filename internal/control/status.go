@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -221,9 +222,7 @@ func (c *Control) backupsOf(ctx context.Context, s *SourceStatus) error {
 		if b.Purpose != remora.Regular || s.Newest != nil {
 			continue
 		}
-		if s.Last == nil {
-			s.Last = b
-		}
+		s.Last = cmp.Or(s.Last, b)
 		switch b.Status {
 		case remora.Completed:
 			s.Newest = b

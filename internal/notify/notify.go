@@ -4,6 +4,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"net"
@@ -39,9 +40,7 @@ type Sender struct {
 
 // New makes a Sender. It asks nobody.
 func New(cfg Config) *Sender {
-	if cfg.Zone == nil {
-		cfg.Zone = time.Local
-	}
+	cfg.Zone = cmp.Or(cfg.Zone, time.Local)
 	return &Sender{
 		cfg: cfg, dial: (&net.Dialer{}).DialContext, now: time.Now,
 		mailTime: 30 * time.Second, greetTime: 10 * time.Second, webhookTime: 15 * time.Second,

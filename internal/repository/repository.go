@@ -198,9 +198,7 @@ func Open(ctx context.Context, cfg Config) (*Repository, error) {
 }
 
 func open(ctx context.Context, cfg Config, at place, unique []byte, password remora.Secret) (*Repository, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	sum := sha256.Sum256(unique)
 	r := &Repository{
 		cfg:          cfg,

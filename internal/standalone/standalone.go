@@ -1,6 +1,7 @@
 package standalone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,9 +103,7 @@ const (
 // Run starts Temporal and a worker and keeps them running until ctx ends; then it stops the worker, and after it
 // Temporal, and returns nil. An error before everything is up leaves nothing running.
 func Run(ctx context.Context, cfg Config) error {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	h, err := prepare(ctx, cfg)
 	if err != nil {
 		return err
