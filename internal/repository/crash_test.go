@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
-	if path := os.Getenv("REMORA_TEST_PASSWORD"); path != "" {
-		if err := passwordVictim(path); err != nil {
+	if os.Getenv("REMORA_TEST_PASSWORD") != "" {
+		if err := passwordVictim(); err != nil {
 			fmt.Println("failed:", err)
 		}
 		os.Exit(1)

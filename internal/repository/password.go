@@ -71,7 +71,7 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 	}
 	var changes []*change
 	for _, name := range names {
-		c := &change{cfg: l.all[name].cfg}
+		c := &change{name: name, cfg: l.all[name].cfg}
 		if err := c.begin(ctx); err != nil {
 			return false, atCopy(name, err)
 		}
@@ -83,9 +83,9 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 	} else if err := writeNext(file, given); err != nil {
 		return false, problem(changeOp, remora.NextFile(file), err)
 	}
-	for i, c := range changes {
+	for _, c := range changes {
 		if err := c.do(ctx, given); err != nil {
-			return ended, atCopy(names[i], err)
+			return ended, atCopy(c.name, err)
 		}
 	}
 	if err := os.Rename(remora.NextFile(file), file); err != nil {
@@ -96,6 +96,7 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 
 // change is that of one location's password.
 type change struct {
+	name    string
 	cfg     Config
 	at      place
 	waiting remora.Secret // the one in the file beside the password's

@@ -35,7 +35,11 @@ func readFile(name string) remora.SecretFunc {
 }
 
 // passwordVictim changes the password, and kills itself at a step.
-func passwordVictim(path string) error {
+func passwordVictim() error {
+	path, err := os.Getwd()
+	if err != nil {
+		return err
+	}
 	at := func(dir string) Config {
 		return Config{Path: filepath.Join(path, dir), State: filepath.Join(path, "state-"+dir)}
 	}
@@ -52,7 +56,7 @@ func passwordVictim(path string) error {
 	}
 	main.reached, other.reached = reached, reached
 	l := fromFile(filepath.Join(path, "password"), main, other)
-	_, err := l.ChangePassword(context.Background(), filepath.Join(path, "password"), strings.Split(os.Getenv("REMORA_TEST_NAMES"), ","), another)
+	_, err = l.ChangePassword(context.Background(), filepath.Join(path, "password"), strings.Split(os.Getenv("REMORA_TEST_NAMES"), ","), another)
 	return err
 }
 
@@ -83,7 +87,8 @@ func testAKilledPasswordChange(t *testing.T, server *testenv.S3Server, steps []s
 	main := Config{Path: filepath.Join(dir, "main"), State: filepath.Join(dir, "state-main"), Password: secret(password)}
 	other := Config{Path: filepath.Join(dir, "copy"), State: filepath.Join(dir, "state-copy"), Password: secret(password)}
 	victim := exec.CommandContext(ctx, os.Args[0])
-	victim.Env = append(os.Environ(), "REMORA_TEST_PASSWORD="+dir, "REMORA_TEST_STEP="+strings.Join(steps, " ")+" ", "REMORA_TEST_NAMES="+strings.Join(names, ","))
+	victim.Dir = dir
+	victim.Env = append(os.Environ(), "REMORA_TEST_PASSWORD=yes", "REMORA_TEST_STEP="+strings.Join(steps, " ")+" ", "REMORA_TEST_NAMES="+strings.Join(names, ","))
 	if server != nil {
 		main.Path, main.Bucket = "", server.Bucket()
 		main.Bucket.Prefix, main.Bucket.Lock = "shop/backups/", lockedForADay
