@@ -108,7 +108,8 @@ func TestChecks(t *testing.T) {
 	require.Equal(t, string(remora.Unavailable), app.Type())
 	require.False(t, app.NonRetryable())
 
-	(&Maintenance{Mode: func(string) (maintenance.Mode, error) { return mode, nil }}).Register(env)
+	after := func(string) ([][]string, error) { return nil, nil }
+	(&Maintenance{Mode: func(string) (maintenance.Mode, error) { return mode, nil }, After: after}).Register(env)
 	out, err := env.ExecuteActivity(remora.LookActivity, remora.MaintenanceInput{Source: "shop", Run: "run"})
 	require.NoError(t, err)
 	var looked remora.MaintenanceResult
