@@ -49,9 +49,12 @@ Fields are added, never renamed or removed.
 | show | the backup or the restore |
 | ls | one entry a line: path, kind, size, mode, modified, target |
 | export (with --to) | backup, to, objects (tables), entries (rows), bytes |
-| status | one object: summary, away, worker, monitored, alerts, sources (newest, last, failed_since, objective, overdue, late, stored, next, alerts, behind, running, person, window) |
+| status | one object: summary, away, worker, monitored, recovery_tried, alerts, sources (newest, last, failed_since, objective, overdue, late, stored, next, alerts, behind, running, person, window) |
 | copy | for each copy one update a line, as of a backup; the last line is the result: copied (to, backups, bytes, added, removed) |
 | repository create | repository, and repository_password_file where a password was made |
+| repository password | password_file, changed (the places that take theirs from it), resumed (only an interrupted change was ended) |
+| repository recovery | repository |
+| repository adopt | repository, before and owner (id, namespace, host, since, by, gone) |
 | backup, restore, watch, rollback, accept | one update a line (event: phase_started, phase_ended, progress, retry, notice); restore begins with its plan; the last line is the result |
 | backup, restore and copy with --detach | the started run: source, workflow, id, run |
 | cancel | source, cancelled, message, running |
