@@ -244,22 +244,26 @@ func (g *glance) ofLeftovers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if running(lane) || running(restore) {
+		if running(lane) {
 			g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source, "drilled/"+s.Source)
 			continue
+		}
+		cared := running(restore) // then drills alone may have left something
+		if cared {
+			g.unknown = append(g.unknown, "left/"+s.Source)
 		}
 		records, err := g.home.Restores(ctx, s.Source) // after that: what ends meanwhile is settled here
 		if err != nil {
 			return err
 		}
-		left := slices.ContainsFunc(records, func(r remora.Restore) bool { return r.Outcome.Unsettled() })
+		left := !cared && slices.ContainsFunc(records, func(r remora.Restore) bool { return r.Outcome.Unsettled() })
 		var drilled []remora.Leftover
 		for _, kind := range s.Kinds {
 			ours, of, err := g.journal(ctx, kind, s.Source)
 			if err != nil { // its database is away: backups tell that
 				g.unknown = append(g.unknown, "left/"+s.Source, "foreign/"+s.Source, "drilled/"+s.Source)
 			}
-			left = left || ours
+			left = left || ours && !cared
 			drilled = append(drilled, of...)
 		}
 		switch last := lane.GetWorkflowExecutionInfo(); {

@@ -403,6 +403,14 @@ func TestWhatARestoreLeftIsToBeTakenOver(t *testing.T) {
 	require.NoError(t, i.client.TerminateWorkflow(t.Context(), run.GetID(), "", "the test does"))
 	require.Equal(t, []string{"shop"}, i.look(5*time.Minute).Lost)
 	require.False(t, slices.Contains(i.look(5*time.Minute).Lost, "blog"))
+
+	// While somebody looks after a restore, only what a drill left is removed.
+	i.left = []remora.Leftover{{Kind: remora.Database, Run: remora.DrillRun("d"), Source: "shop", Installation: i.repo.Installation()}}
+	_, err := i.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: remora.RestoreLane("shop"), TaskQueue: "nobody's"}, remora.RestoreWorkflow)
+	require.NoError(t, err)
+	found = i.look(5 * time.Minute)
+	require.Empty(t, found.Lost)
+	require.Equal(t, i.left, found.Drilled[0].Settle)
 }
 
 // The runs of the monitor are hundreds a day, and do not stay in Temporal.

@@ -93,4 +93,18 @@ func TestDrill(t *testing.T) {
 	require.Equal(t, 4, code, out)
 	require.Contains(t, out, "it could not be made: find the backup")
 	require.Equal(t, remora.DrillFailing, list[remora.Backup](s, "history", s.source())[0].Proof.Outcome, "which says nothing about it")
+
+	s.stopWorker() // an undo window is no reason against a drill, nor a drill against a rollback
+	s.replaceConfig("{sql: \"SELECT COUNT(*) > 30000 FROM orders\"}", check)
+	s.startWorker()
+	s.must("restore", b.ID, "--force")
+	restored := s.read()
+	require.Contains(t, s.must("drill", s.source(), "--backup", b.ID), "is proven: back in ")
+	s.requireEqual(restored, s.read(), "after a drill in an undo window")
+	s.must("rollback", s.source())
+	s.requireEqual(damaged, s.read(), "after a rollback with a drill before it")
+	require.Contains(t, s.must("drill", s.source(), "--backup", b.ID), "is proven: back in ")
+	s.must("accept", s.source())
+	s.requireEqual(damaged, s.read(), "after the end of the window")
+	s.requireNothingLeft()
 }

@@ -121,6 +121,8 @@ func TestS20AnUnsettledRestoreStopsTheNextOne(t *testing.T) {
 	require.NoError(t, err, "backups go on inside an undo window")
 	_, err = s.tree.Preflight(t.Context(), job1, remora.Intent{From: part.fs()})
 	require.NoError(t, err, "its own journal stops nobody")
+	_, err = s.tree.Preflight(t.Context(), remora.Job{Run: remora.DrillRun(run2)}, remora.Intent{From: part.fs()})
+	require.NoError(t, err, "a drill puts nothing away")
 }
 
 func TestALockThatComesAndGoesHasOneHolder(t *testing.T) {

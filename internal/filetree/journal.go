@@ -253,7 +253,7 @@ func (t *Tree) journalsIn(at string) ([]*journal, error) {
 	return found, nil
 }
 
-// unsettled refuses to go on while another restore still has one of the directories in hand (S20). A drill of ours has none.
+// unsettled refuses to go on while another restore still has one of the directories in hand (S20). A drill of ours has none, and needs none.
 func (t *Tree) unsettled(run string) error {
 	found, err := t.journals()
 	if err != nil {
@@ -263,7 +263,7 @@ func (t *Tree) unsettled(run string) error {
 		overlaps := slices.ContainsFunc(j.Directories, func(d journalDirectory) bool {
 			return slices.ContainsFunc(t.cfg.Directories, func(dir string) bool { return within(d.Path, dir) || within(dir, d.Path) })
 		})
-		if j.Run == run || !overlaps || remora.IsDrill(j.Run) && j.Installation == t.cfg.Installation {
+		if j.Run == run || !overlaps || j.Installation == t.cfg.Installation && (remora.IsDrill(j.Run) || remora.IsDrill(run)) {
 			continue
 		}
 		hint := fmt.Sprintf("see remora restores %s, then end it with remora rollback or remora accept", j.Source)

@@ -215,7 +215,7 @@ func TestWhatIsSaidOfDrills(t *testing.T) {
 		"two may not":             {weekly, []remora.Proof{drill(remora.Proven, 2*week+2*time.Hour, time.Minute)}, []string{"unproven failed no drill has proven for 14 days that it can be brought back (objective 14 days)"}},
 		"slow":                    {chosen, []remora.Proof{drill(remora.Proven, time.Hour, 6*time.Minute+40*time.Second)}, []string{"slow warning to bring it back took 6 min 40 s in the last drill (objective 5 min)"}},
 		"it failed":               {chosen, []remora.Proof{drill(remora.DrillFailing, time.Hour, 0), drill(remora.Proven, 2*time.Hour, 0)}, []string{"drill failed the last drill failed: no way"}},
-		"it was skipped": {chosen, []remora.Proof{drill(remora.DrillSkipped, time.Hour, 0), drill(remora.Proven, 2*time.Hour, 0)}, []string{"drill warning the last drill was skipped: no way"}},
+		"it was skipped":          {chosen, []remora.Proof{drill(remora.DrillSkipped, time.Hour, 0), drill(remora.Proven, 2*time.Hour, 0)}, []string{"drill warning the last drill was skipped: no way"}},
 		"it could not be made": {chosen, []remora.Proof{drill(remora.DrillNotMade, time.Hour, 0), drill(remora.Proven, 2*week, 0)}, []string{
 			"unproven failed no drill has proven for 14 days that it can be brought back (objective 7 days)", "drill warning the last drill could not be made: no way",
 		}},
