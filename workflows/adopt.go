@@ -116,7 +116,10 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	a.Seq++
 
 	r.Hint = "Its workflow was lost; " + op.actor + " has taken it over."
-	r.Phases = append(r.Phases, remora.Phase{Name: "take over", Took: workflow.Now(ctx).Sub(began), RequestedBy: op.actor})
+	if len(r.Phases) == 0 {
+		r.Hint += " How long its steps took is not known."
+	}
+	r.Phases = append(r.Phases, remora.Phase{Name: "take over", At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: op.actor})
 	op.findSafety(ctx, &r)
 	switch {
 	case r.To != "" && restored > 0:

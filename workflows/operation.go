@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -85,12 +86,17 @@ func (op *operation) phase(ctx workflow.Context, name string, do func() (*remora
 	op.told.phase = name
 	workflow.SetCurrentDetails(ctx, name)
 	summary, err := do()
-	done := remora.Phase{Name: name, Took: workflow.Now(ctx).Sub(began), Failed: err != nil}
-	if err == nil {
+	done := lasted(ctx, name, began)
+	if done.Failed = err != nil; err == nil {
 		done.Summary = summary
 	}
 	op.told.done = append(op.told.done, done)
 	return err
+}
+
+// lasted is a phase that is over now.
+func lasted(ctx workflow.Context, name string, began time.Time) remora.Phase {
+	return remora.Phase{Name: name, At: began, Took: workflow.Now(ctx).Sub(began)}
 }
 
 // outcome tells the list of runs how it stands.

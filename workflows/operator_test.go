@@ -122,6 +122,7 @@ func playTerminatedBeforeSwitch(t *testing.T, r *recording) {
 	require.NotEmpty(t, r.kinds[remora.Database].journal, "the stage is left")
 	require.NoError(t, r.adopt().Get(t.Context(), nil))
 	require.Equal(t, remora.OutcomeRolledBack, r.record().Outcome)
+	require.Contains(t, r.record().Hint, "How long its steps took is not known.")
 	r.lives(original)
 	r.tidy()
 	require.Equal(t, string(remora.NotFound), kindOf(r.adopt().Get(t.Context(), nil)), "there is nothing to take over any more")

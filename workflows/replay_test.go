@@ -507,7 +507,7 @@ func playTerminatedApply(t *testing.T, r *recording) {
 	r.tidy()
 	record, phases := r.recorded(t)
 	r.held(t, record.SafetyBackup, original)
-	require.Equal(t, []string{"way back: go back to what was before"}, phases)
+	require.Equal(t, []string{"restore, until its workflow was terminated; how long each step took is not known: failed", "way back: go back to what was before"}, phases)
 }
 
 // S24: and caches are reset after each switch.

@@ -43,5 +43,10 @@ func TestTheInterruptionIsThatOfTheSwitch(t *testing.T) {
 	}
 	require.Equal(t, 4*time.Second, phases("stage", "maintenance on", "switch", "live checks", "maintenance off", "live checks", "extend").Interruption())
 	require.Equal(t, 4*time.Second, phases("stage", "maintenance on", "switch", "way back: switch", "way back: leave maintenance", "way back: discard").Interruption())
+	apart := phases("stage", "maintenance on", "switch", "maintenance off", "extend")
+	for i := range apart.Phases {
+		apart.Phases[i].At = time.Unix(int64(i*10), 0)
+	}
+	require.Equal(t, 21*time.Second, apart.Interruption(), "and what lay between its phases")
 	require.Zero(t, phases("stage", "switch").Interruption(), "nobody was taken offline")
 }

@@ -116,7 +116,9 @@ type Restore struct {
 
 // Phase is one phase of a run that is over.
 type Phase struct {
-	Name string        `json:"name"`
+	Name string `json:"name"`
+	// At is when it began; what earlier versions recorded does not say it.
+	At   time.Time     `json:"at,omitzero"`
 	Took time.Duration `json:"took"`
 	// Failed is the phase that a run failed in, or was cancelled in.
 	Failed bool `json:"failed,omitempty"`
@@ -148,10 +150,16 @@ func PhaseName(kind Kind, verb, source string) string {
 
 // Interruption is for how long the restore had the application offline, at its switch and until it was back.
 func (r Restore) Interruption() (long time.Duration) {
-	began := false
-	for _, p := range r.Phases {
-		if began = began || p.Name == OfflinePhase; began {
-			long += p.Took
+	var from *Phase
+	for i, p := range r.Phases {
+		if from == nil && p.Name == OfflinePhase {
+			from = &r.Phases[i]
+		}
+		if from == nil {
+			continue
+		}
+		if long += p.Took; !from.At.IsZero() && !p.At.IsZero() { // with what lies between them
+			long = p.At.Add(p.Took).Sub(from.At)
 		}
 		if p.Name == OnlinePhase || p.Name == WayBack+"leave maintenance" {
 			break
