@@ -293,8 +293,8 @@ func TestAScheduleThatWasEditedIsTold(t *testing.T) {
 	require.Equal(t, []remora.Event{remora.AlertRaised}, told(i.look(8*24*time.Hour), "schedule/"+often().ID()+"/paused"), "it is paused for long")
 }
 
-// failing is a Backup whose one step fails until it is told not to.
-func (i *installation) failing() (heal func()) {
+// failing is a workflow whose one step fails until it is told not to.
+func (i *installation) failing(name string) (heal func()) {
 	var well atomic.Bool
 	w := worker.New(i.client, remora.Queue, worker.Options{})
 	w.RegisterWorkflowWithOptions(func(ctx workflow.Context, _ remora.BackupRequest) error {
@@ -304,7 +304,7 @@ func (i *installation) failing() (heal func()) {
 			err = workflow.ExecuteActivity(ctx, "database.Capture").Get(ctx, nil)
 		}
 		return err
-	}, workflow.RegisterOptions{Name: remora.BackupWorkflow})
+	}, workflow.RegisterOptions{Name: name})
 	w.RegisterActivityWithOptions(func(ctx context.Context) error {
 		if well.Load() {
 			return nil
@@ -316,18 +316,28 @@ func (i *installation) failing() (heal func()) {
 	return func() { well.Store(true) }
 }
 
-func (i *installation) start() client.WorkflowRun {
-	run, err := i.client.ExecuteWorkflow(i.t.Context(), client.StartWorkflowOptions{ID: remora.Lane("shop"), TaskQueue: remora.Queue}, remora.BackupWorkflow,
+func (i *installation) start(workflow string) client.WorkflowRun {
+	run, err := i.client.ExecuteWorkflow(i.t.Context(), client.StartWorkflowOptions{ID: remora.Lane("shop"), TaskQueue: remora.Queue}, workflow,
 		remora.BackupRequest{Source: "shop", Kinds: []remora.Kind{remora.Database}, RequestedBy: "ada"})
 	require.NoError(i.t, err)
 	return run
 }
 
-// A backup whose database is away is told while it is tried again, and over once it went through.
-func TestABackupThatIsTriedAgainAndAgainIsTold(t *testing.T) {
+// What finds the database away is told while it is tried again, and over once it went through: a backup, and the way back of a
+// restore (F38), which is an Apply, or a Turn.
+func TestWhatIsTriedAgainAndAgainIsTold(t *testing.T) {
+	for workflow, says := range map[string]string{remora.BackupWorkflow: "a backup", remora.ApplyWorkflow: "a restore", remora.TurnWorkflow: "a rollback"} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel() // they mostly wait
+			triedAgain(t, workflow, says)
+		})
+	}
+}
+
+func triedAgain(t *testing.T, workflow, says string) {
 	i := newInstallation(t)
-	heal := i.failing()
-	run := i.start()
+	heal := i.failing(workflow)
+	run := i.start(workflow)
 	testenv.Wait(t, 20*time.Second, "it fails", func() error {
 		d, err := i.client.DescribeWorkflowExecution(t.Context(), remora.Lane("shop"), "")
 		if err == nil && (len(d.GetPendingActivities()) == 0 || d.GetPendingActivities()[0].GetAttempt() < 3) {
@@ -343,7 +353,7 @@ func TestABackupThatIsTriedAgainAndAgainIsTold(t *testing.T) {
 	})
 	require.Nil(t, i.open("failing/"), "trouble that passes is nobody's business")
 	require.Equal(t, []remora.Event{remora.AlertRaised}, told(i.look(12*time.Minute), "failing/op/shop"))
-	require.Contains(t, i.open("failing/").Problem, "a backup is being tried again since 12 min: reach the database (127.0.0.1:3306): connection refused")
+	require.Contains(t, i.open("failing/").Problem, says+" is being tried again since 12 min: reach the database (127.0.0.1:3306): connection refused")
 	require.Equal(t, "see that it runs", i.open("failing/").Hint)
 	require.Empty(t, told(i.look(5*time.Minute), "failing/"))
 	heal()
@@ -361,8 +371,8 @@ func TestABackupThatIsTriedAgainAndAgainIsTold(t *testing.T) {
 // F37: a backup that was terminated in Temporal leaves the record that it could not write, once.
 func TestATerminatedBackupIsRecordedOnce(t *testing.T) {
 	i := newInstallation(t)
-	i.failing()
-	run := i.start()
+	i.failing(remora.BackupWorkflow)
+	run := i.start(remora.BackupWorkflow)
 	require.NoError(t, i.client.TerminateWorkflow(t.Context(), run.GetID(), "", "the test does"))
 	var found remora.LookResult
 	testenv.Wait(t, 20*time.Second, "it is seen", func() error {
@@ -397,8 +407,8 @@ func TestWhatARestoreLeftIsToBeTakenOver(t *testing.T) {
 	require.NoError(t, i.repo.RecordRestore(t.Context(), remora.Restore{ID: "shop-restore-1", Run: "r", Source: "shop", Outcome: remora.OutcomeApplied, Started: i.now}))
 	require.Equal(t, []string{"shop"}, i.look(5*time.Minute).Lost)
 
-	i.failing()
-	run := i.start() // a backup holds the lane: it goes first
+	i.failing(remora.BackupWorkflow)
+	run := i.start(remora.BackupWorkflow) // a backup holds the lane: it goes first
 	require.Empty(t, i.look(5*time.Minute).Lost)
 	require.NoError(t, i.client.TerminateWorkflow(t.Context(), run.GetID(), "", "the test does"))
 	require.Equal(t, []string{"shop"}, i.look(5*time.Minute).Lost)
