@@ -168,9 +168,6 @@ func networkFaults(storm *testenv.Storm, wire *testenv.Wire) []fault {
 	third := func(n int64, _ *http.Request) testenv.Fault {
 		return []testenv.Fault{slow, nil, nil, broken, nil, nil, slow, nil, nil, nil}[n%10]
 	}
-	copies := func(p phase) bool { // the steps that are given up when nothing moves
-		return slices.Contains([]string{remora.CaptureVerb, remora.StageVerb, remora.CompareVerb}, strings.TrimPrefix(p.activity, remora.Database.Activity("")))
-	}
 	inMySQL := func(p phase) bool { return strings.HasPrefix(p.activity, string(remora.Database)) }
 	return []fault{
 		{id: "F18", name: "storage is full (507)", at: written, strike: weather(func() testenv.Weather { return testenv.Always(full, "PUT") })},
@@ -179,7 +176,7 @@ func networkFaults(storm *testenv.Storm, wire *testenv.Wire) []fault {
 		{id: "F24", name: "every third answer of the storage is cut", harmless: true, at: stored, strike: weather(func() testenv.Weather { return testenv.Every(3, testenv.Cut, "GET") })},
 		{id: "F25", name: "every second answer of the storage is lost", harmless: true, at: written, strike: weather(func() testenv.Weather { return testenv.Every(2, testenv.Lose, "PUT", "DELETE") })},
 		{id: "F24", name: "connections to MySQL are cut after 20 kB", at: inMySQL, strike: breaks(func(*torture) testenv.Break { return testenv.Break{After: 20_000, Times: 2} })},
-		{id: "F24", name: "connections to MySQL go silent", at: copies, strike: breaks(func(*torture) testenv.Break { return testenv.Break{Stall: true, Times: 2} })},
+		{id: "F24", name: "connections to MySQL go silent", at: inMySQL, strike: breaks(func(*torture) testenv.Break { return testenv.Break{Stall: true, Times: 2} })},
 		{id: "F24", name: "the storage goes silent for a call", harmless: true, at: stored, strike: weather(func() testenv.Weather { return testenv.First(1, testenv.Stall) })},
 		{
 			id: "F25", name: "MySQL's answer to the RENAME is lost", harmless: true, at: func(p phase) bool { return p.activity == remora.Database.Activity(remora.SwitchVerb) },

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"regexp"
 	"slices"
 
 	protocol "github.com/go-mysql-org/go-mysql/mysql"
@@ -20,6 +21,7 @@ import (
 
 // The error codes of the server that we act on.
 const (
+	codeCannotCreate    = 1005
 	codeLoginDenied     = 1045
 	codeUnknownSchema   = 1049
 	codeTableExists     = 1050
@@ -55,13 +57,16 @@ var kinds = map[uint16]remora.ProblemKind{
 	1159: remora.Unavailable, 1160: remora.Unavailable, 1161: remora.Unavailable, 1203: remora.Unavailable,
 	1226: remora.Unavailable, 1969: remora.Unavailable, 1317: remora.Unavailable, 1927: remora.Unavailable, 2006: remora.Unavailable,
 	2013: remora.Unavailable, 4031: remora.Unavailable, 3168: remora.Unavailable,
-	3: remora.Full, 1021: remora.Full, 1114: remora.Full, 1026: remora.Full, 1197: remora.Full,
+	3: remora.Full, 1021: remora.Full, 1114: remora.Full, 1026: remora.Full, 1197: remora.Full, 3675: remora.Full,
 }
+
+// noRoom is how MariaDB says of a table that it could not be created on a disk that is full.
+var noRoom = regexp.MustCompile(`\(errno: (28|135) `)
 
 // telling are the codes whose text may be passed on although they are not in kinds: it names objects, never values.
 // Texts such as "Duplicate entry '…'" hold row data and stay behind.
 var telling = []uint16{
-	1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, codeNoSuchColumn, 1115, 1117, 1118, 1119, 1146, codeUnknownVariable, 1195, 1215, 1231,
+	codeCannotCreate, 1007, 1008, 1022, 1046, codeTableExists, 1051, 1054, codeNoSuchColumn, 1115, 1117, 1118, 1119, 1146, codeUnknownVariable, 1195, 1215, 1231,
 	1273, 1283, 1298, 1304, 1305, codeViewInvalid, 1359, codeNoDefiner, 1450, 1537, codeNoParentIndex, 1824, 1826, 3008, 3185, 3730, codeUnlikeColumns, 3819, 3821, 3825,
 }
 
@@ -111,10 +116,12 @@ func (d *Database) problem(ctx context.Context, op, subject string, err error) e
 		return fmt.Errorf("%s: %w", op, cause)
 	}
 	p := &remora.Problem{Op: op, Subject: subject, Err: scrubbed(err)}
-	code := codeOf(err)
+	code, message := answer(err)
 	switch kind, ok := kinds[code]; {
 	case ok:
 		p.Kind = kind
+	case code == codeCannotCreate && noRoom.MatchString(message):
+		p.Kind = remora.Full
 	case errors.As(err, new(*fs.PathError)) && errors.Is(err, fs.ErrNotExist): // a file, where a socket is none
 		p.Kind = remora.Corrupt
 	case code == 0 && lost(err):

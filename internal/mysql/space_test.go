@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	sqldriver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -58,4 +59,28 @@ func TestAServerElsewhereIsNotTakenForOneHere(t *testing.T) {
 		require.Equal(t, here, d.here(name), address)
 		require.False(t, d.here("another-host"), address)
 	}
+}
+
+// A stage for which there is no room says so, however the server puts it, and is not tried again: somebody has to make room (F17).
+func TestF17AFullDiskIsToldAsOne(t *testing.T) {
+	server := testenv.NewMariaDB(t, "11.8") // it may end itself; MySQL's is e2e's TestWreckedDisks
+	server.Kill(t)
+	disk := testenv.NewDisk(t, server.Datadir(), 400)
+	server.Restart(t)
+	w := newWorld(t, server)
+	w.exec(shop)
+	part := w.capture()
+	live := w.dumps(w.schema)
+	w.staged("q", part)
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "q"}, ""))
+	disk.Fill(t, 100<<10)
+	_, err := w.d.Stage(t.Context(), remora.Job{Run: "r"}, part.fs())
+	requireProblem(t, err, remora.Full, "Can't create table", "free space on the server's data directory")
+	disk.Empty(t)
+	server.Restart(t)
+	require.NoError(t, w.d.Discard(t.Context(), remora.Job{Run: "r"}, ""))
+	require.Equal(t, live, w.dumps(w.schema))
+
+	err = w.d.problem(t.Context(), "load", "table more", &sqldriver.MySQLError{Number: 3675, Message: "Create table/tablespace 'more' failed, as disk is full"})
+	requireProblem(t, err, remora.Full, "as disk is full", "free space on the server's data directory")
 }
