@@ -157,6 +157,8 @@ type brokenSync struct {
 	t      *testing.T
 	log    string
 	tracer *exec.Cmd
+	mended chan struct{} // to be closed once; over is, when the tracer has gone
+	over   chan struct{}
 }
 
 // noTracer says why calls cannot be made to fail on this machine.
@@ -170,7 +172,7 @@ func noTracer() error {
 
 // breakSync breaks the next such call of the worker with EIO.
 func (k *torture) breakSync() *brokenSync {
-	b := &brokenSync{t: k.t, log: filepath.Join(k.dir, "strace")}
+	b := &brokenSync{t: k.t, log: filepath.Join(k.dir, "strace"), mended: make(chan struct{}), over: make(chan struct{})}
 	b.tracer = exec.Command("strace", "-f", "-p", strconv.Itoa(k.worker.Process.Pid), "-o", b.log,
 		"-e", "trace=fsync,syncfs,fdatasync", "-e", "inject=fsync,syncfs,fdatasync:error=EIO:when=1")
 	said, err := b.tracer.StderrPipe()
@@ -179,10 +181,24 @@ func (k *torture) breakSync() *brokenSync {
 	}
 	if err != nil {
 		b.t.Error(err)
+		close(b.over)
 		return b
 	}
 	_, _ = bufio.NewReader(said).ReadString('\n') // attached
 	go func() { _, _ = io.Copy(io.Discard, said) }()
+	go func() { // what fails is the first call of each thread, so it goes when one has failed
+		defer close(b.over)
+		for b.fired() == 0 {
+			select {
+			case <-b.mended:
+			case <-time.After(2 * time.Millisecond):
+				continue
+			}
+			break
+		}
+		_ = b.tracer.Process.Signal(os.Interrupt)
+		_ = b.tracer.Wait()
+	}()
 	return b
 }
 
@@ -193,8 +209,8 @@ func (b *brokenSync) fired() int {
 
 // mend lets all calls be.
 func (b *brokenSync) mend() {
-	_ = b.tracer.Process.Signal(os.Interrupt)
-	_ = b.tracer.Wait()
+	close(b.mended)
+	<-b.over
 	require.NoError(b.t, os.Remove(b.log))
 }
 
