@@ -101,7 +101,7 @@ func (k *torture) makeRoom(rows *testenv.Disk, over func() bool) (met bool) {
 	}
 	rows.Empty(k.t)
 	if k.db().PingContext(k.t.Context()) != nil {
-		k.mysql.Restart(k.t)
+		k.restartMySQL()
 		met = true
 	}
 	return met

@@ -42,8 +42,7 @@ func processFaults() []fault {
 			return strings.HasPrefix(p.activity, string(remora.Database)) || p.activity == remora.ChecksActivity
 		}},
 		{id: "F8", name: "MySQL killed and started again", strike: func(k *torture, _ step) (func(), error) {
-			k.mysql.Kill(k.t)
-			k.mysql.Restart(k.t)
+			k.restartMySQL() // it is killed for that
 			return nil, nil
 		}},
 		{id: "F31", name: "Temporal killed and started again", harmless: true, strike: func(k *torture, _ step) (func(), error) {
