@@ -131,16 +131,20 @@ func freeze(k *torture, at step) (heal func(), err error) {
 func starve(k *torture, at step) (heal func(), err error) {
 	before, err := k.memory.Killed()
 	require.NoError(k.t, err)
-	require.NoError(k.t, k.memory.Starve())
 	dead := make(chan struct{})
 	go func() {
 		defer close(dead)
 		_ = k.worker.Wait()
 	}()
-	select {
-	case <-dead:
-	case <-time.After(10 * time.Second):
-	case <-at.command:
+	for end, alive := time.Now().Add(10*time.Second), true; alive && time.Now().Before(end); {
+		require.NoError(k.t, k.memory.Starve())
+		select {
+		case <-dead:
+			alive = false
+		case <-at.command:
+			alive = false
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 	select {
 	case <-dead:

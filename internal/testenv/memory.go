@@ -74,12 +74,15 @@ func (m *Memory) Add(pid int) error {
 	return os.WriteFile(filepath.Join(m.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
-// Starve leaves the group what it has now: whoever asks for more is killed.
+// Starve leaves the group what it has now and cannot give back: whoever asks for more is killed. Where others could give some
+// back later, do it again.
 func (m *Memory) Starve() error {
 	if m.v2 {
 		return os.WriteFile(m.file("", "max"), []byte("4096"), 0) // kills at once
 	}
-	for range 100 { // the kernel takes no limit below what is in use and cannot be freed
+	// It takes no limit below what is in use, but frees what it can before it says so.
+	_ = os.WriteFile(m.file("limit_in_bytes", ""), []byte("4096"), 0)
+	for range 100 {
 		used, err := os.ReadFile(m.file("usage_in_bytes", ""))
 		if err != nil {
 			return err
