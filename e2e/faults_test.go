@@ -221,7 +221,7 @@ type choice struct {
 // choose strikes with what is chosen of some faults. One that cannot be made to happen here is left out, and it is said.
 func (k *torture) choose(faults []fault, choices ...choice) {
 	k.t.Helper()
-	k.t.Cleanup(func() { _, _ = fmt.Fprint(k.t.Output(), (&tally{}).add(k)) })
+	k.t.Cleanup(func() { _, _ = fmt.Fprint(k.t.Output(), (&tally{}).add(k, "")) })
 	for _, c := range choices {
 		f := faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == c.fault })]
 		if f.cannot != nil {

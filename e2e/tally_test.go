@@ -27,28 +27,34 @@ type visited struct {
 	first, last         time.Duration // the median of the first runs, and of the last
 }
 
-func (a *tally) add(k *torture) *tally {
+// add counts what came of a site; again says how to see what was wrong there once more.
+func (a *tally) add(k *torture, again string) *tally {
 	a.results = append(a.results, k.results...)
 	a.missed += k.missed
+	if k.t.Failed() {
+		a.wrong = append(a.wrong, cmp.Or(k.now, "between two runs")+again)
+	}
 	return a
 }
 
 // leave counts what came of a site. A run that was stopped in the middle is not wrong.
 func (a *tally) leave(t *testing.T, name, again string, k *torture, began time.Time, stopped bool) {
 	v := visited{name: name, took: time.Since(began)}
-	what := "the site could not be made"
+	known := len(a.wrong)
 	if k != nil {
-		a.add(k)
-		what, v.runs, v.missed = k.now, len(k.results), k.missed
+		a.add(k, "\n    "+again)
+		v.runs, v.missed = len(k.results), k.missed
 		v.first, v.last = medians(k.results)
+	} else if t.Failed() {
+		a.wrong = append(a.wrong, "the site could not be made\n    "+again)
 	}
-	switch {
-	case stopped:
-		a.cut = what
-	case t.Failed():
-		v.wrong = 1
-		a.wrong = append(a.wrong, what+"\n    "+again)
+	if stopped {
+		a.wrong, a.cut = a.wrong[:known], "a site of "+name
+		if k != nil {
+			a.cut = cmp.Or(k.now, a.cut)
+		}
 	}
+	v.wrong = len(a.wrong) - known
 	i := slices.IndexFunc(a.sites, func(s visited) bool { return s.name == name })
 	if i < 0 {
 		a.sites = append(a.sites, v)
