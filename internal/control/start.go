@@ -65,7 +65,10 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		TypedSearchAttributes:                    schedule.Attributes(s.source, s.kind, c.cfg.Actor),
 	}
 	for range 3 { // the holder may end between the refusal and the look at it
-		run, err := c.client.ExecuteWorkflow(ctx, options, s.workflow, s.request)
+		// Whoever leaves now would not know whether it was begun.
+		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		run, err := c.client.ExecuteWorkflow(whole, options, s.workflow, s.request)
+		cancel()
 		if err == nil {
 			return Run{Source: s.source, Workflow: s.workflow, ID: s.id, RunID: run.GetRunID()}, nil
 		}
