@@ -25,15 +25,17 @@ type gate struct {
 	file      string // holds the id of the owner that this machine worked for
 	log       *slog.Logger
 
-	mu     sync.Mutex
-	looked time.Time
-	closed error // why steps are kept back
+	mu      sync.Mutex
+	looked  time.Time
+	looking bool
+	closed  error // why steps are kept back
 }
 
 const (
-	// ownerAge is how soon a worker notices that its repository was adopted by another installation.
-	ownerAge = time.Minute
-	// ownerTime is how long is waited for the record of the owner: what is on its way back must not wait for a storage.
+	// ownerAge is how soon a worker that is at work notices that its repository was adopted by another installation, and
+	// ownerLimit for how long it goes on without having looked.
+	ownerAge, ownerLimit = time.Minute, 10 * time.Minute
+	// ownerTime is how long is waited for the record of the owner.
 	ownerTime = 10 * time.Second
 )
 
@@ -41,23 +43,36 @@ const (
 func (g *gate) pass(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed == nil && time.Since(g.looked) < ownerAge {
-		return nil
+	switch age := time.Since(g.looked); {
+	case g.closed != nil || age > ownerLimit:
+		g.note(g.look(ctx))
+	case age > ownerAge && !g.looking: // what is on its way back does not wait for a storage
+		g.looking = true
+		go func() {
+			err := g.look(context.WithoutCancel(ctx))
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.looking = false
+			g.note(err)
+		}()
 	}
-	ctx, cancel := context.WithTimeout(ctx, ownerTime)
-	defer cancel()
-	switch err := g.look(ctx); {
-	case err == nil || remora.KindOf(err) == remora.Fenced:
-		g.closed = err
-	default:
-		g.log.WarnContext(ctx, "whose the repository is cannot be told now", "error", err)
-	}
-	g.looked = time.Now()
 	return g.closed
+}
+
+// note keeps what a look came to.
+func (g *gate) note(err error) {
+	g.looked = time.Now()
+	if err == nil || remora.KindOf(err) == remora.Fenced {
+		g.closed = err
+		return
+	}
+	g.log.Warn("whose the repository is cannot be told now", "error", err)
 }
 
 // look sees that the repository is ours. One that is nobody's becomes ours; and ours stays ours where Temporal was lost.
 func (g *gate) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, ownerTime)
+	defer cancel()
 	found, err := g.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: g.name})
 	if err != nil {
 		return err
