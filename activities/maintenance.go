@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 
 	"github.com/remora-backup/remora/internal/maintenance"
@@ -65,7 +66,8 @@ func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (re
 	ctx = context.WithoutCancel(ctx)
 	lane, unknown := describe(ctx, m.Temporal, remora.Lane(in.Source), "")
 	wanted := []string{remora.ApplyWorkflow, remora.TurnWorkflow, remora.AdoptWorkflow}
-	if unknown == nil && (!running(lane) || !slices.Contains(wanted, lane.GetWorkflowExecutionInfo().GetType().GetName())) {
+	mine := lane.GetWorkflowExecutionInfo().GetExecution().GetRunId() == activity.GetInfo(ctx).WorkflowExecution.RunID // a Discard goes back first
+	if unknown == nil && (!running(lane) || !mine && !slices.Contains(wanted, lane.GetWorkflowExecutionInfo().GetType().GetName())) {
 		in.Entered = true
 		if _, left := m.leave(ctx, in); err == nil {
 			err = left

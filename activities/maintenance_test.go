@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/remora-backup/remora/internal/maintenance"
 	"github.com/remora-backup/remora/internal/remora"
@@ -49,6 +51,20 @@ func TestS3AnEnterThatComesLateLeavesAgain(t *testing.T) {
 	enter()
 	require.NoFileExists(t, flag)
 	require.NoFileExists(t, filepath.Join(folder, "journal"))
+
+	// A Discard that goes back first, for an Apply that was terminated, is at work itself.
+	w := worker.New(c, "ours", worker.Options{})
+	(&Maintenance{Mode: func(string) (maintenance.Mode, error) { return mode, nil }, Temporal: c}).Register(w)
+	w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+		return workflow.ExecuteActivity(ctx, remora.EnterActivity, remora.MaintenanceInput{Source: "shop", Run: "run"}).Get(ctx, nil)
+	}, workflow.RegisterOptions{Name: remora.DiscardWorkflow})
+	require.NoError(t, w.Start())
+	defer w.Stop()
+	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: remora.Lane("shop"), TaskQueue: "ours"}, remora.DiscardWorkflow)
+	require.NoError(t, err)
+	require.NoError(t, run.Get(t.Context(), nil))
+	require.FileExists(t, flag)
 }
 
 // S24: what is run after a switch ends within its time, and only the last line of what a program says against itself is told.
