@@ -221,7 +221,9 @@ func (d *Database) mine(ctx context.Context, s *session, op, run string) (*entry
 // track of. A drill of ours puts nothing away: it stands in nobody's way, and no restore of ours in its.
 func (d *Database) unsettled(ctx context.Context, s *session, op, run string) error {
 	all, err := d.touching(ctx, s, "WHERE run <> ?", run)
-	all = slices.DeleteFunc(all, func(e entry) bool { return e.Installation == d.cfg.Installation && (remora.IsDrill(e.Run) || remora.IsDrill(run)) })
+	all = slices.DeleteFunc(all, func(e entry) bool {
+		return e.Installation == d.cfg.Installation && (remora.IsDrill(e.Run) || remora.IsDrill(run))
+	})
 	if err != nil || len(all) == 0 {
 		return err
 	}
