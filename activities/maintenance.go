@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"go.temporal.io/sdk/activity"
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/remora-backup/remora/internal/maintenance"
@@ -64,16 +64,41 @@ func (m *Maintenance) after(ctx context.Context, in remora.MaintenanceInput) err
 func (m *Maintenance) enter(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {
 	entered, err := m.call(ctx, "take "+in.Source+" offline", in, maintenance.Mode.Enter)
 	ctx = context.WithoutCancel(ctx)
-	lane, unknown := describe(ctx, m.Temporal, remora.Lane(in.Source), "")
-	wanted := []string{remora.ApplyWorkflow, remora.TurnWorkflow, remora.AdoptWorkflow}
-	mine := lane.GetWorkflowExecutionInfo().GetExecution().GetRunId() == activity.GetInfo(ctx).WorkflowExecution.RunID // a Discard goes back first
-	if unknown == nil && (!running(lane) || !mine && !slices.Contains(wanted, lane.GetWorkflowExecutionInfo().GetType().GetName())) {
+	if wanted, unknown := m.wanted(ctx, in.Source); !wanted && unknown == nil {
 		in.Entered = true
 		if _, left := m.leave(ctx, in); err == nil {
 			err = left
 		}
 	}
 	return entered, err
+}
+
+// wanted tells whether whoever is at work on a source will bring it back online. Of a Discard, only one that goes back first
+// will, and it has begun with taking it offline.
+func (m *Maintenance) wanted(ctx context.Context, source string) (bool, error) {
+	lane, err := describe(ctx, m.Temporal, remora.Lane(source), "")
+	now := lane.GetWorkflowExecutionInfo()
+	switch kind := now.GetType().GetName(); {
+	case err != nil || !running(lane):
+		return false, err
+	case kind != remora.DiscardWorkflow:
+		return slices.Contains([]string{remora.ApplyWorkflow, remora.TurnWorkflow, remora.AdoptWorkflow}, kind), nil
+	}
+	offline := false
+	events := m.Temporal.GetWorkflowHistory(ctx, now.GetExecution().GetWorkflowId(), now.GetExecution().GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		e, err := events.Next()
+		if err != nil {
+			return false, err
+		}
+		switch e.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() {
+		case remora.EnterActivity:
+			offline = true
+		case remora.LeaveActivity:
+			offline = false
+		}
+	}
+	return offline, nil
 }
 
 func (m *Maintenance) leave(ctx context.Context, in remora.MaintenanceInput) (remora.MaintenanceResult, error) {

@@ -1,6 +1,8 @@
 package activities
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -52,19 +54,38 @@ func TestS3AnEnterThatComesLateLeavesAgain(t *testing.T) {
 	require.NoFileExists(t, flag)
 	require.NoFileExists(t, filepath.Join(folder, "journal"))
 
-	// A Discard that goes back first, for an Apply that was terminated, is at work itself.
+	// A Discard that goes back first, for an Apply that was terminated, wants it as well, until it brings the application back.
 	w := worker.New(c, "ours", worker.Options{})
 	(&Maintenance{Mode: func(string) (maintenance.Mode, error) { return mode, nil }, Temporal: c}).Register(w)
 	w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
-		return workflow.ExecuteActivity(ctx, remora.EnterActivity, remora.MaintenanceInput{Source: "shop", Run: "run"}).Get(ctx, nil)
+		in := remora.MaintenanceInput{Source: "shop", Run: "run", Entered: true}
+		for _, name := range []string{remora.EnterActivity, remora.LeaveActivity} {
+			if err := workflow.ExecuteActivity(ctx, name, in).Get(ctx, nil); err != nil {
+				return err
+			}
+			workflow.GetSignalChannel(ctx, "on").Receive(ctx, nil)
+		}
+		return nil
 	}, workflow.RegisterOptions{Name: remora.DiscardWorkflow})
 	require.NoError(t, w.Start())
 	defer w.Stop()
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: remora.Lane("shop"), TaskQueue: "ours"}, remora.DiscardWorkflow)
 	require.NoError(t, err)
+	testenv.Wait(t, time.Minute, "the Discard to take it offline", func() error { _, err := os.Stat(flag); return err })
+	enter()
+	require.FileExists(t, flag, "one that comes late leaves it so")
+	require.NoError(t, c.SignalWorkflow(t.Context(), run.GetID(), run.GetRunID(), "on", nil))
+	testenv.Wait(t, time.Minute, "the Discard to bring it back", func() error {
+		if _, err := os.Stat(flag); !errors.Is(err, fs.ErrNotExist) {
+			return errors.New("it is offline")
+		}
+		return nil
+	})
+	enter()
+	require.NoFileExists(t, flag, "and one that comes later brings it back itself")
+	require.NoError(t, c.SignalWorkflow(t.Context(), run.GetID(), run.GetRunID(), "on", nil))
 	require.NoError(t, run.Get(t.Context(), nil))
-	require.FileExists(t, flag)
 }
 
 // S24: what is run after a switch ends within its time, and only the last line of what a program says against itself is told.
