@@ -19,16 +19,13 @@ import (
 // gate keeps the steps of this worker back while the repository belongs to another installation (S11). Two of them know
 // nothing of each other's runs: each would take the other's open restore for a lost one, and settle it.
 type gate struct {
-	locations *repository.Locations
-	client    client.Client
-	name      string // of the namespace
-	file      string // holds the id of the owner that this machine worked for
-	log       *slog.Logger
+	look func(context.Context) error // sees that the repository is ours
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	looked  time.Time
-	looking bool
-	closed  error // why steps are kept back
+	looking chan struct{} // ends with the look that is under way; nil while none is
+	closed  error         // why steps are kept back
 }
 
 const (
@@ -39,29 +36,40 @@ const (
 	ownerTime = 10 * time.Second
 )
 
-// pass tells whether a step may be done. While nobody can tell, it is as it was.
+// pass tells whether a step may be done. While nobody can tell, it is as it was: what is on its way back does not wait for a
+// storage, which may be one that never answers.
 func (g *gate) pass(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch age := time.Since(g.looked); {
-	case g.closed != nil || age > ownerLimit:
-		g.note(g.look(ctx))
-	case age > ownerAge && !g.looking: // what is on its way back does not wait for a storage
-		g.looking = true
-		go func() {
-			err := g.look(context.WithoutCancel(ctx))
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.looking = false
-			g.note(err)
-		}()
+	age := time.Since(g.looked)
+	if g.closed == nil && age <= ownerAge {
+		return nil
+	}
+	if g.looking == nil {
+		g.looking = make(chan struct{})
+		go g.note(context.WithoutCancel(ctx), g.looking)
+	}
+	if looking := g.looking; g.closed != nil || age > ownerLimit {
+		g.mu.Unlock()
+		select {
+		case <-looking:
+		case <-time.After(ownerTime):
+		}
+		g.mu.Lock()
+		g.looked = time.Now()
 	}
 	return g.closed
 }
 
-// note keeps what a look came to.
-func (g *gate) note(err error) {
-	g.looked = time.Now()
+// note keeps what a look comes to.
+func (g *gate) note(ctx context.Context, looking chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, ownerTime)
+	defer cancel()
+	err := g.look(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(looking)
+	g.looked, g.looking = time.Now(), nil
 	if err == nil || remora.KindOf(err) == remora.Fenced {
 		g.closed = err
 		return
@@ -69,15 +77,21 @@ func (g *gate) note(err error) {
 	g.log.Warn("whose the repository is cannot be told now", "error", err)
 }
 
+// ownership is how this machine knows whose the repository is.
+type ownership struct {
+	locations *repository.Locations
+	client    client.Client
+	name      string // of the namespace
+	file      string // holds the id of the owner that this machine worked for
+}
+
 // look sees that the repository is ours. One that is nobody's becomes ours; and ours stays ours where Temporal was lost.
-func (g *gate) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, ownerTime)
-	defer cancel()
-	found, err := g.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: g.name})
+func (w *ownership) look(ctx context.Context) error {
+	found, err := w.client.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: w.name})
 	if err != nil {
 		return err
 	}
-	r, err := g.locations.At(ctx, "")
+	r, err := w.locations.At(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -85,7 +99,7 @@ func (g *gate) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known, _ := os.ReadFile(g.file) // a machine without it worked for nobody
+	known, _ := os.ReadFile(w.file) // a machine without it worked for nobody
 	if us := found.GetNamespaceInfo().GetId(); o.Namespace != us {
 		if o.ID != "" && o.ID != string(known) {
 			return remora.Fail(remora.Fenced, "act for the repository", r.Where(), "where that one is gone for good, take the repository over with: remora repository adopt",
@@ -98,7 +112,7 @@ func (g *gate) look(ctx context.Context) error {
 		}
 	}
 	if string(known) != o.ID {
-		return os.WriteFile(g.file, []byte(o.ID), 0o600)
+		return os.WriteFile(w.file, []byte(o.ID), 0o600)
 	}
 	return nil
 }
