@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -292,4 +293,28 @@ func TestFollowOutlivesTemporal(t *testing.T) {
 	release()
 	require.NoError(t, <-ended)
 	require.Contains(t, told.noticed()[1], "answers again")
+}
+
+// leaver asks Temporal to begin a run, and leaves before the answer.
+type leaver struct {
+	client.Client
+	leave func()
+}
+
+func (l leaver) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, workflow any, args ...any) (client.WorkflowRun, error) {
+	if _, hurried := ctx.Deadline(); hurried { // of a short one, the client gives each of its calls the half
+		return nil, errors.New("Temporal has less time than it may take")
+	}
+	l.leave()
+	return l.Client.ExecuteWorkflow(ctx, options, workflow, args...)
+}
+
+func TestWhoLeavesWhileARunBeginsLearnsOfIt(t *testing.T) {
+	s := newSite(t, testenv.Temporal(t))
+	ctx, leave := context.WithCancel(t.Context())
+	s.control.client = leaver{s.control.client, leave}
+	run, err := s.control.Backup(ctx, shopBackup("leaver"))
+	require.NoError(t, err)
+	require.NotEmpty(t, run.RunID)
+	require.Error(t, ctx.Err())
 }

@@ -65,9 +65,11 @@ func (c *Control) start(ctx context.Context, s start) (Run, error) {
 		TypedSearchAttributes:                    schedule.Attributes(s.source, s.kind, c.cfg.Actor),
 	}
 	for range 3 { // the holder may end between the refusal and the look at it
-		// Whoever leaves now would not know whether it was begun.
-		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		// Whoever leaves now would not know whether it was begun: the answer is waited for a little longer.
+		whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		stay := context.AfterFunc(ctx, func() { time.AfterFunc(callTimeout, cancel) })
 		run, err := c.client.ExecuteWorkflow(whole, options, s.workflow, s.request)
+		stay()
 		cancel()
 		if err == nil {
 			return Run{Source: s.source, Workflow: s.workflow, ID: s.id, RunID: run.GetRunID()}, nil
