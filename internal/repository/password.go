@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/kopia/kopia/repo"
@@ -167,18 +166,19 @@ func (c *change) rewrite(ctx context.Context, next remora.Secret) error {
 	return nil
 }
 
-// writeNext puts the new password beside the old one, for those who may read that.
+// writeNext puts the new password beside the old one, for those who may read that. What cannot be replaced in the end is
+// refused: in a container, what is written beside a mounted secret goes with it.
 func writeNext(file string, next remora.Secret) error {
-	info, err := os.Lstat(file)
-	if err != nil {
+	var at unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, file, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &at); err != nil {
 		return err
 	}
-	owner, known := info.Sys().(*syscall.Stat_t)
-	if !known || !info.Mode().IsRegular() {
-		return remora.Fail(remora.Invalid, changeOp, file, "name the file itself as password_file", "it is a link, or no file, and cannot be replaced")
+	if at.Mode&unix.S_IFMT != unix.S_IFREG || at.Nlink != 1 || at.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return remora.Fail(remora.Invalid, changeOp, file, "name as password_file the file itself, in a directory that stays; or change the password where the file comes from",
+			"it is a link, or mounted, or has several names, and cannot be replaced")
 	}
 	name := remora.NextFile(file)
-	err = cmp.Or(keepFile(name, []byte(next.Reveal()+"\n")), os.Chown(name, int(owner.Uid), int(owner.Gid)), os.Chmod(name, info.Mode().Perm()))
+	err := cmp.Or(keepFile(name, []byte(next.Reveal()+"\n")), os.Chown(name, int(at.Uid), int(at.Gid)), os.Chmod(name, os.FileMode(at.Mode&0o777)))
 	if err != nil {
 		return err
 	}

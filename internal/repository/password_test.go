@@ -2,9 +2,11 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -203,6 +205,25 @@ func TestAPasswordThatCannotBeReplacedSafelyIsLeft(t *testing.T) {
 	require.NoError(t, os.Symlink(file, link))
 	_, err = fromFile(link, cfg, config(t)).ChangePassword(ctx, link, []string{""}, another)
 	require.Equal(t, remora.Invalid, remora.KindOf(err))
+	second := filepath.Join(dir, "second")
+	require.NoError(t, os.Link(file, second))
+	_, err = l.ChangePassword(ctx, file, []string{""}, another)
+	require.Equal(t, remora.Invalid, remora.KindOf(err), "its other name would go on with the old one")
+	require.NoError(t, os.Remove(second))
+	if os.Geteuid() == 0 { // engines mount the secrets of containers one by one: what lies beside them goes with the container
+		answer := make(chan error)
+		go func() {
+			runtime.LockOSThread() // for good: the mounts are those of the thread
+			err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(file, file, "", unix.MS_BIND, ""))
+			if err == nil {
+				_, err = l.ChangePassword(ctx, file, []string{""}, another)
+			}
+			answer <- err
+		}()
+		err := <-answer
+		require.Equal(t, remora.Invalid, remora.KindOf(err), "%v", err)
+	}
+	require.NoFileExists(t, remora.NextFile(file))
 
 	holder, err := os.Open(dir)
 	require.NoError(t, err)
