@@ -70,12 +70,19 @@ type Repository struct {
 	PasswordFile string
 }
 
-// Next reads the password that PasswordFile is about to hold, while that is changed (S13). It is nil where there is no file.
+// Next reads the password that PasswordFile is about to hold, while that is changed (S13): beside the file itself, where that
+// is a link to another's. It is nil where there is no file.
 func (r Repository) Next() remora.SecretFunc {
 	if r.PasswordFile == "" {
 		return nil
 	}
-	return func() (remora.Secret, error) { return ReadSecretFile(remora.NextFile(r.PasswordFile)) }
+	return func() (remora.Secret, error) {
+		file, err := filepath.EvalSymlinks(r.PasswordFile)
+		if err != nil {
+			return "", secretProblem(r.PasswordFile, err)
+		}
+		return ReadSecretFile(remora.NextFile(file))
+	}
 }
 
 // Where names the directory or the bucket; it is empty where none is configured.

@@ -123,3 +123,17 @@ func TestMissingDirectoriesAreWarnedOf(t *testing.T) {
 	require.Empty(t, errs)
 	require.Equal(t, []string{"sources.s.files: there is no directory " + filepath.Join(dir, "gone") + " on this machine"}, warnings)
 }
+
+// S13: a copy may take its password from the repository's by a link, and opens while that is changed, too.
+func TestS13TheNextPasswordLiesBesideTheFileThatALinkLeadsTo(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "password"), filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.WriteFile(file, []byte("old\n"), 0o600))
+	require.NoError(t, os.WriteFile(remora.NextFile(file), []byte("new\n"), 0o600))
+	require.NoError(t, os.Symlink(file, link))
+	for _, at := range []string{file, link} {
+		next, err := Repository{PasswordFile: at}.Next()()
+		require.NoError(t, err)
+		require.Equal(t, "new", next.Reveal())
+	}
+}
