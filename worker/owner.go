@@ -83,6 +83,7 @@ type ownership struct {
 	client    client.Client
 	name      string // of the namespace
 	file      string // holds the id of the owner that this machine worked for
+	log       *slog.Logger
 }
 
 // look sees that the repository is ours. One that is nobody's becomes ours; and ours stays ours where Temporal was lost.
@@ -112,7 +113,9 @@ func (w *ownership) look(ctx context.Context) error {
 		}
 	}
 	if string(known) != o.ID {
-		return os.WriteFile(w.file, []byte(o.ID), 0o600)
+		if err := os.WriteFile(w.file, []byte(o.ID), 0o600); err != nil { // it is ours all the same
+			w.log.Warn("without this file, this machine will not know the repository should Temporal be lost", "error", err)
+		}
 	}
 	return nil
 }

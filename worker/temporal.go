@@ -102,7 +102,7 @@ func startWorkers(lc fx.Lifecycle, down fx.Shutdowner, cfg *config.Config, locat
 	}
 	workers := []worker.Worker{worker.New(c, remora.Queue, options(0)), worker.New(c, remora.DataQueue, options(copies))}
 	workflows.Register(workers[0])
-	ours := &ownership{locations: locations, client: c, name: cfg.Temporal.Namespace, file: filepath.Join(cfg.State, "owner")}
+	ours := &ownership{locations: locations, client: c, name: cfg.Temporal.Namespace, file: filepath.Join(cfg.State, "owner"), log: log}
 	g := &gate{look: ours.look, log: log}
 	for _, w := range workers {
 		for _, part := range steps(cfg, locations, s, c, g, log) {
