@@ -79,7 +79,7 @@ func (l *Locations) ChangePassword(ctx context.Context, file string, names []str
 	}
 	if ended {
 		given = changes[0].waiting
-	} else if err := writeNext(file, given); err != nil {
+	} else if err := changes[0].writeNext(file, given); err != nil {
 		return false, problem(changeOp, remora.NextFile(file), err)
 	}
 	for _, c := range changes {
@@ -167,8 +167,8 @@ func (c *change) rewrite(ctx context.Context, next remora.Secret) error {
 }
 
 // writeNext puts the new password beside the old one, for those who may read that. What cannot be replaced in the end is
-// refused: in a container, what is written beside a mounted secret goes with it.
-func writeNext(file string, next remora.Secret) error {
+// refused: in a container, what is written beside a mounted secret goes with it. So is what whoever opens would read as another.
+func (c *change) writeNext(file string, next remora.Secret) error {
 	var at unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, file, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &at); err != nil {
 		return err
@@ -181,6 +181,9 @@ func writeNext(file string, next remora.Secret) error {
 	err := cmp.Or(keepFile(name, []byte(next.Reveal()+"\n")), os.Chown(name, int(at.Uid), int(at.Gid)), os.Chmod(name, os.FileMode(at.Mode&0o777)))
 	if err != nil {
 		return err
+	}
+	if read, err := c.cfg.Next(); err != nil || read != next {
+		return errors.Join(remora.Fail(remora.Invalid, changeOp, file, "choose one of letters, digits and signs, in one line", "the new password cannot be kept in a file"), os.Remove(name))
 	}
 	return syncDirectory(filepath.Dir(file))
 }

@@ -201,6 +201,9 @@ func TestAPasswordThatCannotBeReplacedSafelyIsLeft(t *testing.T) {
 	require.ErrorContains(t, err, "open the copy copy")
 	require.NoFileExists(t, remora.NextFile(file))
 
+	_, err = l.ChangePassword(ctx, file, []string{""}, "ends with an end\n")
+	require.Equal(t, remora.Invalid, remora.KindOf(err), "which nobody would read")
+	require.NoFileExists(t, remora.NextFile(file))
 	link := filepath.Join(dir, "link")
 	require.NoError(t, os.Symlink(file, link))
 	_, err = fromFile(link, cfg, config(t)).ChangePassword(ctx, link, []string{""}, another)
