@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/remora-backup/remora/internal/remora"
@@ -122,12 +121,8 @@ func (d *Database) emptyWarnings(p part) (warnings []string) {
 	return warnings
 }
 
-// headroom is by how many numbers Prepare raises a counter too far, where numbers are being handed out: those that follow
-// until the switch cost no ALTER with the application offline. They are skipped, as a rollback of MySQL skips some.
-const headroom = 10
-
 // raiseCounters sees to it that numbers that were handed out are not handed out again (S24).
-func (sw *switcher) raiseCounters(ctx context.Context, headroom uint64) error {
+func (sw *switcher) raiseCounters(ctx context.Context) error {
 	for i, c := range sw.incoming {
 		for _, t := range c.tables {
 			live := sw.live[i].find(t.Name)
@@ -139,21 +134,10 @@ func (sw *switcher) raiseCounters(ctx context.Context, headroom uint64) error {
 			if live == nil || !below(nextNumber(t.Definition), nextNumber(live.Definition)) {
 				continue
 			}
-			if err := sw.s.exec(ctx, "ALTER TABLE "+qualified(c.schema, t.Name)+" AUTO_INCREMENT = "+live.beyond(headroom)); err != nil {
+			if err := sw.s.exec(ctx, "ALTER TABLE "+qualified(c.schema, t.Name)+" AUTO_INCREMENT = "+nextNumber(live.Definition)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// beyond is the next number of a table and so many more, unless its column might run out of them.
-func (t *table) beyond(headroom uint64) string {
-	next := nextNumber(t.Definition)
-	n, err := strconv.ParseUint(next, 10, 64)
-	wide := slices.ContainsFunc(t.Columns, func(c column) bool { return c.AutoIncrement && (c.Type == "int" || c.Type == "bigint") })
-	if err != nil || !wide || n >= 1<<30 {
-		return next
-	}
-	return strconv.FormatUint(n+headroom, 10)
 }

@@ -154,7 +154,7 @@ func (d *Database) Prepare(ctx context.Context, turn remora.Turn) error {
 		for i := range sw.incoming { // those have rows, which must go on to equal the backup
 			sw.incoming[i].tables = slices.DeleteFunc(sw.incoming[i].tables, table.sequence)
 		}
-		if err := sw.raiseCounters(ctx, headroom); err != nil {
+		if err := sw.raiseCounters(ctx); err != nil {
 			return err
 		}
 		err = sw.patiently(ctx, func(ctx context.Context) error { return sw.blockers(ctx, oldTransaction) })
@@ -264,10 +264,9 @@ func (sw *switcher) tryMove(ctx context.Context) error {
 		}
 	}
 	shape := func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) }
-	raise := func(ctx context.Context) error { return sw.raiseCounters(ctx, 0) }
 	// Changing the options waits for whoever uses a table of the schema, as the RENAME does.
 	reshape := func(ctx context.Context) error { return within(ctx, renameLimit, shape) }
-	for _, step := range []func(context.Context) error{reshape, sw.makeAside, sw.emptyStage, raise, sw.exchange} {
+	for _, step := range []func(context.Context) error{reshape, sw.makeAside, sw.emptyStage, sw.raiseCounters, sw.exchange} {
 		err := step(ctx)
 		if err == nil {
 			continue
