@@ -121,23 +121,46 @@ func (d *Database) emptyWarnings(p part) (warnings []string) {
 	return warnings
 }
 
-// raiseCounters sees to it that numbers that were handed out are not handed out again (S24).
-func (sw *switcher) raiseCounters(ctx context.Context) error {
+// raiseCounters sees to it that numbers that were handed out are not handed out again (S24). It counts what it raised: an
+// ALTER takes several syncs of the disk.
+func (sw *switcher) raiseCounters(ctx context.Context) (raised int, err error) {
 	for i, c := range sw.incoming {
+		from := sw.live[i]
+		live, err := nextNumbers(ctx, sw.s, from.schema)
+		if err != nil {
+			return raised, err
+		}
+		own, err := nextNumbers(ctx, sw.s, c.schema)
+		if err != nil {
+			return raised, err
+		}
 		for _, t := range c.tables {
-			live := sw.live[i].find(t.Name)
-			if live != nil && live.Sequence && t.Sequence {
-				if err := raiseSequence(ctx, sw.s, qualified(sw.live[i].schema, t.Name), qualified(c.schema, t.Name)); err != nil {
-					return err
+			if now := from.find(t.Name); now != nil && now.Sequence && t.Sequence {
+				if err := raiseSequence(ctx, sw.s, qualified(from.schema, t.Name), qualified(c.schema, t.Name)); err != nil {
+					return raised, err
 				}
 			}
-			if live == nil || !below(nextNumber(t.Definition), nextNumber(live.Definition)) {
+			next, counted := own[t.Name]
+			if !counted || next >= live[t.Name] {
 				continue
 			}
-			if err := sw.s.exec(ctx, "ALTER TABLE "+qualified(c.schema, t.Name)+" AUTO_INCREMENT = "+nextNumber(live.Definition)); err != nil {
-				return err
+			if err := sw.s.exec(ctx, fmt.Sprintf("ALTER TABLE %s AUTO_INCREMENT = %d", qualified(c.schema, t.Name), live[t.Name])); err != nil {
+				return raised, err
 			}
+			raised++
 		}
 	}
-	return nil
+	return raised, nil
+}
+
+// nextNumbers are those that the tables of a schema will hand out.
+func nextNumbers(ctx context.Context, s *session, schema string) (map[string]uint64, error) {
+	next := map[string]uint64{}
+	return next, s.each(ctx, func(rows *sql.Rows) error {
+		var table string
+		var n uint64
+		err := rows.Scan(&table, &n)
+		next[table] = n
+		return err
+	}, "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = ? AND auto_increment IS NOT NULL", schema)
 }

@@ -24,6 +24,8 @@ const (
 	// oldTransaction is the age in seconds of a transaction behind which the RENAME would surely give up: it is not even
 	// tried then, since while it waits it blocks readers of the tables that it already has.
 	oldTransaction = 5
+	// prepareRounds is how often counters are raised beforehand, while many are: numbers are handed out meanwhile.
+	prepareRounds = 5
 )
 
 // Switch makes a side live with one RENAME TABLE. It is a level: what is asked for is compared with what the fence says,
@@ -154,8 +156,14 @@ func (d *Database) Prepare(ctx context.Context, turn remora.Turn) error {
 		for i := range sw.incoming { // those have rows, which must go on to equal the backup
 			sw.incoming[i].tables = slices.DeleteFunc(sw.incoming[i].tables, table.sequence)
 		}
-		if err := sw.raiseCounters(ctx); err != nil {
-			return err
+		for range prepareRounds {
+			raised, err := sw.raiseCounters(ctx)
+			if err != nil {
+				return err
+			}
+			if raised < 10 {
+				break
+			}
 		}
 		err = sw.patiently(ctx, func(ctx context.Context) error { return sw.blockers(ctx, oldTransaction) })
 		if remora.KindOf(err) == remora.Busy {
@@ -264,9 +272,10 @@ func (sw *switcher) tryMove(ctx context.Context) error {
 		}
 	}
 	shape := func(ctx context.Context) error { return sw.shape(ctx, sw.turn.Live) }
+	raise := func(ctx context.Context) error { _, err := sw.raiseCounters(ctx); return err }
 	// Changing the options waits for whoever uses a table of the schema, as the RENAME does.
 	reshape := func(ctx context.Context) error { return within(ctx, renameLimit, shape) }
-	for _, step := range []func(context.Context) error{reshape, sw.makeAside, sw.emptyStage, sw.raiseCounters, sw.exchange} {
+	for _, step := range []func(context.Context) error{reshape, sw.makeAside, sw.emptyStage, raise, sw.exchange} {
 		err := step(ctx)
 		if err == nil {
 			continue
