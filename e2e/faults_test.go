@@ -245,11 +245,11 @@ func chosen() []choice {
 		{"R3 compare", 0, "terminated in Temporal"},
 		{"R4 switch", 1, "MySQL killed and started again"},
 		{"R4 switch", 1, "its step terminated in Temporal"},
-		{"R4 switch", 2, "all of it terminated in Temporal"},
+		{"R4 switch", 1, "all of it terminated in Temporal"},
 		{"R5 checks", 0, "Temporal killed and started again"},
-		{"R6 way back", 0, "worker killed"},
+		{"R6 way back", 1, "worker killed"},
 		{"R6 rollback", 0, "a second restore meanwhile"},
-		{"R6 rollback", 1, "cancelled in Temporal"},
+		{"R6 rollback", 0, "cancelled in Temporal"},
 		{"R6 accept", 0, "a backup, a slot and a cleanup meanwhile"},
 	}
 }

@@ -292,7 +292,7 @@ func (k *torture) run(p phase, f fault) (hit bool) {
 // once strikes until the fault was felt.
 func (k *torture) once(p phase, f fault) {
 	k.t.Helper()
-	for range 5 {
+	for range 10 {
 		if k.run(p, f) {
 			return
 		}
