@@ -119,7 +119,7 @@ func (op *operation) adopt(ctx workflow.Context) (a remora.Adopted, err error) {
 	if len(r.Phases) == 0 {
 		r.Hint += " How long its steps took is not known."
 	}
-	r.Phases = append(r.Phases, remora.Phase{Name: "take over", At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: op.actor})
+	r.Phases = append(r.Phases, lasted(ctx, "take over", began, op.actor))
 	op.findSafety(ctx, &r)
 	switch {
 	case r.To != "" && restored > 0:

@@ -86,7 +86,7 @@ func (op *operation) phase(ctx workflow.Context, name string, do func() (*remora
 	op.told.phase = name
 	workflow.SetCurrentDetails(ctx, name)
 	summary, err := do()
-	done := lasted(ctx, name, began)
+	done := lasted(ctx, name, began, "")
 	if done.Failed = err != nil; err == nil {
 		done.Summary = summary
 	}
@@ -94,9 +94,9 @@ func (op *operation) phase(ctx workflow.Context, name string, do func() (*remora
 	return err
 }
 
-// lasted is a phase that is over now.
-func lasted(ctx workflow.Context, name string, began time.Time) remora.Phase {
-	return remora.Phase{Name: name, At: began, Took: workflow.Now(ctx).Sub(began)}
+// lasted is a phase that is over now; by is who asked for it, where that is told.
+func lasted(ctx workflow.Context, name string, began time.Time, by string) remora.Phase {
+	return remora.Phase{Name: name, At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: by}
 }
 
 // outcome tells the list of runs how it stands.

@@ -226,7 +226,7 @@ func (r *restore) apply(ctx workflow.Context) error {
 		came(err, &applied)
 	}
 	if killed(err) {
-		lost := lasted(ctx, "restore, until its workflow was terminated; how long each step took is not known", began)
+		lost := lasted(ctx, "restore, until its workflow was terminated; how long each step took is not known", began, "")
 		lost.Failed = true
 		applied.Phases = []remora.Phase{lost}
 	}
@@ -328,7 +328,7 @@ func (r *restore) goBack(ctx workflow.Context) (whole bool) {
 		return err
 	})
 	r.working = false
-	r.record.Phases = append(r.record.Phases, lasted(ctx, remora.WayBack+back, began))
+	r.record.Phases = append(r.record.Phases, lasted(ctx, remora.WayBack+back, began, ""))
 	r.findSafety(ctx, &r.record)
 	return whole
 }
@@ -491,7 +491,9 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 		err = laneProblem("roll back "+r.record.ID, r.source, err)
 		p := problemOf("roll back "+r.record.ID, err)
 		r.record.Problem, r.record.Hint = p.Error(), p.Text().Hint
-		r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: by, Failed: true})
+		failed := lasted(ctx, "make the "+string(live)+" side live", began, by)
+		failed.Failed = true
+		r.record.Phases = append(r.record.Phases, failed)
 		r.save(ctx)
 		return err
 	}
@@ -506,7 +508,7 @@ func (r *restore) turnBack(ctx workflow.Context, by string) error {
 	if live == remora.Restored {
 		r.record.Outcome = remora.OutcomeApplied
 	}
-	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "make the " + string(live) + " side live", At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: by})
+	r.record.Phases = append(r.record.Phases, lasted(ctx, "make the "+string(live)+" side live", began, by))
 	r.save(ctx)
 	r.tellOutcome(ctx, r.record.Backup, by)
 	return nil
@@ -550,7 +552,7 @@ func (r *restore) end(ctx workflow.Context) {
 	}
 	r.record.Outcome, r.record.Ended, r.record.PutAwayBackup = r.endAs, workflow.Now(ctx), done.HeldBy
 	r.record.Problem, r.record.Hint = "", ""
-	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "save and discard what was put away", At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: r.accepting.who()})
+	r.record.Phases = append(r.record.Phases, lasted(ctx, "save and discard what was put away", began, r.accepting.who()))
 	r.save(ctx)
 	r.tellOutcome(ctx, done.HeldBy, r.accepting.who())
 	workflow.SetCurrentDetails(ctx, string(r.endAs)+"; what was put away is held by backup "+done.HeldBy)
@@ -619,7 +621,7 @@ func (r *restore) extend(ctx workflow.Context) {
 		r.stuck, r.record.Problem, r.record.Hint = false, "", ""
 	}
 	r.record.KeepUntil, r.endAt, r.endAs = keep, keep, remora.OutcomeExpired
-	r.record.Phases = append(r.record.Phases, remora.Phase{Name: "extend the undo window until " + until, At: began, Took: workflow.Now(ctx).Sub(began), RequestedBy: w.by})
+	r.record.Phases = append(r.record.Phases, lasted(ctx, "extend the undo window until "+until, began, w.by))
 	r.save(ctx)
 	if workflow.GetVersion(ctx, "an extend is told", workflow.DefaultVersion, 1) > workflow.DefaultVersion {
 		r.tellOf(ctx, remora.RestoreExtended, r.record.Backup, w.by)

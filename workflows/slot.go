@@ -12,7 +12,9 @@ import (
 )
 
 // Slot is one slot of a schedule: it waits until nobody else is at work on the source, and has it backed up, or a backup
-// of it proven. Whatever happens, the slot is accounted for once: by its backup or drill, or by a record of why there is none. Restores come first: a slot asks nobody but a drill to stop. A slot that is skipped or missed is no failure of this workflow.
+// of it proven. Whatever happens, the slot is accounted for once: by its backup or drill, or by a record of why there is
+// none. Restores come first: a slot asks nobody but a drill to stop. A slot that is skipped or missed is no failure of this
+// workflow.
 func Slot(ctx workflow.Context, req remora.SlotRequest) (remora.BackupResult, error) {
 	info := workflow.GetInfo(ctx)
 	by := cmp.Or(req.RequestedBy, req.Schedule.Actor())

@@ -31,7 +31,7 @@ func (c *compensations) run(ctx workflow.Context, op *operation) {
 	for i := len(c.steps) - 1; i >= 0; i-- {
 		began := workflow.Now(ctx)
 		op.insist(ctx, c.steps[i].name, c.steps[i].do)
-		op.told.done = append(op.told.done, lasted(ctx, remora.WayBack+c.steps[i].name, began))
+		op.told.done = append(op.told.done, lasted(ctx, remora.WayBack+c.steps[i].name, began, ""))
 	}
 	c.steps = nil
 }

@@ -1,4 +1,5 @@
-// Package maintenance takes an application offline while its data is switched, and back afterwards.
+// Package maintenance takes an application offline while its data is switched, and back afterwards; and it runs what an
+// operator has named for these moments.
 //
 // An application that was offline before stays offline: a run only undoes what it did itself.
 package maintenance
