@@ -1,11 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/remora-backup/remora/internal/control"
@@ -58,8 +55,8 @@ func (s *session) adopt(ctx context.Context, gone string, force bool) error {
 			return err
 		}
 	}
-	host, _ := os.Hostname() // it only tells machines apart
-	answer.Owner = repository.Owner{ID: rand.Text(), Namespace: us, Host: cmp.Or(host, "an unnamed machine"), Since: s.app.Now().UTC(), By: s.app.actor(), Gone: gone}
+	answer.Owner = repository.NewOwner("", us, s.app.Now())
+	answer.Owner.By, answer.Owner.Gone = s.app.actor(), gone
 	if err := s.repository.SetOwner(ctx, answer.Owner); err != nil {
 		return err
 	}

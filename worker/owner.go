@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"os"
 	"sync"
@@ -106,8 +104,7 @@ func (w *ownership) look(ctx context.Context) error {
 			return remora.Fail(remora.Fenced, "act for the repository", r.Where(), "where that one is gone for good, take the repository over with: remora repository adopt",
 				"it belongs to the installation on %s, since %s", o.Host, o.Since.UTC().Format(time.DateTime))
 		}
-		host, _ := os.Hostname() // it only tells machines apart
-		o = repository.Owner{ID: cmp.Or(o.ID, rand.Text()), Namespace: us, Host: cmp.Or(host, "an unnamed machine"), Since: time.Now().UTC()}
+		o = repository.NewOwner(o.ID, us, time.Now())
 		if err := r.SetOwner(ctx, o); err != nil {
 			return err
 		}

@@ -1,7 +1,10 @@
 package repository
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"os"
 	"time"
 )
 
@@ -18,6 +21,12 @@ type Owner struct {
 	Since time.Time `json:"since"`
 	By    string    `json:"by,omitempty"`
 	Gone  string    `json:"gone,omitempty"`
+}
+
+// NewOwner is an installation that begins here and now; id is known where Temporal alone was lost, else empty.
+func NewOwner(id, namespace string, now time.Time) Owner {
+	host, _ := os.Hostname() // it only tells machines apart
+	return Owner{ID: cmp.Or(id, rand.Text()), Namespace: namespace, Host: cmp.Or(host, "an unnamed machine"), Since: now.UTC()}
 }
 
 // Owner tells whose the repository is; its zero value, that it is nobody's.
